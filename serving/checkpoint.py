@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path, PurePosixPath
 
@@ -52,6 +53,22 @@ def weight_shapes(checkpoint: Checkpoint) -> list[WeightShape]:
         except Exception as error:  # safetensors and gguf raise whatever the bytes lead them to
             raise SourceError(f"{file}: cannot be read as weights: {error}") from error
     return shapes
+
+
+def position_limit(checkpoint: Checkpoint) -> int | None:
+    """Tokens that the model has positions for, if a ``config.json`` says so.
+
+    Raises:
+        SourceError: The file is damaged.
+    """
+    if checkpoint.gguf_file is not None:
+        return None
+    file = checkpoint.folder / "config.json"
+    try:
+        limit: int | None = json.loads(file.read_text("utf-8")).get("max_position_embeddings")
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{file}: cannot be read: {error}") from None
+    return limit
 
 
 def _checked_folder(model: str, source: str, folder: Path, trust_remote_code: bool) -> Checkpoint:

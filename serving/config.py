@@ -22,6 +22,10 @@ ModelName = Annotated[
 RESERVED_MODEL_NAMES = frozenset({"v1", "v2", "metrics", "healthz", "docs", "openapi.json"})
 RESERVED_VARIANT_NAMES = frozenset({"auto"})
 
+DEFAULT_MAX_TOKENS = 2_048
+"""``max_tokens`` of a generator whose configuration gives none: keys and values of that many tokens
+are allocated for every sequence that may run, and models have positions by the ten thousand."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,9 +60,12 @@ class VariantConfig(_Section):
         threads: Intra-op threads on CPU; None takes every core that the process may use.
         replicas: Fixed number of replicas, unless ``autoscaling`` is given.
         autoscaling: Let Ray Serve choose the number of replicas.
-        max_batch_tokens: Most tokens in one forward pass, padding included; None takes 1,024 on
-            CPU and 16,384 on CUDA.
-        max_queued_requests: Requests that may wait in one replica before it answers 429.
+        max_batch_tokens: Most tokens in one forward pass of an encoder, padding included; None
+            takes 1,024 on CPU and 16,384 on CUDA.
+        max_running_requests: Sequences that one replica of a generator continues at once; each
+            has room in its cache of keys and values from the start.
+        max_queued_requests: Requests (of a generator: sequences) that may wait in one replica
+            before it answers 429.
         options: Options of the recipe, validated by the variant.
     """
 
@@ -68,6 +75,7 @@ class VariantConfig(_Section):
     replicas: int = Field(default=1, ge=1, le=64)
     autoscaling: Autoscaling | None = None
     max_batch_tokens: int | None = Field(default=None, ge=1, le=1_048_576)
+    max_running_requests: int = Field(default=8, ge=1, le=256)
     max_queued_requests: int = Field(default=128, ge=1, le=65_536)
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -102,7 +110,8 @@ class ModelConfig(_Section):
         reference: The variant that the others are judged against; ``fp32``, or the first variant
             where there is no ``fp32``.
         trust_remote_code: Allow Python code that comes with the checkpoint.
-        max_tokens: Lower limit for a text's tokens than the checkpoint's own.
+        max_tokens: Lower limit for a text's tokens than the checkpoint's own; of a generator, for
+            a prompt and its continuation together, 2,048 if not given.
     """
 
     name: ModelName
@@ -156,7 +165,9 @@ class ServerConfig(_Section):
         port: Port to bind.
         api_key: Bearer key that every request except health and metrics must carry; None asks
             for none.
-        request_timeout_s: Seconds until a request without an answer gets 504.
+        request_timeout_s: Seconds until a request without an answer gets 504; where text is
+            generated, without the first token of each choice.
+        generation_timeout_s: Seconds until a generation that is not at its end is cut off.
         max_body_bytes: Largest request body.
         max_inputs: Most texts in one request.
     """
@@ -165,6 +176,7 @@ class ServerConfig(_Section):
     port: int = Field(default=8000, ge=1, le=65_535)
     api_key: SecretStr | None = None
     request_timeout_s: float = Field(default=30, gt=0, le=3_600)
+    generation_timeout_s: float = Field(default=300, gt=0, le=3_600)
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1_024)
     max_inputs: int = Field(default=256, ge=1, le=65_536)
 

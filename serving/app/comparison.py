@@ -19,8 +19,9 @@ from serving.app.plan import Plan, PlannedVariant
 from serving.errors import ConfigError
 from serving.quality.agreement import cosine_similarities, same_label_share
 from serving.replica.batching import pad, split_by_length
-from serving.replica.loading import MAX_BATCH_TOKENS, load
+from serving.replica.encoder_loading import MAX_BATCH_TOKENS, load
 from serving.settings import explain
+from serving.tasks import GENERATION_TASKS
 from serving.variants.saved_size import saved_bytes
 
 
@@ -100,12 +101,17 @@ def compare(plan: Plan, model: str, examples: Sequence[Example]) -> Iterator[Row
     Each variant runs in a process of its own, so that its memory is its own.
 
     Raises:
-        ConfigError: The model is unknown, has no such labels, or a variant cannot be loaded.
+        ConfigError: The model is unknown or generates, has no such labels, or a variant cannot be
+            loaded.
     """
     variants = [planned for planned in plan.variants if planned.model.name == model]
     if not variants:
         known = dict.fromkeys(planned.model.name for planned in plan.variants)
         raise ConfigError(f"unknown model {model!r}; configured: {', '.join(known)}")
+    if variants[0].model.task in GENERATION_TASKS:
+        raise ConfigError(
+            f"model {model!r} generates; only models that embed or classify can be compared so far"
+        )
     variants.sort(key=lambda planned: planned.variant.name != planned.model.reference)
     texts = [example.input for example in examples]
     reference: NDArray[np.float32] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -10,16 +11,22 @@ from pathlib import Path
 import psutil
 from pydantic import ValidationError
 
-from serving.checkpoint import find_checkpoint, weight_shapes
-from serving.config import Config, ModelConfig, VariantConfig
+from serving.checkpoint import find_checkpoint, position_limit, weight_shapes
+from serving.config import DEFAULT_MAX_TOKENS, Config, ModelConfig, VariantConfig
 from serving.errors import ConfigError
 from serving.seams import Checkpoint, WeightShape
 from serving.settings import explain
-from serving.tasks import check_task
+from serving.tasks import GENERATION_TASKS, check_task
 from serving.variants import VARIANTS, get_variant
 
 PROCESS_BYTES = 480 * 1024**2
 """Resident memory of a replica with torch and transformers loaded, before any weights (CPU)."""
+
+KEYS_OF = {"max_batch_tokens": "encoders", "max_running_requests": "generators"}
+"""Keys of a variant that mean something for one kind of engine only."""
+
+_KEYS_AND_VALUES = re.compile(r"(^|\.)(k_proj|v_proj|attn_k|attn_v)\.weight$")
+"""Weights whose output is cached for every token, as safetensors and GGUF files name them."""
 
 SERVICE_BYTES = 1_200 * 1024**2
 """Resident memory of Ray, its proxy and the gateway together."""
@@ -34,6 +41,8 @@ class PlannedVariant:
         variant: The variant's configuration.
         checkpoint: The source that was found.
         weights_bytes: Estimated packed size of the weights of one replica.
+        kv_cache_bytes: Estimated size of a generator's cache of keys and values in one replica; 0
+            for an encoder.
         replicas: The most replicas that it can have.
         resident_bytes: Estimated resident memory of all replicas together.
         loading_bytes: What all of them need on top while they load: quantizing starts from a
@@ -44,6 +53,7 @@ class PlannedVariant:
     variant: VariantConfig
     checkpoint: Checkpoint
     weights_bytes: int
+    kv_cache_bytes: int
     replicas: int
     resident_bytes: int
     loading_bytes: int
@@ -122,17 +132,23 @@ def _plan_model(key: str, model: ModelConfig) -> list[PlannedVariant]:
     except ConfigError as error:
         raise ConfigError(f"{key}.task: {error}") from None
     for index, variant in enumerate(model.variants):
-        _check_variant(f"{key}.variants[{index}]", variant)
+        _check_variant(f"{key}.variants[{index}]", model, variant)
     checkpoint = find_checkpoint(model.name, model.source, model.trust_remote_code)
     shapes = weight_shapes(checkpoint)
     return [_plan_variant(model, variant, checkpoint, shapes) for variant in model.variants]
 
 
-def _check_variant(key: str, variant: VariantConfig) -> None:
+def _check_variant(key: str, model: ModelConfig, variant: VariantConfig) -> None:
     if variant.name not in VARIANTS:
         raise ConfigError(
             f"{key}.name: unknown variant {variant.name!r}; known: {', '.join(VARIANTS)}"
         )
+    kind = "generators" if model.task in GENERATION_TASKS else "encoders"
+    for name, owners in KEYS_OF.items():
+        if name in variant.model_fields_set and owners != kind:
+            raise ConfigError(
+                f"{key}.{name}: a key of {owners}; {model.name!r} serves {model.task}. Remove it"
+            )
     try:
         get_variant(variant.name).options(**variant.options)
     except ValidationError as error:
@@ -148,6 +164,7 @@ def _plan_variant(
     entry = get_variant(variant.name)
     options = entry.options(**variant.options)
     weights = sum(entry.weight_bytes(shape, options) for shape in shapes)
+    cache = _kv_cache_bytes(model, variant, checkpoint, shapes)
     replicas = variant.max_replicas
     full = sum(4 * prod(shape.shape) for shape in shapes)
     return PlannedVariant(
@@ -155,7 +172,26 @@ def _plan_variant(
         variant=variant,
         checkpoint=checkpoint,
         weights_bytes=weights,
+        kv_cache_bytes=cache,
         replicas=replicas,
-        resident_bytes=replicas * (weights + PROCESS_BYTES),
+        resident_bytes=replicas * (weights + cache + PROCESS_BYTES),
         loading_bytes=replicas * full if weights < full else 0,
     )
+
+
+def _kv_cache_bytes(
+    model: ModelConfig,
+    variant: VariantConfig,
+    checkpoint: Checkpoint,
+    shapes: Sequence[WeightShape],
+) -> int:
+    """Size of one key and one value per layer, token and sequence that may run."""
+    if model.task not in GENERATION_TASKS:
+        return 0
+    tokens = model.max_tokens or DEFAULT_MAX_TOKENS
+    if (limit := position_limit(checkpoint)) is not None:
+        tokens = min(tokens, limit)
+    # Each row of such a weight gives one number.
+    numbers = sum(shape.shape[0] for shape in shapes if _KEYS_AND_VALUES.search(shape.name))
+    bytes_per_number = get_variant(variant.name).kv_cache_bytes_per_number
+    return variant.max_running_requests * tokens * numbers * bytes_per_number

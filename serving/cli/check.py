@@ -31,18 +31,18 @@ def plan_table(plan: Plan) -> Table:
     """One row per variant."""
     table = new_table(
         "plan; sizes in MiB are estimates, all replicas together",
-        ["variant", "task", "device"],
-        ["replicas", "weights", "resident"],
+        ["variant", "device"],
+        ["replicas", "weights", "KV cache", "resident"],
     )
     for planned in plan.variants:
         bounds = planned.variant.autoscaling
         replicas = f"{bounds.min}–{bounds.max}" if bounds else str(planned.variant.replicas)
         table.add_row(
             f"{planned.model.name}:{planned.variant.name}",
-            planned.model.task,
             planned.variant.device,
             replicas,
             mebibytes(planned.weights_bytes * planned.replicas),
+            mebibytes(planned.kv_cache_bytes * planned.replicas or None),
             mebibytes(planned.resident_bytes),
         )
     return table

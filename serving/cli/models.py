@@ -30,7 +30,7 @@ def models_table(entries: list[dict[str, Any]]) -> Table:
     table = new_table(
         "models; sizes in MiB",
         ["variant", "role", "state", "device"],
-        ["replicas", "weights", "resident", "load, s"],
+        ["weights", "KV cache", "resident", "load, s"],
     )
     for entry in entries:
         said = entry["quantserve"]
@@ -38,14 +38,20 @@ def models_table(entries: list[dict[str, Any]]) -> Table:
         table.add_row(
             escape(entry["id"]),
             " ".join(mark for mark in ("default", "reference") if said[mark]),
-            "ready" if said["ready"] else escape(said["reason"]),
+            _state(said),
             said["device"] or "–",
-            str(said["replicas"]),
             mebibytes(said["weights_bytes"]),
+            mebibytes(said["kv_cache_bytes"] or None),
             mebibytes(said["resident_bytes"]),
             "–" if load is None else f"{load:.1f}",
         )
     return table
+
+
+def _state(said: dict[str, Any]) -> str:
+    if not said["ready"]:
+        return escape(said["reason"])
+    return "ready" if said["replicas"] == 1 else f"ready ×{said['replicas']}"
 
 
 def _fetch(url: str) -> dict[str, Any]:

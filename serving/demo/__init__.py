@@ -1,4 +1,4 @@
-"""The demo: two small models that are served without a model hub."""
+"""The demo: small models that are served without a model hub."""
 
 from pathlib import Path
 

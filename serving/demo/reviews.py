@@ -72,9 +72,3 @@ def to_json_lines(reviews: Iterable[Review]) -> str:
     """``reviews`` as JSON lines, one ``{"input": text, "label": "positive"|"negative"}`` each."""
     rows = ({"input": review.text, "label": review.label} for review in reviews)
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def read_test_lines(file: Path = TEST_FILE) -> list[tuple[str, Label]]:
-    """Text and label of each held-out sentence, as committed."""
-    rows = (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
-    return [(row["input"], row["label"]) for row in rows]

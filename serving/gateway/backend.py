@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from collections.abc import AsyncGenerator
 from dataclasses import replace
+from typing import Any, cast
 
 from ray.exceptions import RayActorError
-from ray.serve.exceptions import DeploymentUnavailableError
+from ray.serve.exceptions import DeploymentUnavailableError, RequestCancelledError
+from ray.serve.handle import DeploymentResponseGenerator
 
-from serving.errors import DeadlineExceeded, NotReady, RequestError
+from serving.errors import DeadlineExceeded, InternalError, NotReady, RequestError
 from serving.gateway.cluster import Cluster
-from serving.seams import Backend, Description, InferenceRequest, Outcome, VariantStatus
+from serving.seams import (
+    Backend,
+    Description,
+    GenerationChunk,
+    GenerationRequest,
+    GenerationSummary,
+    InferenceRequest,
+    Outcome,
+    VariantStatus,
+)
 
 logger = logging.getLogger("ray.serve.quantserve")
 
 RETRY_PAUSE_S = 0.1
 """Between two tries after a replica died; Ray Serve needs a moment to see it."""
 
+SHORTEST_TIMEOUT_S = 0.001
+
+Item = GenerationChunk | GenerationSummary | RequestError
+"""What a replica sends; an error, as its last item, is expected and therefore a value."""
+
 
 class RemoteBackend:
     """One variant, reached over its handle.
 
     A request whose replica died is sent again, to another replica or to the replacement, until
-    its deadline: inference changes nothing, so answering twice does no harm.
+    its deadline: inference changes nothing, so answering twice does no harm. Generation is sent
+    again only as long as nothing of its answer has come.
     """
 
     def __init__(self, cluster: Cluster, model: str, variant: str) -> None:
@@ -34,13 +51,36 @@ class RemoteBackend:
 
     async def infer(self, request: InferenceRequest) -> Outcome:
         """Answer every text of ``request``; see ``Backend.infer``."""
-        deadline = time.monotonic() + request.timeout_s
+        deadline = _now() + request.timeout_s
         try:
             async with asyncio.timeout(request.timeout_s):
                 await self._cluster.require_ready(self._model, self._variant)
                 return await self._infer_until(deadline, request)
         except TimeoutError:
             raise DeadlineExceeded(f"no answer within {request.timeout_s:g} s") from None
+
+    async def stream(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
+        """Generate; see ``Backend.stream``."""
+        deadline = _now() + request.timeout_s
+        call, item = await self._begin(request, deadline)
+        # An ``asyncio.timeout`` must not span a yield: it would interrupt the consumer.
+        timer = asyncio.get_running_loop().call_at(deadline, call.cancel)
+        try:
+            while not isinstance(item, RequestError):
+                yield item
+                item = await _next(call)
+            raise item
+        except StopAsyncIteration:
+            return
+        except RequestCancelledError:
+            raise DeadlineExceeded(f"not finished within {request.timeout_s:g} s") from None
+        except RayActorError:
+            raise self._died() from None
+        finally:
+            timer.cancel()
+            call.cancel()
 
     async def describe(self) -> Description:
         """Say what one of the replicas holds; see ``Backend.describe``."""
@@ -50,23 +90,78 @@ class RemoteBackend:
     async def _infer_until(self, deadline: float, request: InferenceRequest) -> Outcome:
         handle = await self._cluster.handle(self._model, self._variant)
         while True:
-            remaining = max(deadline - time.monotonic(), 0.001)
             try:
                 answer: Outcome | RequestError = await handle.infer.remote(
-                    replace(request, timeout_s=remaining)
+                    replace(request, timeout_s=_until(deadline))
                 )
             except RayActorError:
-                logger.warning("a replica of %s:%s died; retrying", self._model, self._variant)
-                await asyncio.sleep(RETRY_PAUSE_S)
+                await self._pause_after_death()
                 continue
             except DeploymentUnavailableError:
-                raise NotReady(
-                    f"{self._model}:{self._variant} has no replica, and Ray Serve has given up "
-                    "to start one"
-                ) from None
+                raise self._given_up() from None
             if isinstance(answer, RequestError):
                 raise answer
             return answer
+
+    async def _begin(
+        self, request: GenerationRequest, deadline: float
+    ) -> tuple[DeploymentResponseGenerator[Item], Item]:
+        """Return a call and its first item.
+
+        That is the first token of a stream; otherwise it is a whole choice, and the replica alone
+        can know whether its first token came in time.
+        """
+        first_token_deadline = _now() + request.first_token_timeout_s
+        timeout_s = request.first_token_timeout_s if request.stream else request.timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._cluster.require_ready(self._model, self._variant)
+                return await self._begin_until(first_token_deadline, deadline, request)
+        except TimeoutError:
+            what = "no first token" if request.stream else "not finished"
+            raise DeadlineExceeded(f"{what} within {timeout_s:g} s") from None
+
+    async def _begin_until(
+        self, first_token_deadline: float, deadline: float, request: GenerationRequest
+    ) -> tuple[DeploymentResponseGenerator[Item], Item]:
+        handle = await self._cluster.handle(self._model, self._variant)
+        streaming = handle.options(stream=True)
+        while True:
+            remaining = replace(
+                request,
+                first_token_timeout_s=_until(first_token_deadline),
+                timeout_s=_until(deadline),
+            )
+            call = cast(
+                DeploymentResponseGenerator[Item],
+                streaming.stream.remote(remaining),
+            )
+            try:
+                return call, await _next(call)
+            except RayActorError:
+                if _now() > first_token_deadline:
+                    raise self._died() from None
+                await self._pause_after_death()
+            except DeploymentUnavailableError:
+                raise self._given_up() from None
+            except BaseException:
+                call.cancel()
+                raise
+
+    async def _pause_after_death(self) -> None:
+        logger.warning("a replica of %s:%s died; retrying", self._model, self._variant)
+        await asyncio.sleep(RETRY_PAUSE_S)
+
+    def _died(self) -> InternalError:
+        return InternalError(
+            f"the replica of {self._model}:{self._variant} died in the middle of the answer; "
+            "send the request again"
+        )
+
+    def _given_up(self) -> NotReady:
+        return NotReady(
+            f"{self._model}:{self._variant} has no replica, and Ray Serve has given up to start one"
+        )
 
 
 class RemoteVariants:
@@ -82,3 +177,30 @@ class RemoteVariants:
     async def statuses(self) -> list[VariantStatus]:
         """State of every configured variant."""
         return await self._cluster.statuses()
+
+
+async def _next(call: DeploymentResponseGenerator[Any]) -> Item:
+    """Wait for a call's next item.
+
+    Raises:
+        StopAsyncIteration: There is none.
+        RayActorError: The replica died, or gave the call up.
+    """
+    try:
+        item: Item = await anext(call)
+    except asyncio.CancelledError:
+        # Serve raises this for a call that the replica cancelled, too, which is no reason to
+        # go without a word.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RayActorError(error_msg="the replica gave the call up") from None
+    return item
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _until(deadline: float) -> float:
+    return max(deadline - _now(), SHORTEST_TIMEOUT_S)

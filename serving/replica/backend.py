@@ -1,15 +1,24 @@
-"""The local backend: task, batcher and engine of one variant, in this process."""
+"""The local backend of an encoder: task, batcher and engine of one variant, in this process."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
-from serving.errors import DeadlineExceeded
-from serving.metrics import ReplicaMetrics
+from serving.errors import DeadlineExceeded, InvalidField
+from serving.metrics import EncoderMetrics
 from serving.replica.batcher import Batcher
-from serving.seams import Description, InferenceRequest, Outcome, Task, Timings
+from serving.seams import (
+    Description,
+    EncoderTask,
+    GenerationChunk,
+    GenerationRequest,
+    GenerationSummary,
+    InferenceRequest,
+    Outcome,
+    Timings,
+)
 
 INLINE_CHARACTERS = 16_384
 """Texts that are longer together are tokenized in a thread, so that the event loop stays free."""
@@ -19,6 +28,7 @@ class LocalBackend:
     """Answers requests with the engine behind its batcher.
 
     Args:
+        model: Its public name, for messages.
         task: Tokenizes and decodes.
         batcher: Queues and executes.
         metrics: Measures.
@@ -27,11 +37,13 @@ class LocalBackend:
 
     def __init__(
         self,
-        task: Task,
+        model: str,
+        task: EncoderTask,
         batcher: Batcher,
-        metrics: ReplicaMetrics,
+        metrics: EncoderMetrics,
         describe: Callable[[], Description],
     ) -> None:
+        self._model = model
         self._task = task
         self._batcher = batcher
         self._metrics = metrics
@@ -49,6 +61,12 @@ class LocalBackend:
             self._metrics.in_flight.dec()
         self._metrics.observe_request(outcome.timings, outcome.tokens)
         return outcome
+
+    def stream(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
+        """Refuse: an encoder has no text to answer with."""
+        raise InvalidField(f"model {self._model!r} does not generate", param="model")
 
     async def describe(self) -> Description:
         """Say what is loaded."""

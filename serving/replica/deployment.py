@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from ray import serve
 
 from serving.config import ModelConfig, ServerConfig, VariantConfig
 from serving.errors import InternalError, NotReady, RequestError
-from serving.metrics import EdgeMetrics, ReplicaMetrics, exposition
-from serving.replica.batcher import Batcher
-from serving.replica.loading import build_backend, load
+from serving.metrics import EdgeMetrics, exposition
+from serving.replica.held import Held
+from serving.replica.loading import hold
 from serving.routes.api import build_replica_api
 from serving.routes.edge import Edge
 from serving.routes.exchange import Services
@@ -19,6 +20,9 @@ from serving.seams import (
     Backend,
     Checkpoint,
     Description,
+    GenerationChunk,
+    GenerationRequest,
+    GenerationSummary,
     InferenceRequest,
     Outcome,
     ServedModel,
@@ -39,6 +43,12 @@ class FailedBackend:
         self._failure = failure
 
     async def infer(self, request: InferenceRequest) -> Outcome:
+        """Raise the failure."""
+        raise self._failure
+
+    def stream(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
         """Raise the failure."""
         raise self._failure
 
@@ -75,7 +85,8 @@ class SingleVariant:
 class Replica:
     """Holds one model in one variant; answers HTTP on the direct path and the gateway's calls."""
 
-    def __init__(
+    # Ray Serve awaits it: the event loop that answers requests has to be there to load in.
+    async def __init__(  # type: ignore[misc]
         self,
         model: ModelConfig,
         variant: VariantConfig,
@@ -83,16 +94,14 @@ class Replica:
         server: ServerConfig,
     ) -> None:
         replica = serve.get_replica_context().replica_id.unique_id
-        self._metrics: ReplicaMetrics | None = None
-        self._batcher: Batcher | None = None
+        self._held: Held | None = None
         self._backend: Backend
         name = f"{model.name}:{variant.name}"
         try:
-            worker = ThreadPoolExecutor(1, thread_name_prefix="forward")
-            loaded = worker.submit(load, model, variant, checkpoint).result()
-            built = build_backend(model, variant, server, loaded, worker, replica)
-            self._backend, self._batcher, self._metrics = built
-            logger.info("loaded %s in %.1f s", name, loaded.load_seconds)
+            self._held = await hold(model, variant, checkpoint, server, replica)
+            self._backend = self._held.backend
+            load_seconds = (await self._backend.describe()).load_seconds
+            logger.info("loaded %s in %.1f s", name, load_seconds)
         except Exception as error:  # whatever a checkpoint or a kernel raises
             logger.exception("%s failed to load", name)
             if variant.max_replicas > 1:
@@ -127,6 +136,20 @@ class Replica:
             logger.exception("a request of the gateway failed")
             return InternalError("internal error; see the log of the replica")
 
+    async def stream(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary | RequestError, None]:
+        """Answer a call of the gateway piece by piece; an expected error is the last item."""
+        try:
+            async with aclosing(self._backend.stream(request)) as items:
+                async for item in items:
+                    yield item
+        except RequestError as error:
+            yield error
+        except Exception:
+            logger.exception("a request of the gateway failed")
+            yield InternalError("internal error; see the log of the replica")
+
     async def describe(self) -> Description | NotReady:
         """Say what is loaded, or why nothing is."""
         try:
@@ -136,8 +159,13 @@ class Replica:
 
     def check_health(self) -> None:
         """Raise if Ray Serve should replace this replica."""
-        if self._batcher is not None:
-            self._batcher.check_health()
+        if self._held is not None:
+            self._held.check_health()
+
+    def __del__(self) -> None:
+        # Ray Serve calls it when it stops the replica; a constructor that raised has set nothing.
+        if (held := getattr(self, "_held", None)) is not None:
+            held.close()
 
     async def in_flight(self) -> int:
         """HTTP requests that this replica has not answered yet."""
@@ -145,7 +173,7 @@ class Replica:
 
     async def metrics(self) -> str:
         """Prometheus text of this replica."""
-        if self._metrics is None:
+        if self._held is None:
             return exposition([self._edge_metrics.registry])
-        self._metrics.set_description(await self._backend.describe())
-        return exposition([self._metrics.registry, self._edge_metrics.registry])
+        self._held.metrics.set_description(await self._backend.describe())
+        return exposition([self._held.metrics.registry, self._edge_metrics.registry])

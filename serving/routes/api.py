@@ -12,6 +12,7 @@ from serving.routes import health, inference, models, open_inference
 from serving.routes.edge import Edge
 from serving.routes.error_responses import add_error_handlers
 from serving.routes.exchange import Services, check_path_choice
+from serving.routes.generation import routes as generation
 from serving.routes.unforeseen_errors import UnforeseenErrors
 
 PATH_CHOICE = "/{path_model}/{path_variant}"
@@ -62,7 +63,7 @@ def _new_app(services: Services) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, prefix: str = "") -> None:
-    for room in (inference, models, open_inference, health):
+    for room in (inference, generation, models, open_inference, health):
         app.include_router(
             room.router,
             prefix=prefix,

@@ -70,21 +70,29 @@ class Edge:
             record.labels = self._fixed
         scope.setdefault("state", {})["record"] = record
         status = CLIENT_CLOSED_REQUEST
+        is_complete = False
         self.in_flight += 1
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 total = time.perf_counter() - started
                 _set_headers(MutableHeaders(scope=message), record, total)
+                await send(message)
+                return
             await send(message)
+            is_complete = not message.get("more_body", False)
 
         try:
             await self._serve(scope, receive, send_with_headers, headers)
         finally:
             self.in_flight -= 1
             total = time.perf_counter() - started
+            if not is_complete:
+                status = CLIENT_CLOSED_REQUEST
+            elif record.failure is not None:
+                status = record.failure
             # A route that does not exist must not create series.
             if record.labels is not None and status not in (404, 405):
                 self._metrics.observe(record.labels, status, total)
@@ -191,12 +199,4 @@ def _log(scope: Scope, record: Record, status: int, total: float) -> None:
 
 
 def _phases(record: Record, total: float) -> list[tuple[str, float]]:
-    timings = record.timings
-    if timings is None:
-        return [("total", total)]
-    return [
-        ("queue", timings.queue),
-        ("tokenize", timings.tokenize),
-        ("forward", timings.forward),
-        ("total", total),
-    ]
+    return [*record.phases.items(), ("total", total)]

@@ -14,22 +14,23 @@ from serving.routes.json_response import json_response
 
 def error_response(error: RequestError, path: str) -> Response:
     """Render an error in the shape that the route's protocol has."""
-    content: dict[str, Any]
-    if is_open_inference(path):
-        content = {"error": error.message}
-    else:
-        content = {
-            "error": {
-                "message": error.message,
-                "type": error.type,
-                "code": error.code,
-                "param": error.param,
-            }
-        }
+    content = {"error": error.message} if is_open_inference(path) else openai_error(error)
     response = json_response(content, error.status)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
+
+
+def openai_error(error: RequestError) -> dict[str, Any]:
+    """OpenAI's error object, which is also the last event of a stream that fails."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "code": error.code,
+            "param": error.param,
+        }
+    }
 
 
 def is_open_inference(path: str) -> bool:

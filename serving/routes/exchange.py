@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from fastapi import Request
@@ -17,7 +17,6 @@ from serving.seams import (
     InferenceRequest,
     Outcome,
     ServedModel,
-    Timings,
     VariantStatus,
 )
 
@@ -41,16 +40,30 @@ class Services:
 
 @dataclass(slots=True)
 class Record:
-    """The one record of a request; feeds headers, metrics and the log line."""
+    """The one record of a request; feeds headers, metrics and the log line.
+
+    Attributes:
+        request_id: The client's, or one of our own.
+        labels: The variant that answers, once it is known.
+        phases: Where the time has gone, in seconds, as far as it is known.
+        failure: Status of an error that came after the status was sent, and that the request is
+            counted under.
+    """
 
     request_id: str
     labels: Labels | None = None
-    timings: Timings | None = None
+    phases: dict[str, float] = field(default_factory=dict)
+    failure: int | None = None
 
 
 def services_of(request: Request) -> Services:
     """Return the services of the application that got ``request``."""
     return cast(Services, request.app.state.services)
+
+
+def record_of(request: Request) -> Record:
+    """Return the record of ``request``."""
+    return cast(Record, request.state.record)
 
 
 async def answer(
@@ -78,13 +91,7 @@ async def answer(
         RequestError: Anything that ``select`` or ``Backend.infer`` raises.
     """
     services = services_of(request)
-    model, variant = resolve(request, models, variants)
-    record: Record = request.state.record
-    record.labels = Labels(model.name, variant, model.task)
-    if operation != model.task:
-        raise InvalidField(
-            f"model {model.name!r} serves {model.task}, this route {operation}", param="model"
-        )
+    model, variant = choose(request, operation, models, variants)
     if len(texts) > services.server.max_inputs:
         raise InvalidField(
             f"{len(texts)} inputs; at most {services.server.max_inputs} in one request",
@@ -93,8 +100,31 @@ async def answer(
     outcome = await services.backends.backend(model.name, variant).infer(
         InferenceRequest(texts, truncate, dimensions, services.server.request_timeout_s)
     )
-    record.timings = outcome.timings
+    timings = outcome.timings
+    record_of(request).phases = {
+        "queue": timings.queue,
+        "tokenize": timings.tokenize,
+        "forward": timings.forward,
+    }
     return model, variant, outcome
+
+
+def choose(
+    request: Request, operation: str, models: list[Choice], variants: list[Choice]
+) -> tuple[ServedModel, str]:
+    """Resolve the variant for a route that serves ``operation``, and note it in the record.
+
+    Raises:
+        RequestError: Anything that ``select`` raises.
+        InvalidField: The model has another task.
+    """
+    model, variant = resolve(request, models, variants)
+    record_of(request).labels = Labels(model.name, variant, model.task)
+    if operation != model.task:
+        raise InvalidField(
+            f"model {model.name!r} serves {model.task}, this route {operation}", param="model"
+        )
+    return model, variant
 
 
 def resolve(

@@ -53,6 +53,7 @@ def _entry(services: Services, status: VariantStatus) -> dict[str, Any]:
             "runtime": variant.runtime,
             "recipe": variant.recipe,
             "weights_bytes": described.weights_bytes if described else None,
+            "kv_cache_bytes": described.kv_cache_bytes if described else None,
             "resident_bytes": described.resident_bytes if described else None,
             "peak_bytes": described.peak_bytes if described else None,
             "load_seconds": described.load_seconds if described else None,

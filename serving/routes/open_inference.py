@@ -2,7 +2,8 @@
 
 One input ``text`` (BYTES, one text per element). Outputs: ``embedding`` FP32 [texts, width] for
 embeddings; ``label`` BYTES [texts], ``score`` FP32 [texts] and ``scores`` FP32 [texts, labels] for
-classification. The binary tensor extension is not offered.
+classification. A model that generates text has no tensors: it only tells its versions and whether
+it is ready. The binary tensor extension is not offered.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ async def model_metadata(request: Request, model: str, version: str | None = Non
             "name": served.name,
             "versions": list(served.variants),
             "platform": get_variant(variant).runtime,
-            "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
+            "inputs": _input_metadata(served.task),
             "outputs": _output_metadata(served.task, width),
         }
     )
@@ -125,6 +126,12 @@ async def infer(
     """Answer every text."""
     services = services_of(request)
     served, variant = _resolve(request, model, version)
+    if not _input_metadata(served.task):
+        raise InvalidField(
+            f"model {served.name!r} serves {served.task}, which has no tensors; use "
+            "POST /v1/completions or /v1/chat/completions",
+            param="model",
+        )
     wanted = [output.name for output in body.outputs]
     known = [output["name"] for output in _output_metadata(served.task, -1)]
     if unknown := [name for name in wanted if name not in known]:
@@ -164,14 +171,22 @@ async def _status(request: Request, model: str, variant: str) -> VariantStatus:
     return next(s for s in statuses if (s.model, s.variant) == (model, variant))
 
 
+def _input_metadata(task: str) -> list[dict[str, Any]]:
+    if task in ("embeddings", "classification"):
+        return [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+    return []
+
+
 def _output_metadata(task: str, width: int) -> list[dict[str, Any]]:
     if task == "embeddings":
         return [{"name": "embedding", "datatype": "FP32", "shape": [-1, width]}]
-    return [
-        {"name": "label", "datatype": "BYTES", "shape": [-1]},
-        {"name": "score", "datatype": "FP32", "shape": [-1]},
-        {"name": "scores", "datatype": "FP32", "shape": [-1, width]},
-    ]
+    if task == "classification":
+        return [
+            {"name": "label", "datatype": "BYTES", "shape": [-1]},
+            {"name": "score", "datatype": "FP32", "shape": [-1]},
+            {"name": "scores", "datatype": "FP32", "shape": [-1, width]},
+        ]
+    return []
 
 
 def _output_tensors(task: str, outcome: Outcome) -> list[dict[str, Any]]:

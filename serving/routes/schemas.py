@@ -4,49 +4,47 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from serving.routes.selection import Choice
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 
 
-class _Body(BaseModel):
+def _refuse_token_ids(value: object) -> object:
+    first = value[0] if isinstance(value, list) and value else value
+    if isinstance(first, int) or (isinstance(first, list) and first):
+        raise ValueError(
+            "token ids are not accepted, since another tokenizer's ids would silently give "
+            "wrong answers; send text"
+        )
+    return value
+
+
+Texts = Annotated[
+    Text | Annotated[list[Text], Field(min_length=1)], BeforeValidator(_refuse_token_ids)
+]
+"""One text or several."""
+
+
+class Body(BaseModel):
+    """A JSON object of a request or of an answer."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class InferenceBody(_Body):
+class ChoosingBody(Body):
     """The fields that every inference route has.
 
     Attributes:
         model: Public name, with an optional variant suffix; not needed where the path names it.
-        input: One text or several.
         variant: Choice of the variant.
-        truncate: Cut over-long texts instead of refusing them.
         user: Accepted since OpenAI's clients send it; no answer depends on it.
     """
 
     model: str | None = Field(default=None, examples=["minilm:int4"])
-    input: Text | Annotated[list[Text], Field(min_length=1)]
     variant: str | None = None
-    truncate: bool = False
     user: str | None = None
-
-    @field_validator("input", mode="before")
-    @classmethod
-    def _input_is_text(cls, value: object) -> object:
-        first = value[0] if isinstance(value, list) and value else value
-        if isinstance(first, int) or (isinstance(first, list) and first):
-            raise ValueError(
-                "token ids are not accepted, since another tokenizer's ids would silently give "
-                "wrong answers; send text"
-            )
-        return value
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The inputs, always several."""
-        return (self.input,) if isinstance(self.input, str) else tuple(self.input)
 
     @property
     def models(self) -> list[Choice]:
@@ -57,6 +55,28 @@ class InferenceBody(_Body):
     def variants(self) -> list[Choice]:
         """Where the body names a variant, the suffix of ``model`` left out."""
         return [] if self.variant is None else [Choice("body field variant", self.variant)]
+
+
+class InferenceBody(ChoosingBody):
+    """The fields of a route that answers each text with one row.
+
+    Attributes:
+        input: One text or several.
+        truncate: Cut over-long texts instead of refusing them.
+    """
+
+    input: Texts
+    truncate: bool = False
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The inputs, always several."""
+        return as_tuple(self.input)
+
+
+def as_tuple(texts: str | list[str]) -> tuple[str, ...]:
+    """One text or several as several."""
+    return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
 class EmbeddingsBody(InferenceBody):
@@ -70,14 +90,14 @@ class ClassifyBody(InferenceBody):
     """``POST /v1/classify``."""
 
 
-class Usage(_Body):
+class Usage(Body):
     """Tokens of the request, special tokens included."""
 
     prompt_tokens: int
     total_tokens: int
 
 
-class Embedding(_Body):
+class Embedding(Body):
     """One vector; base64 holds little-endian float32."""
 
     object: Literal["embedding"]
@@ -85,7 +105,7 @@ class Embedding(_Body):
     embedding: list[float] | str
 
 
-class EmbeddingsAnswer(_Body):
+class EmbeddingsAnswer(Body):
     """Answer of ``POST /v1/embeddings``; ``model`` names the variant that answered."""
 
     object: Literal["list"]
@@ -94,7 +114,7 @@ class EmbeddingsAnswer(_Body):
     usage: Usage
 
 
-class Classification(_Body):
+class Classification(Body):
     """The most probable label, its probability, and the probability of every label."""
 
     index: int
@@ -103,7 +123,7 @@ class Classification(_Body):
     scores: dict[str, float]
 
 
-class ClassifyAnswer(_Body):
+class ClassifyAnswer(Body):
     """Answer of ``POST /v1/classify``; ``model`` names the variant that answered."""
 
     object: Literal["list"]

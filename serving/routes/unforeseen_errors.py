@@ -35,7 +35,11 @@ class UnforeseenErrors:
         except Exception:
             if response_started:
                 raise
-            request_id = scope["state"]["record"].request_id
-            logger.exception("request %s failed", request_id)
-            error = InternalError(f"internal error; see the log for request {request_id}")
+            error = log_unforeseen(scope["state"]["record"].request_id)
             await error_response(error, scope["path"])(scope, receive, send)
+
+
+def log_unforeseen(request_id: str) -> InternalError:
+    """Log the exception that is being handled, and return what the client may know of it."""
+    logger.exception("request %s failed", request_id)
+    return InternalError(f"internal error; see the log for request {request_id}")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 from serving.errors import ConfigError
-from serving.seams import Checkpoint, Task
+from serving.seams import Checkpoint, EncoderTask, GenerationTask
 
 TASKS = {
     "embeddings": "serving.tasks.embeddings:load",
     "classification": "serving.tasks.classification:load",
+    "generation": "serving.tasks.generation:load",
 }
 """Public name to ``module:attribute``; a string, so that validating a name imports nothing."""
+
+GENERATION_TASKS = frozenset({"generation"})
+"""Those that run on a generator and load with ``load_generation_task``; the rest are encoders."""
 
 
 def check_task(name: str) -> None:
@@ -21,17 +25,37 @@ def check_task(name: str) -> None:
         raise ConfigError(f"unknown task {name!r}; known: {', '.join(TASKS)}")
 
 
-def load_task(name: str, checkpoint: Checkpoint, max_tokens: int | None = None) -> Task:
-    """Load tokenizer and settings of the task ``name`` for a checkpoint.
+def load_task(name: str, checkpoint: Checkpoint, max_tokens: int | None = None) -> EncoderTask:
+    """Load tokenizer and settings of the encoders' task ``name`` for a checkpoint.
 
     Args:
-        name: An entry of ``TASKS``.
+        name: An entry of ``TASKS`` that is not in ``GENERATION_TASKS``.
         checkpoint: Where tokenizer and config lie.
         max_tokens: Lower limit for a text's tokens than the checkpoint's own.
 
     Raises:
         ConfigError: The name is unknown, or the checkpoint does not fit the task.
     """
+    return cast(EncoderTask, _load(name, checkpoint, max_tokens))
+
+
+def load_generation_task(
+    name: str, checkpoint: Checkpoint, max_tokens: int | None = None
+) -> GenerationTask:
+    """Load tokenizer and settings of the generators' task ``name`` for a checkpoint.
+
+    Args:
+        name: An entry of ``GENERATION_TASKS``.
+        checkpoint: Where tokenizer and config lie.
+        max_tokens: Most tokens of prompt and continuation together.
+
+    Raises:
+        ConfigError: The name is unknown, or the checkpoint does not fit the task.
+    """
+    return cast(GenerationTask, _load(name, checkpoint, max_tokens))
+
+
+def _load(name: str, checkpoint: Checkpoint, max_tokens: int | None) -> Any:
     check_task(name)
     module, _, attribute = TASKS[name].partition(":")
-    return cast(Task, getattr(import_module(module), attribute)(checkpoint, max_tokens))
+    return getattr(import_module(module), attribute)(checkpoint, max_tokens)

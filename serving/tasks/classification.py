@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving.errors import InvalidField
 from serving.seams import Checkpoint
-from serving.tasks.text_encoder import TextEncoder, load_model_config, load_text_encoder
+from serving.tasks.text_encoder import Encode, load_model_config, load_text_encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,8 @@ class Classification:
     """The task ``classification`` for one checkpoint."""
 
     head: ClassificationHead
-    text_encoder: TextEncoder
+    encode: Encode
+    max_tokens: int
     labels: tuple[str, ...]
     independent: bool
     """Whether each label has a probability of its own (multi-label), or all sum to 1."""
@@ -41,15 +41,6 @@ class Classification:
     def width(self) -> int:
         """Number of labels."""
         return len(self.labels)
-
-    @property
-    def max_tokens(self) -> int:
-        """Most tokens of one text."""
-        return self.text_encoder.max_tokens
-
-    def encode(self, texts: Sequence[str], truncate: bool) -> list[list[int]]:
-        """Token ids of each text; see ``TextEncoder.encode``."""
-        return self.text_encoder.encode(texts, truncate)
 
     def check_dimensions(self, dimensions: int | None) -> None:
         """Raise ``InvalidField`` if ``dimensions`` is given; it belongs to embeddings."""
@@ -72,9 +63,11 @@ def load(checkpoint: Checkpoint, max_tokens: int | None) -> Classification:
     """Load the task for a checkpoint; labels and kind come from its config."""
     config = load_model_config(checkpoint)
     labels = tuple(config.id2label[index] for index in range(config.num_labels))
+    text_encoder = load_text_encoder(checkpoint, max_tokens)
     return Classification(
         head=ClassificationHead(),
-        text_encoder=load_text_encoder(checkpoint, max_tokens),
+        encode=text_encoder.encode,
+        max_tokens=text_encoder.max_tokens,
         labels=labels,
         # A single label can only have a probability of its own.
         independent=(config.problem_type == "multi_label_classification" or config.num_labels == 1),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from serving.errors import ConfigError, InvalidField
 from serving.seams import Checkpoint
 from serving.tasks.text_encoder import (
-    TextEncoder,
+    Encode,
     load_model_config,
     load_text_encoder,
     read_json,
@@ -51,18 +50,10 @@ class Embeddings:
     """The task ``embeddings`` for one checkpoint."""
 
     head: EmbeddingHead
-    text_encoder: TextEncoder
+    encode: Encode
+    max_tokens: int
     width: int
     labels: tuple[str, ...] = ()
-
-    @property
-    def max_tokens(self) -> int:
-        """Most tokens of one text."""
-        return self.text_encoder.max_tokens
-
-    def encode(self, texts: Sequence[str], truncate: bool) -> list[list[int]]:
-        """Token ids of each text; see ``TextEncoder.encode``."""
-        return self.text_encoder.encode(texts, truncate)
 
     def check_dimensions(self, dimensions: int | None) -> None:
         """Raise ``InvalidField`` if the model has fewer than ``dimensions``."""
@@ -87,9 +78,11 @@ def load(checkpoint: Checkpoint, max_tokens: int | None) -> Embeddings:
     Raises:
         ConfigError: The checkpoint asks for a module or a pooling that is not built here.
     """
+    text_encoder = load_text_encoder(checkpoint, max_tokens)
     return Embeddings(
         head=EmbeddingHead(_pooling(checkpoint)),
-        text_encoder=load_text_encoder(checkpoint, max_tokens),
+        encode=text_encoder.encode,
+        max_tokens=text_encoder.max_tokens,
         width=load_model_config(checkpoint).hidden_size,
     )
 

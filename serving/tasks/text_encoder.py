@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -11,6 +11,9 @@ from transformers import AutoConfig, AutoTokenizer
 
 from serving.errors import ConfigError, InvalidField
 from serving.seams import Checkpoint
+
+Encode = Callable[[Sequence[str], bool], list[list[int]]]
+"""``TextEncoder.encode``: texts, and whether over-long ones are cut, to token ids."""
 
 PADDED_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"}
 """Model types whose first positions belong to padding: text starts at ``pad_token_id + 1``."""
@@ -56,7 +59,7 @@ def load_text_encoder(checkpoint: Checkpoint, max_tokens: int | None) -> TextEnc
         ConfigError: There is no fast tokenizer, or no limit is known.
     """
     tokenizer = AutoTokenizer.from_pretrained(
-        checkpoint.folder, **_source_arguments(checkpoint), use_fast=True
+        checkpoint.folder, **source_arguments(checkpoint), use_fast=True
     )
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -77,7 +80,7 @@ def load_text_encoder(checkpoint: Checkpoint, max_tokens: int | None) -> TextEnc
 
 def load_model_config(checkpoint: Checkpoint) -> Any:
     """Read a checkpoint's transformers config."""
-    return AutoConfig.from_pretrained(checkpoint.folder, **_source_arguments(checkpoint))
+    return AutoConfig.from_pretrained(checkpoint.folder, **source_arguments(checkpoint))
 
 
 def _position_limit(config: Any) -> int | None:
@@ -93,7 +96,8 @@ def read_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def _source_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+def source_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What every ``from_pretrained`` takes beside the folder; nothing is fetched."""
     arguments: dict[str, Any] = {
         "local_files_only": True,
         "trust_remote_code": checkpoint.trust_remote_code,

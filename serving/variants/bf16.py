@@ -6,7 +6,14 @@ from math import prod
 
 from pydantic import BaseModel
 
-from serving.seams import EncoderEngine, LoadRequest, Variant, WeightShape
+from serving.seams import (
+    EncoderEngine,
+    GeneratorEngine,
+    GeneratorRequest,
+    LoadRequest,
+    Variant,
+    WeightShape,
+)
 from serving.variants.isa import multiplies_bf16
 
 
@@ -19,16 +26,45 @@ def load(request: LoadRequest) -> EncoderEngine:
     """Build the engine on the device that ``request`` names."""
     import torch
 
-    from serving.variants.torch_encoder import TorchEncoder, load_model
+    from serving.variants.pretrained import load_pretrained
+    from serving.variants.torch_encoder import TorchEncoder
 
+    checkpoint, auto_class = request.checkpoint, request.head.auto_class
     if request.device == "cpu" and not multiplies_bf16():
         from serving.variants.bf16_stored import store_in_bf16
 
-        model = load_model(request, torch.float32)
+        model = load_pretrained(checkpoint, auto_class, torch.float32)
         store_in_bf16(model)
     else:
-        model = load_model(request, torch.bfloat16)
+        model = load_pretrained(checkpoint, auto_class, torch.bfloat16)
     return TorchEncoder(model.to(request.device), request)
+
+
+def load_generator(request: GeneratorRequest) -> GeneratorEngine:
+    """Build the generator on the device that ``request`` names."""
+    import torch
+
+    if request.device == "cuda":
+        from serving.variants.paged_generator import load_paged_generator
+
+        return load_paged_generator(request, torch.bfloat16)
+    from serving.variants.bf16_stored import Bf16StoredEmbedding, Bf16StoredLinear
+    from serving.variants.causal_lm import Numerics
+    from serving.variants.prepacked_linear import PrepackedLinear
+    from serving.variants.slot_generator_loading import load_slot_generator
+    from serving.variants.tied_head import TiedHead
+
+    is_native = multiplies_bf16()
+    numerics = Numerics(
+        dtype=torch.bfloat16 if is_native else torch.float32,
+        cache_dtype=torch.bfloat16,
+        linear=lambda linear, _: (
+            PrepackedLinear(linear.bfloat16()) if is_native else Bf16StoredLinear(linear)
+        ),
+        table=Bf16StoredEmbedding,
+        tied_head=TiedHead,
+    )
+    return load_slot_generator(request, numerics)
 
 
 VARIANT = Variant(
@@ -36,4 +72,5 @@ VARIANT = Variant(
     runtime="torch",
     weight_bytes=weight_bytes,
     load=load,
+    load_generator=load_generator,
 )

@@ -6,7 +6,14 @@ from math import prod
 
 from pydantic import BaseModel
 
-from serving.seams import EncoderEngine, LoadRequest, Variant, WeightShape
+from serving.seams import (
+    EncoderEngine,
+    GeneratorEngine,
+    GeneratorRequest,
+    LoadRequest,
+    Variant,
+    WeightShape,
+)
 
 
 def weight_bytes(tensor: WeightShape, options: BaseModel) -> int:
@@ -18,9 +25,34 @@ def load(request: LoadRequest) -> EncoderEngine:
     """Build the engine on the device that ``request`` names."""
     import torch
 
-    from serving.variants.torch_encoder import TorchEncoder, load_model
+    from serving.variants.pretrained import load_pretrained
+    from serving.variants.torch_encoder import TorchEncoder
 
-    return TorchEncoder(load_model(request, torch.float32).to(request.device), request)
+    model = load_pretrained(request.checkpoint, request.head.auto_class, torch.float32)
+    return TorchEncoder(model.to(request.device), request)
+
+
+def load_generator(request: GeneratorRequest) -> GeneratorEngine:
+    """Build the generator on the device that ``request`` names."""
+    import torch
+
+    if request.device == "cuda":
+        from serving.variants.paged_generator import load_paged_generator
+
+        return load_paged_generator(request, torch.float32)
+    from serving.variants.causal_lm import Numerics
+    from serving.variants.prepacked_linear import PrepackedLinear
+    from serving.variants.slot_generator_loading import load_slot_generator
+    from serving.variants.tied_head import TiedHead
+
+    numerics = Numerics(
+        dtype=torch.float32,
+        cache_dtype=torch.float32,
+        linear=lambda linear, _: PrepackedLinear(linear),
+        table=lambda table: table,
+        tied_head=TiedHead,
+    )
+    return load_slot_generator(request, numerics)
 
 
 VARIANT = Variant(
@@ -28,4 +60,6 @@ VARIANT = Variant(
     runtime="torch",
     weight_bytes=weight_bytes,
     load=load,
+    load_generator=load_generator,
+    kv_cache_bytes_per_number=4,
 )

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from serving.seams import EncoderEngine, LoadRequest, Variant, WeightShape
+from serving.errors import ConfigError
+from serving.seams import (
+    EncoderEngine,
+    GeneratorEngine,
+    GeneratorRequest,
+    LoadRequest,
+    Variant,
+    WeightShape,
+)
 from serving.variants.isa import multiplies_bf16
 from serving.variants.packed_sizes import (
     MIN_OUTPUTS,
@@ -48,11 +56,12 @@ def load(request: LoadRequest) -> EncoderEngine:
     """Build the engine; raises ``ConfigError`` on a CPU for which torch has no 4-bit kernel."""
     import torch
 
-    from serving.variants.torch_encoder import TorchEncoder, load_model
+    from serving.variants.pretrained import load_pretrained
+    from serving.variants.torch_encoder import TorchEncoder
 
     options = request.options
     assert isinstance(options, Int4Options)
-    model = load_model(request, torch.float32)
+    model = load_pretrained(request.checkpoint, request.head.auto_class, torch.float32)
     if request.device == "cuda":
         from serving.variants.torchao_cuda import int4_config, quantize_on_gpu
 
@@ -61,6 +70,54 @@ def load(request: LoadRequest) -> EncoderEngine:
     else:
         quantize_on_cpu(model, options.group_size)
     return TorchEncoder(model, request)
+
+
+def load_generator(request: GeneratorRequest) -> GeneratorEngine:
+    """Build the generator; raises ``ConfigError`` on a CPU for which torch has no 4-bit kernel."""
+    import torch
+    from torch import Tensor
+
+    options = request.options
+    assert isinstance(options, Int4Options)
+    if request.device == "cuda":
+        from serving.variants.paged_generator import load_paged_generator
+        from serving.variants.torchao_cuda import int4_config, quantize_on_gpu
+
+        config = int4_config(options.group_size)
+        return load_paged_generator(
+            request,
+            torch.float32,
+            lambda model: quantize_on_gpu(
+                model, config, lambda m: is_quantized(m, options.group_size)
+            ),
+        )
+    from serving.variants.causal_lm import Numerics
+    from serving.variants.input_importance import measure_input_importance
+    from serving.variants.int4_linear import Int4Linear
+    from serving.variants.int8_embedding import Int8Embedding
+    from serving.variants.slot_generator_loading import load_slot_generator
+    from serving.variants.tied_head import Int8WeightTiedHead
+
+    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
+
+    def quantize(linear: nn.Linear, importance: Tensor | None) -> nn.Module:
+        size = legal_group_size(linear.in_features, options.group_size)
+        if size is None:
+            raise ConfigError(
+                f"variant int4 needs layers with a multiple of 32 inputs; one of this model has "
+                f"{linear.in_features}"
+            )
+        mass = torch.ones(linear.in_features) if importance is None else importance
+        return Int4Linear(linear, mass, size, dtype)
+
+    numerics = Numerics(
+        dtype=dtype,
+        cache_dtype=torch.bfloat16,
+        linear=quantize,
+        table=lambda table: Int8Embedding(table, dtype),
+        tied_head=Int8WeightTiedHead,
+    )
+    return load_slot_generator(request, numerics, measure_input_importance)
 
 
 def is_quantized(module: nn.Module, group_size: int) -> bool:
@@ -110,5 +167,6 @@ VARIANT = Variant(
     runtime="torch",
     weight_bytes=weight_bytes,
     load=load,
+    load_generator=load_generator,
     options=Int4Options,
 )

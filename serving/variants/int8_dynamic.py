@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from serving.seams import EncoderEngine, LoadRequest, Variant, WeightShape
+from serving.seams import (
+    EncoderEngine,
+    GeneratorEngine,
+    GeneratorRequest,
+    LoadRequest,
+    Variant,
+    WeightShape,
+)
 from serving.variants.packed_sizes import MIN_OUTPUTS, int8_embedding_bytes, int8_linear_bytes
 
 if TYPE_CHECKING:
@@ -33,9 +40,10 @@ def load(request: LoadRequest) -> EncoderEngine:
     import torch
 
     from serving.variants.module_swap import cast_parameters, swap_modules
-    from serving.variants.torch_encoder import TorchEncoder, load_model
+    from serving.variants.pretrained import load_pretrained
+    from serving.variants.torch_encoder import TorchEncoder
 
-    model = load_model(request, torch.float32)
+    model = load_pretrained(request.checkpoint, request.head.auto_class, torch.float32)
     if request.device == "cuda":
         from serving.variants.torchao_cuda import int8_config, quantize_on_gpu
 
@@ -44,6 +52,35 @@ def load(request: LoadRequest) -> EncoderEngine:
         swap_modules(model, quantize, keep=KEPT_IN_FLOAT)
         cast_parameters(model, torch.float32)
     return TorchEncoder(model, request)
+
+
+def load_generator(request: GeneratorRequest) -> GeneratorEngine:
+    """Build the generator; raises ``ConfigError`` on a CPU for which torch has no int8 kernel."""
+    import torch
+
+    if request.device == "cuda":
+        from serving.variants.paged_generator import load_paged_generator
+        from serving.variants.torchao_cuda import int8_config, quantize_on_gpu
+
+        return load_paged_generator(
+            request,
+            torch.float32,
+            lambda model: quantize_on_gpu(model, int8_config(), is_quantized),
+        )
+    from serving.variants.causal_lm import Numerics
+    from serving.variants.int8_compact_linear import Int8CompactLinear
+    from serving.variants.int8_embedding import Int8Embedding
+    from serving.variants.slot_generator_loading import load_slot_generator
+    from serving.variants.tied_head import Int8TiedHead
+
+    numerics = Numerics(
+        dtype=torch.float32,
+        cache_dtype=torch.bfloat16,
+        linear=lambda linear, _: Int8CompactLinear(linear),
+        table=lambda table: Int8Embedding(table, torch.float32),
+        tied_head=Int8TiedHead,
+    )
+    return load_slot_generator(request, numerics)
 
 
 def is_quantized(module: nn.Module) -> bool:
@@ -75,4 +112,5 @@ VARIANT = Variant(
     runtime="torch",
     weight_bytes=weight_bytes,
     load=load,
+    load_generator=load_generator,
 )

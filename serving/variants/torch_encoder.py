@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 from torch import nn
 
-from serving.errors import SourceError
 from serving.seams import DeviceName, EncoderHead, Footprint, LoadRequest, TokenBatch
 from serving.variants import footprint
 from serving.variants.process_memory import keep_freed_memory, release_freed_memory
@@ -60,36 +58,3 @@ class TorchEncoder:
         if self._thread != threading.get_ident():
             torch.set_num_threads(self.threads)
             self._thread = threading.get_ident()
-
-
-def load_model(request: LoadRequest, dtype: torch.dtype) -> nn.Module:
-    """Build the transformers model of a checkpoint on the CPU, ready for inference.
-
-    Raises:
-        SourceError: The checkpoint lacks weights that the task needs.
-    """
-    checkpoint, auto_class = request.checkpoint, request.head.auto_class
-    form: dict[str, Any] = (
-        {"gguf_file": checkpoint.gguf_file} if checkpoint.gguf_file else {"use_safetensors": True}
-    )
-    transformers.utils.logging.disable_progress_bar()
-    model, report = getattr(transformers, auto_class).from_pretrained(
-        checkpoint.folder,
-        dtype=dtype,
-        trust_remote_code=checkpoint.trust_remote_code,
-        local_files_only=True,
-        output_loading_info=True,
-        **form,
-    )
-    missing = sorted(report["missing_keys"])
-    if auto_class == "AutoModel":
-        # Bare models may come without a pooler; no embedding uses it.
-        missing = [name for name in missing if "pooler" not in name]
-    if missing:
-        raise SourceError(
-            f"{checkpoint.folder}: no weights for {', '.join(missing[:3])}"
-            f"{' …' if len(missing) > 3 else ''}, which {auto_class} needs"
-        )
-    model.eval().requires_grad_(False)
-    assert isinstance(model, nn.Module)
-    return model

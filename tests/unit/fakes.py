@@ -5,9 +5,12 @@ Every answer depends on the text and on the name of the variant, so that a mix-u
 
 from __future__ import annotations
 
+import asyncio
+import codecs
 import threading
+import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +20,28 @@ from serving.replica.batching import pad
 from serving.seams import (
     Description,
     Footprint,
+    GeneratedToken,
+    GenerationChunk,
+    GenerationRequest,
+    GenerationSummary,
+    GenerationTimings,
+    GeneratorLoad,
     InferenceRequest,
+    Message,
     Outcome,
+    Progress,
     ServedModel,
     Timings,
     TokenBatch,
+    TokenLogprob,
+    TokenRequest,
     VariantStatus,
 )
 
 WIDTH = 8
 LABELS = ("negative", "positive")
 TIMINGS = Timings(queue=0.001, tokenize=0.002, forward=0.004, total=0.008)
+GENERATION_TIMINGS = GenerationTimings(0.001, 0.002, 0.004, 0.008, 0.016)
 MAX_WAIT_S = 10
 
 
@@ -90,6 +104,153 @@ class FakeTask:
         return rows[:, :dimensions]
 
 
+class FakeTextStream:
+    """Bytes to text; a character waits for its last byte."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        return self._decoder.decode(bytes([token]))
+
+    def finish(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+class FakeGenerationTask:
+    """One token per byte; a chat is its contents, one after the other."""
+
+    stop_tokens = frozenset({0})
+    max_tokens = 1_000
+
+    def __init__(self) -> None:
+        self.encoded_in: list[threading.Thread] = []
+
+    def encode_prompt(self, prompt: str) -> tuple[int, ...]:
+        self.encoded_in.append(threading.current_thread())
+        if not prompt:
+            raise InvalidField("a prompt is empty", param="prompt")
+        return tuple(prompt.encode())
+
+    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        return self.encode_prompt("".join(f"<{m.role}>{m.content}" for m in messages))
+
+    def open_text(self, prompt: Sequence[int]) -> FakeTextStream:
+        return FakeTextStream()
+
+    def token_text(self, token: int) -> tuple[str, bytes]:
+        raw = b"<end>" if token in self.stop_tokens else bytes([token])
+        return raw.decode("utf-8", "replace"), raw
+
+
+async def let_others_act() -> None:
+    """Let every task run until it waits for something that does not come by itself."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def logprob_of(token: int, top: int) -> TokenLogprob:
+    """What the fake generator says of any token: its rivals are its successors."""
+    rivals = tuple((min(token + i, 255), -(token + i) / 100) for i in range(top))
+    return TokenLogprob(token, -token / 100, rivals)
+
+
+class FakeGenerator:
+    """Continues each prompt with the next of ``answers``, then with its own, byte by byte.
+
+    Without an answer it repeats the prompt, and its seed. A test can hold every sequence before
+    its next token, by ``hold`` and ``let``, and make a sequence fail after an answer.
+    """
+
+    device = "cpu"
+
+    def __init__(self, *answers: str | bytes | Exception, max_tokens: int = 1_000) -> None:
+        self.answers = list(answers)
+        self.max_tokens = max_tokens
+        self.requests: list[TokenRequest] = []
+        self.open: list[TokenRequest] = []
+        """Those of ``requests`` that hold a place."""
+        self.idle = asyncio.Event()
+        """Set when the last of them gives its place back."""
+        self.steps = 0
+        self.health: Exception | None = None
+        self.is_closed = False
+        self._permits: asyncio.Semaphore | None = None
+
+    def hold(self) -> None:
+        """Give no token but those that ``let`` allows."""
+        self._permits = asyncio.Semaphore(0)
+
+    async def let(self, tokens: int) -> None:
+        """Allow so many tokens, to sequences in turn; return when consumers could have acted."""
+        assert self._permits is not None
+        await let_others_act()
+        for _ in range(tokens):
+            self._permits.release()
+            await let_others_act()
+
+    async def generate(self, request: TokenRequest) -> AsyncIterator[GeneratedToken]:
+        self.requests.append(request)
+        answer = self.answers.pop(0) if self.answers else _parrot(request)
+        self.open.append(request)
+        started = time.perf_counter()
+        try:
+            if isinstance(answer, Exception):
+                await self._turn()
+                raise answer
+            raw = answer.encode() if isinstance(answer, str) else answer
+            tokens = [*raw, *request.stop_tokens][: request.max_new_tokens]
+            for number, token in enumerate(tokens):
+                await self._turn()
+                yield self._generated(request, number, token, time.perf_counter() - started)
+        finally:
+            self.open.remove(request)
+            if not self.open:
+                self.idle.set()
+
+    def load(self) -> GeneratorLoad:
+        return GeneratorLoad(len(self.open), 0, kv_cache_bytes=4_000, kv_cache_used=0.25)
+
+    def check_health(self) -> None:
+        if self.health is not None:
+            raise self.health
+
+    def footprint(self) -> Footprint:
+        return Footprint(weights_bytes=100, resident_bytes=200, peak_bytes=300)
+
+    def state_dict(self) -> Mapping[str, NDArray[np.float32]]:
+        return {}
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    async def _turn(self) -> None:
+        if self._permits is None:
+            await asyncio.sleep(0)
+        else:
+            await self._permits.acquire()
+        self.steps += 1
+
+    def _generated(
+        self, request: TokenRequest, number: int, token: int, elapsed: float
+    ) -> GeneratedToken:
+        is_stop = token in request.stop_tokens
+        is_last = number + 1 == request.max_new_tokens
+        top = request.sampling.logprobs
+        wants_prompt = request.prompt_logprobs and number == 0
+        return GeneratedToken(
+            token=token,
+            finish="stop" if is_stop else "length" if is_last else None,
+            progress=Progress(0.25 * elapsed, 0.25 * elapsed, 0.5 * elapsed, len(request.prompt)),
+            logprob=None if top is None else logprob_of(token, top),
+            prompt=tuple(logprob_of(t, top or 0) for t in request.prompt[1:] if wants_prompt),
+        )
+
+
+def _parrot(request: TokenRequest) -> bytes:
+    return bytes(request.prompt) + str(request.sampling.seed).encode()
+
+
 class FakeBackend:
     """Task and engine without a queue; raises ``failure`` if a test sets it."""
 
@@ -108,8 +269,47 @@ class FakeBackend:
         rows = self.task.decode(self.engine.forward(pad(token_ids)), request.dimensions)
         return Outcome(rows, self.task.labels, sum(map(len, token_ids)), TIMINGS)
 
+    def stream(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
+        raise InvalidField("this model does not generate", param="model")
+
     async def describe(self) -> Description:
         return describe(self.task)
+
+
+class FakeGeneratorBackend:
+    """Replays ``script`` to every request; an error in it is raised."""
+
+    def __init__(self) -> None:
+        self.script: list[GenerationChunk | GenerationSummary | Exception] = [
+            GenerationChunk(0, "Hello", (), None, GENERATION_TIMINGS),
+            GenerationChunk(0, " there", (), "stop", GENERATION_TIMINGS),
+            GenerationSummary(3, 1, 4, GENERATION_TIMINGS),
+        ]
+        self.requests: list[GenerationRequest] = []
+        self.streams = 0
+        """Streams that are neither at their end nor closed."""
+
+    async def infer(self, request: InferenceRequest) -> Outcome:
+        raise InvalidField("this model generates", param="model")
+
+    async def stream(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
+        self.requests.append(request)
+        self.streams += 1
+        try:
+            for item in self.script:
+                await asyncio.sleep(0)
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            self.streams -= 1
+
+    async def describe(self) -> Description:
+        return describe_generator()
 
 
 class FakeBackends:
@@ -117,15 +317,13 @@ class FakeBackends:
 
     def __init__(self, models: Sequence[ServedModel]) -> None:
         self.all = {
-            (model.name, variant): FakeBackend(
-                f"{model.name}:{variant}", LABELS if model.task == "classification" else ()
-            )
+            (model.name, variant): _backend(model, variant)
             for model in models
             for variant in model.variants
         }
         self.reasons: dict[tuple[str, str], str] = {}
 
-    def backend(self, model: str, variant: str) -> FakeBackend:
+    def backend(self, model: str, variant: str) -> FakeBackend | FakeGeneratorBackend:
         return self.all[model, variant]
 
     async def statuses(self) -> list[VariantStatus]:
@@ -140,3 +338,14 @@ class FakeBackends:
 def describe(task: FakeTask) -> Description:
     """What a replica with ``task`` says of itself."""
     return Description("cpu", "avx2", 100, 200, 300, 1.5, task.max_tokens, task.width, task.labels)
+
+
+def describe_generator() -> Description:
+    """What a replica of a generator says of itself."""
+    return Description("cpu", "avx2", 100, 200, 300, 1.5, 1_000, 0, (), kv_cache_bytes=4_000)
+
+
+def _backend(model: ServedModel, variant: str) -> FakeBackend | FakeGeneratorBackend:
+    if model.task == "generation":
+        return FakeGeneratorBackend()
+    return FakeBackend(f"{model.name}:{variant}", LABELS if model.task == "classification" else ())

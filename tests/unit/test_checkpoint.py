@@ -7,7 +7,7 @@ import pytest
 from gguf import GGUFWriter
 from safetensors.numpy import save_file
 
-from serving.checkpoint import find_checkpoint, weight_shapes
+from serving.checkpoint import find_checkpoint, position_limit, weight_shapes
 from serving.errors import SourceError
 from serving.seams import Checkpoint, WeightShape
 from tests.unit.conftest import TENSORS
@@ -83,6 +83,13 @@ def test_a_folder_inside_a_package_is_found_without_importing_it(package: Path) 
     assert found == Checkpoint(package / "weights")
 
 
+def test_a_gguf_file_inside_a_package_is_found(package: Path, gguf_file: Path) -> None:
+    gguf_file.rename(package / "weights" / "tiny.gguf")
+    found = find_checkpoint("smollm2", "package:carrier/weights/tiny.gguf")
+    assert found == Checkpoint(package / "weights", "tiny.gguf")
+    assert len(weight_shapes(found)) == 2
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert refusal(tmp_path / "absent") == f"no folder {tmp_path / 'absent'}"
 
@@ -118,6 +125,8 @@ def test_pickled_weights_are_refused_and_named(checkpoint_folder: Path) -> None:
         ("package:", "expected package:import_name/path"),
         ("package:this/weights", "no Python package 'this' is installed"),
         ("package:carrier/absent", "no folder "),
+        ("package:carrier/absent.gguf", "no GGUF file "),
+        ("package:no_such_package_here/a.gguf", "no Python package 'no_such_package_here'"),
         ("package:carrier", "no config.json in "),
     ],
 )
@@ -210,3 +219,23 @@ def test_weights_that_are_no_weights_are_refused(checkpoint_folder: Path, name: 
     gguf = name if name.endswith(".gguf") else None
     with pytest.raises(SourceError, match=name):
         weight_shapes(Checkpoint(checkpoint_folder, gguf))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"), [('{"max_position_embeddings": 64}', 64), ('{"a": 1}', None)]
+)
+def test_positions_are_those_that_the_config_says(
+    checkpoint_folder: Path, config: str, expected: int | None
+) -> None:
+    (checkpoint_folder / "config.json").write_text(config)
+    assert position_limit(Checkpoint(checkpoint_folder)) == expected
+
+
+def test_a_gguf_file_says_no_positions(gguf_file: Path) -> None:
+    assert position_limit(Checkpoint(gguf_file.parent, gguf_file.name)) is None
+
+
+def test_a_config_that_is_no_json_is_refused(checkpoint_folder: Path) -> None:
+    (checkpoint_folder / "config.json").write_text("{")
+    with pytest.raises(SourceError, match=r"config\.json: cannot be read"):
+        position_limit(Checkpoint(checkpoint_folder))

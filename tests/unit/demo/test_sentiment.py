@@ -3,8 +3,10 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from serving.demo.measure_sentiment import accuracy
-from serving.demo.reviews import read_test_lines
+from serving.app.comparison import compare, read_examples
+from serving.app.plan import make_plan
+from serving.config import Config
+from serving.demo.reviews import TEST_FILE
 from serving.demo.train_sentiment import train_head
 
 
@@ -35,5 +37,14 @@ def test_the_assembled_model_is_as_accurate_as_measured(sentiment: Path) -> None
 
     Another CPU or torch rounds differently, which turns only sentences at the very boundary.
     """
-    rows = read_test_lines()[::9][:200]
-    assert accuracy(sentiment, rows) >= 0.750 - 0.020
+    examples = read_examples(TEST_FILE)[::9][:200]
+    model = {
+        "name": "sentiment",
+        "task": "classification",
+        "source": str(sentiment),
+        "variants": ["fp32"],
+    }
+    plan = make_plan(Config.model_validate({"models": [model]}))
+    [row] = compare(plan, "sentiment", examples)
+    assert row.accuracy is not None
+    assert row.accuracy >= 0.750 - 0.020

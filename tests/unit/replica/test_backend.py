@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pytest
 
 from serving.errors import DeadlineExceeded, InvalidField, QueueFull
-from serving.metrics import Labels, ReplicaMetrics
+from serving.metrics import EncoderMetrics, Labels, ReplicaMetrics
 from serving.replica.backend import INLINE_CHARACTERS, LocalBackend
 from serving.replica.batcher import Batcher
-from serving.seams import InferenceRequest
+from serving.seams import GenerationRequest, InferenceRequest, Sampling
 from tests.unit.fakes import MAX_WAIT_S, FakeEngine, FakeTask, describe, row_of
 
 
@@ -24,20 +24,21 @@ class Replica:
     metrics: ReplicaMetrics
     backend: LocalBackend
 
-    def value(self, name: str, **more: str) -> float | None:
-        labels = {"model": "minilm", "variant": "int4", "replica": "r1", **more}
+    def value(self, name: str) -> float | None:
+        labels = {"model": "minilm", "variant": "int4", "replica": "r1"}
         return self.metrics.registry.get_sample_value(f"quantserve_{name}", labels)
 
     def count(self, phase: str) -> float | None:
-        return self.value(f"{phase}_duration_seconds_count", operation="embeddings")
+        return self.value(f"{phase}_duration_seconds_count")
 
 
 @pytest.fixture
 def replica() -> Replica:
     task, engine = FakeTask(), FakeEngine("int4")
     metrics = ReplicaMetrics(Labels("minilm", "int4", "embeddings"), "r1")
-    batcher = Batcher(engine, ThreadPoolExecutor(1), 64, 2, metrics.observe_batch)
-    backend = LocalBackend(task, batcher, metrics, lambda: describe(task))
+    measured = EncoderMetrics(metrics)
+    batcher = Batcher(engine, ThreadPoolExecutor(1), 64, 2, measured.observe_batch)
+    backend = LocalBackend("minilm", task, batcher, measured, lambda: describe(task))
     return Replica(task, engine, metrics, backend)
 
 
@@ -147,3 +148,10 @@ async def test_long_texts_are_tokenized_off_the_loop(
 
 async def test_describe_says_what_is_loaded(replica: Replica) -> None:
     assert await replica.backend.describe() == describe(replica.task)
+
+
+async def test_generating_is_refused(replica: Replica) -> None:
+    sampling = Sampling(0, 1, 0, 0, 0, 0, None)
+    asked = GenerationRequest(("a",), (), 1, 1, sampling, (), False, True, 1, 1)
+    with pytest.raises(InvalidField, match="model 'minilm' does not generate"):
+        replica.backend.stream(asked)

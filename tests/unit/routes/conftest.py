@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from serving.routes.edge import logger
 from tests.unit.routes.sites import Site, open_gateway, open_replica
 
 OpenSite = Callable[..., Site]
@@ -34,3 +36,16 @@ def open_site(request: pytest.FixtureRequest) -> OpenSite:
 def site(open_site: OpenSite) -> Site:
     """Either mount; each test runs for both."""
     return open_site()
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What the edge logs, whether or not Ray Serve has set up the logger above."""
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+    logger.setLevel(before[0])
+    logger.propagate = before[1]

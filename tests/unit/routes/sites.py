@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,11 @@ from serving.routes.edge import Edge
 from serving.routes.exchange import Services
 from serving.seams import ServedModel
 from tests.unit.fakes import FakeBackend, FakeBackends
+from tests.unit.generation_fakes import FakeGenerator
 
 MINILM = ServedModel("minilm", "embeddings", ("fp32", "bf16", "int4"), "bf16", "fp32")
 SENTIMENT = ServedModel("sentiment", "classification", ("fp32", "int4"), "fp32", "fp32")
+SMOLLM2 = ServedModel("smollm2", "generation", ("fp32", "int4"), "fp32", "fp32")
 MODELS = (MINILM, SENTIMENT)
 METRICS_PAGE = "# HELP x x\n# TYPE x gauge\nx 1\n"
 
@@ -69,14 +72,14 @@ class Site:
         )
 
 
-def open_gateway(**server: Any) -> Site:
+def open_gateway(models: Sequence[ServedModel] = MODELS, **server: Any) -> Site:
     """The selecting path over every model."""
-    backends, metrics = FakeBackends(MODELS), EdgeMetrics("gateway-1")
+    backends, metrics = _fakes(models), EdgeMetrics("gateway-1")
 
     async def metrics_page() -> str:
         return METRICS_PAGE
 
-    catalog = {model.name: model for model in MODELS}
+    catalog = {model.name: model for model in models}
     services = Services(catalog, backends, ServerConfig(**server))
     edge = build_gateway_api(services, metrics, metrics_page)
     return Site(edge, _client(edge, ""), backends, metrics)
@@ -85,12 +88,22 @@ def open_gateway(**server: Any) -> Site:
 def open_replica(model: ServedModel = MINILM, variant: str = "int4", **server: Any) -> Site:
     """The direct path to one variant, mounted as Ray Serve mounts it."""
     served = ServedModel(model.name, model.task, (variant,), variant, variant)
-    backends, metrics = FakeBackends([served]), EdgeMetrics("replica-1")
+    backends, metrics = _fakes([served]), EdgeMetrics("replica-1")
     services = Services(
         {model.name: served}, backends, ServerConfig(**server), (model.name, variant)
     )
     edge = build_replica_api(services, metrics)
     return Site(edge, _client(edge, f"/{model.name}/{variant}"), backends, metrics)
+
+
+def _fakes(models: Sequence[ServedModel]) -> FakeBackends:
+    backends = FakeBackends(models)
+    for model in models:
+        if model.task == "generation":
+            for variant in model.variants:
+                fake = FakeGenerator(f"{model.name}:{variant}")
+                backends.all[model.name, variant] = fake  # type: ignore[assignment]
+    return backends
 
 
 def _client(edge: Edge, root_path: str) -> httpx.AsyncClient:

@@ -1,15 +1,14 @@
 """Around every exchange: key, body limit, headers, metrics and the log line."""
 
 import asyncio
-import logging
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from serving.errors import NotReady, QueueFull
 from serving.metrics import Labels
-from serving.routes.edge import DISCARDED_BYTES, logger
+from serving.routes.edge import DISCARDED_BYTES
 from tests.unit.routes.sites import (
     CLASSIFY,
     EMBEDDINGS,
@@ -22,16 +21,6 @@ from tests.unit.routes.sites import (
 INT4 = Labels("minilm", "int4", "embeddings")
 SECRET = "the text of a customer"
 JSON_TYPE = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture, monkeypatch) -> Iterator[pytest.LogCaptureFixture]:
-    """What the edge logs, whether or not Ray Serve has set up the logger above."""
-    monkeypatch.setattr(logger, "level", logging.INFO)
-    monkeypatch.setattr(logger, "propagate", False)
-    logger.addHandler(caplog.handler)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 class TestKey:

@@ -8,6 +8,7 @@ LOADED = {
     "device": "cpu",
     "isa": "avx2",
     "weights_bytes": 100,
+    "kv_cache_bytes": 0,
     "resident_bytes": 200,
     "peak_bytes": 300,
     "load_seconds": 1.5,

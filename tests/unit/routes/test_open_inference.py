@@ -6,7 +6,7 @@ import pytest
 
 from serving import __version__
 from tests.unit.fakes import LABELS, row_of
-from tests.unit.routes.sites import SENTIMENT, infer_body, open_gateway, open_replica
+from tests.unit.routes.sites import SENTIMENT, SMOLLM2, infer_body, open_gateway, open_replica
 
 MINILM_INFER = "/v2/models/minilm/versions/int4/infer"
 
@@ -215,3 +215,23 @@ async def test_a_wrong_body_is_refused(site, body, message: str) -> None:
     assert answer.status_code == 422
     assert list(answer.json()) == ["error"]
     assert answer.json()["error"].startswith(message)
+
+
+@pytest.mark.parametrize("open_", [lambda: open_gateway([SMOLLM2]), lambda: open_replica(SMOLLM2)])
+class TestGenerators:
+    async def test_metadata_claims_no_tensors(self, open_) -> None:
+        answer = (await open_().client.get("/v2/models/smollm2/versions/int4")).json()
+        assert (answer["name"], answer["inputs"], answer["outputs"]) == ("smollm2", [], [])
+
+    async def test_readiness(self, open_) -> None:
+        answer = await open_().client.get("/v2/models/smollm2/versions/int4/ready")
+        assert answer.json() == {"name": "smollm2", "version": "int4", "ready": True}
+
+    async def test_inference_points_to_the_routes_that_generate(self, open_) -> None:
+        path = "/v2/models/smollm2/versions/int4/infer"
+        answer = await open_().client.post(path, json=infer_body(outputs=[{"name": "label"}]))
+        assert answer.status_code == 422
+        assert answer.json()["error"] == (
+            "model 'smollm2' serves generation, which has no tensors; use "
+            "POST /v1/completions or /v1/chat/completions"
+        )

@@ -1,0 +1,218 @@
+"""A generator out of any decoder: a thread takes the steps, consumers live in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from serving.errors import InternalError, InvalidField, NotReady, QueueFull, RequestError
+from serving.generator.scheduling import PromptBudget
+from serving.generator.stepper import Job, Stepper
+from serving.generator.token_stream import TokenStream
+from serving.seams import (
+    Decoder,
+    DeviceName,
+    Footprint,
+    GeneratedToken,
+    GeneratorLoad,
+    TokenRequest,
+)
+
+logger = logging.getLogger("ray.serve.quantserve")
+
+MAX_FAILURES_IN_A_ROW = 5
+"""One failed step may be its sequences' fault; so many are the decoder's."""
+
+CLOSE_TIMEOUT_S = 10.0
+"""How long closing waits for the step that runs."""
+
+
+class SlotGenerator:
+    """Continues many sequences with one decoder; see ``GeneratorEngine``.
+
+    A thread of its own loads the decoder and takes every step. The event loop of the first
+    ``generate`` gets the tokens of a step all at once, while the next step runs.
+
+    Args:
+        make_decoder: Loads the decoder and warms it, in the engine's thread: see
+            ``serving.replica.loading.load`` for why. What it raises, the constructor raises.
+        max_waiting: Sequences that may wait while every slot is taken.
+        chunk_tokens: Most prompt tokens of a step while other sequences decode.
+        idle_chunk_tokens: Most prompt tokens of a step while none does.
+        stuck_after_s: Seconds after which a step counts as stuck.
+    """
+
+    def __init__(
+        self,
+        make_decoder: Callable[[], Decoder],
+        max_waiting: int,
+        chunk_tokens: int = 32,
+        idle_chunk_tokens: int = 256,
+        stuck_after_s: float = float("inf"),
+    ) -> None:
+        self._max_waiting = max_waiting
+        self._stuck_after_s = stuck_after_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._unfinished: set[Job] = set()
+        self._commands: SimpleQueue[Job | None] = SimpleQueue()
+        self._is_closing = False
+        self._has_ended = False
+        made: Future[Stepper] = Future()
+
+        def make_stepper() -> Stepper:
+            budget = PromptBudget(busy=chunk_tokens, idle=idle_chunk_tokens)
+            return Stepper(make_decoder(), budget)
+
+        self._worker = threading.Thread(
+            target=self._work, args=(make_stepper, made), name="generate", daemon=True
+        )
+        self._worker.start()
+        self._stepper = made.result()
+        self._decoder = self._stepper.decoder
+        self.max_tokens = self._decoder.slot_tokens
+
+    @property
+    def device(self) -> DeviceName:
+        """Where the weights are."""
+        return self._decoder.device
+
+    def generate(self, request: TokenRequest) -> TokenStream:
+        """Continue a sequence, from now on; see ``GeneratorEngine.generate``.
+
+        Closing or dropping the stream frees the slot before the next step.
+
+        Raises:
+            InvalidField: Prompt and continuation can never fit.
+            QueueFull: As many sequences wait as may.
+            NotReady: The engine was closed, or its thread has ended.
+        """
+        self._check_fits(request)
+        self._check_room()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        job = Job(request)
+        self._unfinished.add(job)
+        self._commands.put(job)
+        if self._has_ended:  # only now: a worker that ends later takes the job along
+            self._unfinished.discard(job)
+            raise NotReady("the engine of this variant has ended", retry_after_s=1)
+        return TokenStream(job.outbox, partial(self._cancel, job))
+
+    def load(self) -> GeneratorLoad:
+        """Say how busy the engine is now."""
+        unfinished = list(self._unfinished)
+        held = [job.sequence.num_cached for job in unfinished if job.sequence.slot is not None]
+        return GeneratorLoad(
+            running=len(held),
+            waiting=len(unfinished) - len(held),
+            kv_cache_bytes=self._decoder.kv_cache_bytes,
+            kv_cache_used=sum(held) / (self._decoder.num_slots * self._decoder.slot_tokens),
+        )
+
+    def check_health(self) -> None:
+        """Raise ``RuntimeError`` if the engine is stuck, has only failed of late, or has ended."""
+        if self._has_ended and not self._is_closing:
+            raise RuntimeError("the generator's thread has ended")
+        if self._stepper.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            raise RuntimeError(f"the last {self._stepper.failures_in_a_row} steps failed")
+        started = self._stepper.step_started
+        if started is not None and time.perf_counter() - started > self._stuck_after_s:
+            raise RuntimeError(f"a step runs for more than {self._stuck_after_s:g} s")
+
+    def footprint(self) -> Footprint:
+        """Measure what the engine occupies now; its weights without the cache."""
+        return self._decoder.footprint()
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the tensors of this variant, as they would be saved to disk."""
+        return self._decoder.state_dict()
+
+    def close(self) -> None:
+        """End the thread after the step that runs; sequences that have not ended get NotReady."""
+        self._is_closing = True
+        self._commands.put(None)
+        self._worker.join(CLOSE_TIMEOUT_S)
+
+    def _check_fits(self, request: TokenRequest) -> None:
+        num_prompt, num_new = len(request.prompt), request.max_new_tokens
+        assert num_prompt >= 1
+        assert num_new >= 1
+        if num_prompt + num_new > self.max_tokens:
+            raise InvalidField(
+                f"the prompt has {num_prompt} tokens and max_tokens asks for {num_new} more, "
+                f"{num_prompt + num_new} together; a sequence may have {self.max_tokens}",
+                param="max_tokens",
+            )
+
+    def _check_room(self) -> None:
+        num_waiting = len(self._unfinished) - self._decoder.num_slots
+        if num_waiting >= self._max_waiting:
+            raise QueueFull(
+                f"{num_waiting} sequences wait already, as many as may; retry later",
+                retry_after_s=1,
+            )
+
+    def _cancel(self, job: Job) -> None:
+        # May run in any thread, even while the worker handles commands: a dropped stream is
+        # collected wherever the garbage collector happens to run.
+        job.is_cancelled = True
+        self._unfinished.discard(job)
+        self._commands.put(job)
+
+    def _deliver(self, events: Sequence[tuple[Job, GeneratedToken | RequestError]]) -> None:
+        for job, event in events:
+            job.outbox.put_nowait(event)
+            if isinstance(event, RequestError) or event.finish is not None:
+                self._unfinished.discard(job)
+
+    # What follows runs in the worker.
+
+    def _work(self, make_stepper: Callable[[], Stepper], made: Future[Stepper]) -> None:
+        try:
+            stepper = make_stepper()
+        except BaseException as error:
+            made.set_exception(error)
+            return
+        made.set_result(stepper)
+        reason: Callable[[], RequestError] = partial(
+            NotReady, "the engine of this variant was closed", retry_after_s=1
+        )
+        try:
+            while self._obey_commands(stepper):
+                self._send(stepper.step())
+        except Exception:
+            logger.exception("the generator's thread ended")
+            reason = partial(InternalError, "the generator failed; see the log of the replica")
+        self._has_ended = True
+        jobs = stepper.jobs
+        while not self._commands.empty():
+            command = self._commands.get()
+            if command is not None and not command.is_cancelled:
+                jobs.append(command)
+        with contextlib.suppress(RuntimeError):  # the event loop may be closed
+            self._send([(job, reason()) for job in jobs])
+
+    def _obey_commands(self, stepper: Stepper) -> bool:
+        """Add and drop sequences; sleep while there is none. False once the engine is closed."""
+        while stepper.is_idle or not self._commands.empty():
+            job = self._commands.get()
+            if job is None:
+                return False
+            if job.is_cancelled:
+                stepper.drop(job)
+            else:
+                stepper.add(job)
+        return True
+
+    def _send(self, events: Sequence[tuple[Job, GeneratedToken | RequestError]]) -> None:
+        if events:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._deliver, events)

@@ -1,0 +1,195 @@
+"""How the next token of one sequence is chosen from its logits.
+
+Logits are compared in float32, as they come; probabilities are computed in float64. Of tokens of
+equal probability, the one with the lowest id counts as the most probable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import InternalError
+from serving.seams import Sampling, TokenLogprob
+
+BLOCK = 256
+"""Tokens summed at once where a draw looks for its place; faster than one running sum."""
+
+
+class Sampler:
+    """Chooses the tokens of one sequence, one after the other.
+
+    The i-th token is drawn with the i-th number of a generator of its own (Philox, keyed by the
+    seed), so it does not depend on what else the engine does.
+    """
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+        self._has_penalties = bool(sampling.frequency_penalty or sampling.presence_penalty)
+        self._counts: Counter[int] = Counter()
+        key = sampling.seed & (2**128 - 1)
+        self._uniform = np.random.Generator(np.random.Philox(key=key)).random
+
+    def choose(self, logits: NDArray[np.float32]) -> tuple[int, TokenLogprob | None]:
+        """Choose the next token.
+
+        Args:
+            logits: float32 (vocabulary,); left as it is.
+
+        Returns:
+            The token, and its log-probability if the request asked for it.
+
+        Raises:
+            InternalError: Logits are NaN or infinite.
+        """
+        sampling = self._sampling
+        scores = penalize(logits, self._counts, sampling) if self._has_penalties else logits
+        if sampling.temperature == 0:
+            token = int(scores.argmax())  # the first NaN, if there is one
+            _check_finite(scores[token])
+        else:
+            _check_finite(scores.max())
+            token = draw(scores, sampling, self._uniform())
+        if self._has_penalties:
+            self._counts[token] += 1
+        if sampling.logprobs is None:
+            return token, None
+        return token, log_probability(logits, token, sampling.logprobs)
+
+
+def penalize(
+    logits: NDArray[np.float32], counts: Counter[int], sampling: Sampling
+) -> NDArray[np.float32]:
+    """Subtract from the logit of each token that was generated.
+
+    ``logit - count * frequency_penalty - (count > 0) * presence_penalty``, as in OpenAI's API
+    reference; tokens of the prompt do not count.
+
+    Args:
+        logits: float32 (vocabulary,); left as it is.
+        counts: How often each token was generated.
+        sampling: The penalties.
+    """
+    tokens = np.fromiter(counts.keys(), np.intp, len(counts))
+    times = np.fromiter(counts.values(), np.float64, len(counts))
+    scores = logits.copy()
+    scores[tokens] -= times * sampling.frequency_penalty + sampling.presence_penalty
+    return scores
+
+
+def draw(scores: NDArray[np.float32], sampling: Sampling, uniform: float) -> int:
+    """Choose a token: ``top_k``, temperature, ``top_p``, then the inverse of the CDF.
+
+    Args:
+        scores: float32 (vocabulary,), the largest finite; left as they are.
+        sampling: Temperature above 0.
+        uniform: In [0, 1); the CDF runs over the kept tokens in order of their ids.
+    """
+    kept = None
+    if 0 < sampling.top_k < len(scores):
+        kept = _largest(scores, sampling.top_k)
+        scores = scores[kept]
+    weights = scores.astype(np.float64)
+    weights -= weights.max()
+    with np.errstate(over="ignore"):  # to minus infinity, at temperatures next to 0
+        weights /= sampling.temperature
+    np.exp(weights, out=weights)
+    if sampling.top_p < 1:
+        nucleus = _nucleus(weights, sampling.top_p)
+        kept = nucleus if kept is None else kept[nucleus]
+        weights = weights[nucleus]
+    place = _inverse_cdf(weights, uniform)
+    return place if kept is None else int(kept[place])
+
+
+def log_probability(logits: NDArray[np.float32], token: int, num_top: int) -> TokenLogprob:
+    """Log-softmax of the logits at one token and at the ``num_top`` most probable ones.
+
+    Args:
+        logits: float32 (vocabulary,), before temperature and penalties.
+        token: Whose log-probability.
+        num_top: At least 0.
+
+    Raises:
+        InternalError: Logits are NaN or infinite.
+    """
+    largest = float(logits.max())
+    _check_finite(largest)
+    scores = logits.astype(np.float64)
+    scores -= largest
+    normalizer = largest + math.log(np.exp(scores, out=scores).sum())
+    top: list[int] = []
+    num_top = min(num_top, len(logits))
+    if num_top:
+        ids = _largest(logits, num_top)
+        top = ids[np.argsort(-logits[ids], kind="stable")].tolist()
+    return TokenLogprob(
+        token,
+        float(logits[token]) - normalizer,
+        tuple((other, float(logits[other]) - normalizer) for other in top),
+    )
+
+
+def prompt_log_probabilities(
+    rows: NDArray[np.float32], following: Sequence[int], num_top: int
+) -> Iterator[TokenLogprob]:
+    """Log-probability of the token that follows each row, one row at a time.
+
+    Args:
+        rows: float32 (at least as many as ``following``, vocabulary).
+        following: Tokens.
+        num_top: Most probable tokens to report beside each.
+
+    Raises:
+        InternalError: Logits are NaN or infinite.
+    """
+    for row, token in zip(rows, following, strict=False):
+        yield log_probability(row, token, num_top)
+
+
+def _check_finite(largest: float) -> None:
+    if not math.isfinite(largest):
+        raise InternalError(
+            "the model gave logits that are NaN or infinite, so no next token could be chosen"
+        )
+
+
+def _largest(values: NDArray[np.floating[Any]], count: int) -> NDArray[np.intp]:
+    """Indices, ascending, of the ``count`` largest of at least as many values."""
+    smallest = np.partition(values, -count)[-count]
+    above = np.flatnonzero(values > smallest)
+    level = np.flatnonzero(values == smallest)[: count - len(above)]
+    return np.sort(np.concatenate((above, level)))
+
+
+def _nucleus(weights: NDArray[np.float64], top_p: float) -> NDArray[np.intp]:
+    """Indices, ascending, of the fewest largest weights with ``top_p`` of the sum; at least one.
+
+    The largest weight is 1. Only those above a floor are sorted; it sinks until they suffice.
+    """
+    wanted = top_p * weights.sum()
+    for floor in (2.0**-4, 2.0**-8, 2.0**-16, 0.0):
+        candidates = np.flatnonzero(weights >= floor)
+        likely = weights[candidates]
+        reached = np.cumsum(np.sort(likely)[::-1])
+        if reached[-1] >= wanted:
+            break
+    count = min(int(np.searchsorted(reached, wanted)) + 1, len(candidates))
+    return candidates[_largest(likely, count)]
+
+
+def _inverse_cdf(weights: NDArray[np.float64], uniform: float) -> int:
+    """First index at which the running sum exceeds ``uniform`` times the whole sum."""
+    sums = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), BLOCK)))
+    target = uniform * sums[-1]
+    block = int(np.searchsorted(sums, target, side="right"))
+    below = sums[block - 1] if block else 0.0
+    inside = weights[block * BLOCK : (block + 1) * BLOCK]
+    place = int(np.searchsorted(np.cumsum(inside), target - below, side="right"))
+    # Rounding may leave the running sum just below the block's: then it is its last token.
+    return block * BLOCK + min(place, int(np.flatnonzero(inside)[-1]))

@@ -1,0 +1,169 @@
+"""Which sequence does what in the next step. No clock, no threads, no logits."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from serving.seams import Segment, TokenRequest
+
+MIN_REUSED_TOKENS = 16
+"""Fewer cached tokens are not worth another slot than the lowest."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBudget:
+    """Most prompt tokens of one step, of all sequences together; each at least 1.
+
+    Attributes:
+        busy: While other sequences decode: each of them waits for the whole step.
+        idle: While none does.
+    """
+
+    busy: int
+    idle: int
+
+
+@dataclass(slots=True, eq=False)
+class TokenSequence:
+    """One sequence on its way through a slot.
+
+    ``num_cached < len(tokens)`` always: a step takes tokens from there on. Once the prompt is
+    cached, the newest token is the only one that is not.
+
+    Attributes:
+        request: What it shall become.
+        tokens: Its prompt, then what was generated.
+        slot: Its place in the cache; None before it has one.
+        num_cached: Leading tokens whose keys and values are in the slot.
+        num_reused: Those of them that were there when it came.
+    """
+
+    request: TokenRequest
+    tokens: list[int] = field(init=False)
+    slot: int | None = None
+    num_cached: int = 0
+    num_reused: int = 0
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.request.prompt)
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether its whole prompt is cached."""
+        return self.num_cached >= len(self.request.prompt)
+
+
+class Schedule:
+    """Sequences that wait, sequences that run, and what the free slots still hold.
+
+    Sequences get slots in the order in which they were added, and no slot has two.
+
+    Args:
+        num_slots: Places in the cache, at least 1.
+        budget: Prompt tokens of one step.
+    """
+
+    def __init__(self, num_slots: int, budget: PromptBudget) -> None:
+        self._budget = budget
+        self._waiting: deque[TokenSequence] = deque()
+        self._running: list[TokenSequence] = []
+        self._free: dict[int, list[int]] = {slot: [] for slot in range(num_slots)}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no sequence runs or waits."""
+        return not self._running and not self._waiting
+
+    def add(self, sequence: TokenSequence) -> None:
+        """Let a new sequence wait for a slot."""
+        self._waiting.append(sequence)
+
+    def plan(self) -> list[tuple[TokenSequence, Segment]]:
+        """Give free slots to waiting sequences and say what each does next; see ``plan_step``.
+
+        Before the next call, each of these sequences has either been advanced by its segment
+        (``num_cached``, and ``tokens`` if it has a new one) or been removed.
+        """
+        while self._waiting and self._free:
+            sequence = self._waiting.popleft()
+            request = sequence.request
+            may_reuse = not request.prompt_logprobs
+            sequence.slot, sequence.num_reused = choose_slot(self._free, request.prompt, may_reuse)
+            sequence.num_cached = sequence.num_reused
+            del self._free[sequence.slot]
+            self._running.append(sequence)
+        return plan_step(self._running, self._budget)
+
+    def remove(self, sequence: TokenSequence, is_cache_valid: bool = True) -> None:
+        """End a sequence that was added; its slot keeps its tokens if they are valid."""
+        if sequence.slot is None:
+            self._waiting.remove(sequence)
+            return
+        self._running.remove(sequence)
+        held = sequence.tokens[: sequence.num_cached] if is_cache_valid else []
+        self._free[sequence.slot] = held
+
+
+def choose_slot(
+    free: Mapping[int, Sequence[int]], prompt: Sequence[int], may_reuse: bool
+) -> tuple[int, int]:
+    """Choose the free slot that holds the longest prefix of a prompt, else the lowest.
+
+    Args:
+        free: Tokens that each free slot holds; at least one slot.
+        prompt: At least one token.
+        may_reuse: Whether cached tokens may be skipped.
+
+    Returns:
+        The slot, and how many tokens to skip: fewer than the prompt has, since its last token
+        gives the first logits, and either 0 or at least ``MIN_REUSED_TOKENS``.
+    """
+    lowest = min(free)
+    if not may_reuse:
+        return lowest, 0
+    reusable = prompt[:-1]
+    common = {slot: _num_common(held, reusable) for slot, held in free.items()}
+    best = max(free, key=lambda slot: (common[slot], -slot))
+    return (best, common[best]) if common[best] >= MIN_REUSED_TOKENS else (lowest, 0)
+
+
+def plan_step(
+    running: Sequence[TokenSequence], budget: PromptBudget
+) -> list[tuple[TokenSequence, Segment]]:
+    """Say what each sequence does in the next step; those left out wait for a later one.
+
+    Every decoding sequence feeds its newest token. The prompt tokens of the budget go to the
+    others in order of arrival, so that the first comes to its end before the second begins.
+
+    Args:
+        running: Sequences with a slot, in order of arrival.
+        budget: Most prompt tokens of the step.
+    """
+    num_left = budget.busy if any(sequence.is_decoding for sequence in running) else budget.idle
+    shares = []
+    for sequence in running:
+        if sequence.is_decoding:
+            shares.append((sequence, _segment(sequence, 1)))
+        elif num_left:
+            num_tokens = min(num_left, len(sequence.tokens) - sequence.num_cached)
+            num_left -= num_tokens
+            shares.append((sequence, _segment(sequence, num_tokens)))
+    return shares
+
+
+def _segment(sequence: TokenSequence, num_tokens: int) -> Segment:
+    assert sequence.slot is not None
+    start = sequence.num_cached
+    token_ids = sequence.tokens[start : start + num_tokens]
+    if sequence.request.prompt_logprobs and not sequence.is_decoding:
+        return Segment(sequence.slot, start, token_ids, "all")
+    if start + num_tokens < len(sequence.tokens):
+        return Segment(sequence.slot, start, token_ids, "none")
+    return Segment(sequence.slot, start, token_ids, "last")
+
+
+def _num_common(held: Sequence[int], wanted: Sequence[int]) -> int:
+    pairs = enumerate(zip(held, wanted, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(held), len(wanted)))

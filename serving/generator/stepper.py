@@ -1,0 +1,188 @@
+"""The steps themselves: plan, decode, sample. Lives in one thread and knows no other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import InternalError, RequestError
+from serving.generator.sampling import Sampler, prompt_log_probabilities
+from serving.generator.scheduling import PromptBudget, Schedule, TokenSequence
+from serving.seams import (
+    Decoder,
+    FinishReason,
+    GeneratedToken,
+    Progress,
+    Segment,
+    TokenLogprob,
+    TokenRequest,
+)
+
+logger = logging.getLogger("ray.serve.quantserve")
+
+Outbox = asyncio.Queue[GeneratedToken | RequestError | None]
+"""What a sequence has for its consumer; None if nothing more will come since it was closed."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request, the sequence that it becomes, and what is measured of it on the way.
+
+    Attributes:
+        request: What is asked.
+        outbox: Filled and emptied in the consumer's event loop.
+        is_cancelled: Set by the consumer.
+        arrived: When, by ``time.perf_counter``; likewise ``started`` (the first step that worked
+            on it) and ``first_token``.
+        prompt_logprobs: Collected until the first token takes them along.
+    """
+
+    request: TokenRequest
+    outbox: Outbox = field(default_factory=asyncio.Queue)
+    is_cancelled: bool = False
+    arrived: float = field(default_factory=time.perf_counter)
+    started: float | None = None
+    first_token: float | None = None
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    sequence: TokenSequence = field(init=False)
+    sampler: Sampler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sequence = TokenSequence(self.request)
+        self.sampler = Sampler(self.request.sampling)
+
+
+class Stepper:
+    """Takes one step after the other for all sequences that were added and not dropped.
+
+    Args:
+        decoder: Computes; its slots are empty.
+        budget: Prompt tokens of one step.
+    """
+
+    def __init__(self, decoder: Decoder, budget: PromptBudget) -> None:
+        self.decoder = decoder
+        self.step_started: float | None = None
+        """When the step that runs now began, by ``time.perf_counter``."""
+        self.failures_in_a_row = 0
+        self._schedule = Schedule(decoder.num_slots, budget)
+        self._jobs: dict[TokenSequence, Job] = {}
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Sequences that have not ended, in the order in which they were added."""
+        return list(self._jobs.values())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no sequence to take a step for."""
+        return self._schedule.is_empty
+
+    def add(self, job: Job) -> None:
+        """Begin a sequence."""
+        self._jobs[job.sequence] = job
+        self._schedule.add(job.sequence)
+
+    def drop(self, job: Job, is_cache_valid: bool = True) -> None:
+        """End a sequence; nothing happens if it has ended already."""
+        if self._jobs.pop(job.sequence, None) is not None:
+            self._schedule.remove(job.sequence, is_cache_valid)
+
+    def step(self) -> list[tuple[Job, GeneratedToken | RequestError]]:
+        """Take one step; at least one sequence must be there.
+
+        Returns:
+            The new tokens, and what ended a sequence before its time. If the decoder fails, all
+            sequences of this step end, and what their slots held counts as lost.
+        """
+        shares = self._schedule.plan()
+        jobs = [self._jobs[sequence] for sequence, _ in shares]
+        segments = [segment for _, segment in shares]
+        self.step_started = started = time.perf_counter()
+        for job in jobs:
+            if job.started is None:
+                job.started = started
+        try:
+            logits = self.decoder.step(segments)
+            events = self._advance(jobs, segments, logits)
+        except Exception:  # whatever went wrong belongs to these sequences alone
+            self.failures_in_a_row += 1
+            logger.exception("a step with %d sequences failed", len(jobs))
+            return [(job, self._fail(job)) for job in jobs]
+        finally:
+            self.step_started = None
+        self.failures_in_a_row = 0
+        return events
+
+    def _fail(self, job: Job) -> InternalError:
+        self.drop(job, is_cache_valid=False)
+        return InternalError("a step of the model failed; see the log of the replica")
+
+    def _advance(
+        self, jobs: Sequence[Job], segments: Sequence[Segment], logits: NDArray[np.float32]
+    ) -> list[tuple[Job, GeneratedToken | RequestError]]:
+        events: list[tuple[Job, GeneratedToken | RequestError]] = []
+        row = 0
+        for job, segment in zip(jobs, segments, strict=True):
+            num_rows = _num_rows(segment)
+            rows = logits[row : row + num_rows]
+            row += num_rows
+            job.sequence.num_cached += len(segment.token_ids)
+            try:
+                token = _next_token(job, segment, rows)
+            except InternalError as error:
+                logger.error("after %d tokens: %s", job.sequence.num_cached, error)
+                self.drop(job, is_cache_valid=False)
+                events.append((job, error))
+                continue
+            if token is not None:
+                events.append((job, token))
+                if token.finish is not None:
+                    self.drop(job)
+        return events
+
+
+def _num_rows(segment: Segment) -> int:
+    if segment.logits == "last":
+        return 1
+    return len(segment.token_ids) if segment.logits == "all" else 0
+
+
+def _next_token(job: Job, segment: Segment, rows: NDArray[np.float32]) -> GeneratedToken | None:
+    """Read the logits of one sequence; None in the middle of its prompt."""
+    request, tokens = job.request, job.sequence.tokens
+    if segment.logits == "all":
+        following = request.prompt[segment.start + 1 : job.sequence.num_cached + 1]
+        num_top = request.sampling.logprobs or 0
+        job.prompt_logprobs.extend(prompt_log_probabilities(rows, following, num_top))
+    if job.sequence.num_cached < len(tokens):
+        return None
+    token, logprob = job.sampler.choose(rows[-1])
+    tokens.append(token)
+    num_new = len(tokens) - len(request.prompt)
+    finish: FinishReason | None = None
+    if token in request.stop_tokens:
+        finish = "stop"
+    elif num_new == request.max_new_tokens:
+        finish = "length"
+    prompt = tuple(job.prompt_logprobs) if num_new == 1 else ()
+    return GeneratedToken(token, finish, _progress(job), logprob, prompt)
+
+
+def _progress(job: Job) -> Progress:
+    now = time.perf_counter()
+    if job.first_token is None:
+        job.first_token = now
+    assert job.started is not None
+    return Progress(
+        queue=job.started - job.arrived,
+        prefill=job.first_token - job.started,
+        decode=now - job.first_token,
+        cached_tokens=job.sequence.num_reused,
+    )

@@ -1,0 +1,26 @@
+"""Requests, counted and timed where their answer is written."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from serving.metrics import series
+from serving.metrics.labels import Labels
+from serving.metrics.registered import counter, histogram
+
+
+class EdgeMetrics:
+    """Counts and times requests where their answer is written."""
+
+    def __init__(self, replica: str) -> None:
+        self.registry = CollectorRegistry()
+        self._replica = replica
+        self._requests = counter(series.REQUESTS, self.registry)
+        self._duration = histogram(series.REQUEST_DURATION, self.registry)
+
+    def observe(self, labels: Labels, status: int, duration_s: float) -> None:
+        """Record one answered request."""
+        self._requests.labels(
+            labels.model, labels.variant, labels.operation, str(status), self._replica
+        ).inc()
+        self._duration.labels(labels.model, labels.variant, self._replica).observe(duration_s)

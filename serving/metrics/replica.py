@@ -1,0 +1,53 @@
+"""What every replica exports: what it holds, and how busy it is."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from serving.metrics import registered, series
+from serving.metrics.labels import Labels
+from serving.metrics.series import Series
+from serving.seams import Description
+
+
+class ReplicaMetrics:
+    """Describes one replica, and gives its other series their labels."""
+
+    def __init__(self, labels: Labels, replica: str) -> None:
+        self.registry = CollectorRegistry()
+        self._values = (labels.model, labels.variant, replica)
+        self._task = labels.operation
+        self.queue = self.histogram(series.QUEUE_DURATION)
+        self.tokenize = self.histogram(series.TOKENIZE_DURATION)
+        self.input_tokens = self.counter(series.INPUT_TOKENS)
+        self.in_flight = self.gauge(series.IN_FLIGHT_REQUESTS)
+        self.queued = self.gauge(series.QUEUED_REQUESTS)
+        self._weights = self.gauge(series.WEIGHTS_BYTES)
+        self._resident = self.gauge(series.RESIDENT_BYTES)
+        self._peak = self.gauge(series.PEAK_BYTES)
+        self._load = self.gauge(series.LOAD_SECONDS)
+
+    def set_info(self, device: str, runtime: str, recipe: str, isa: str) -> None:
+        """Publish ``variant_info``, whose value is always 1."""
+        registered.gauge(series.VARIANT_INFO, self.registry).labels(
+            *self._values, self._task, device, runtime, recipe, isa
+        ).set(1)
+
+    def set_description(self, description: Description) -> None:
+        """Publish what the replica occupies."""
+        self._weights.set(description.weights_bytes)
+        self._resident.set(description.resident_bytes)
+        self._peak.set(description.peak_bytes)
+        self._load.set(description.load_seconds)
+
+    def counter(self, what: Series) -> Counter:
+        """Register a counter, labelled with this replica's variant."""
+        return registered.counter(what, self.registry).labels(*self._values)
+
+    def gauge(self, what: Series) -> Gauge:
+        """Register a gauge, labelled likewise."""
+        return registered.gauge(what, self.registry).labels(*self._values)
+
+    def histogram(self, what: Series) -> Histogram:
+        """Register a histogram, labelled likewise."""
+        return registered.histogram(what, self.registry).labels(*self._values)

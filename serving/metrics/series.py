@@ -1,0 +1,153 @@
+"""Every Prometheus series that quantserve exports: names, labels and buckets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PREFIX = "quantserve_"
+
+
+def _geometric(first: float, ratio: float, count: int) -> tuple[float, ...]:
+    """Rounded to three digits: they are read, and stand in every line of a histogram."""
+    return tuple(float(f"{first * ratio**i:.3g}") for i in range(count))
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One metric family.
+
+    Attributes:
+        name: Without the prefix, and without the ``_total`` that ends a counter's.
+        help: One sentence for operators.
+        labels: Their names.
+        buckets: Upper bounds of a histogram; empty for a counter or a gauge.
+    """
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+
+
+# The page of a whole service is read every few seconds, so it should stay below 200 kB for three
+# models of four variants, each asked on both paths. A bucket is a line of some 110 bytes for
+# each replica, so:
+# - What clients wait for is known within a factor of 1.5 (the time to a first token: 2); the
+#   phases behind it, which say where that time went, within a factor of 4. Their means are exact.
+# - Nothing is resolved below 1 ms but whole requests: no phase is worth a look there.
+# - Histograms have no label that the others determine. A model has one task: ``variant_info`` says
+#   which.
+# Empty buckets are not left out, though that would save more: a bucket that appears with its first
+# count has no rate() in Prometheus for that count, and quantiles over short spans come out too
+# large.
+
+REQUEST_BUCKETS = _geometric(1e-4, 1.5, 34)
+FIRST_TOKEN_BUCKETS = _geometric(1e-2, 2, 13)
+TOKEN_BUCKETS = _geometric(2e-3, 1.5, 15)
+PHASE_BUCKETS = _geometric(1e-3, 4, 8)
+DECODE_BUCKETS = _geometric(1.6e-2, 4, 8)
+TOKENIZE_BUCKETS = _geometric(1e-3, 10, 3)
+BATCH_SIZE_BUCKETS = _geometric(1, 4, 5)
+BATCH_TOKENS_BUCKETS = _geometric(16, 4, 6)
+
+VARIANT = ("model", "variant", "replica")
+
+# Where the client's answer is written: the gateway on the selecting path, else the replica.
+REQUESTS = Series(
+    "requests",
+    "Requests answered, by HTTP status.",
+    ("model", "variant", "operation", "status", "replica"),
+)
+REQUEST_DURATION = Series(
+    "request_duration_seconds",
+    "Time from a request's arrival to the end of its answer.",
+    VARIANT,
+    REQUEST_BUCKETS,
+)
+
+# In every replica.
+QUEUE_DURATION = Series(
+    "queue_duration_seconds",
+    "Time from tokenized to the first forward pass.",
+    VARIANT,
+    PHASE_BUCKETS,
+)
+TOKENIZE_DURATION = Series(
+    "tokenize_duration_seconds", "Time to tokenize.", VARIANT, TOKENIZE_BUCKETS
+)
+INPUT_TOKENS = Series(
+    "input_tokens",
+    "Tokens of texts that were answered and of prompts that were continued.",
+    VARIANT,
+)
+IN_FLIGHT_REQUESTS = Series("in_flight_requests", "Requests inside the replica.", VARIANT)
+QUEUED_REQUESTS = Series(
+    "queued_requests",
+    "Requests (of a generator: sequences) that wait for their first forward pass.",
+    VARIANT,
+)
+WEIGHTS_BYTES = Series("weights_bytes", "Parameters and buffers in their packed size.", VARIANT)
+RESIDENT_BYTES = Series(
+    "resident_bytes", "Resident memory of the process (CUDA: allocated by torch).", VARIANT
+)
+PEAK_BYTES = Series("peak_bytes", "The largest that resident_bytes has been.", VARIANT)
+LOAD_SECONDS = Series("load_seconds", "Time to load the variant.", VARIANT)
+VARIANT_INFO = Series(
+    "variant_info",
+    "What the variant is.",
+    (*VARIANT, "task", "device", "runtime", "recipe", "isa"),
+)
+
+# In the replicas of encoders.
+FORWARD_DURATION = Series(
+    "forward_duration_seconds",
+    "Time from the first forward pass to the end of the last.",
+    VARIANT,
+    PHASE_BUCKETS,
+)
+BATCH_SIZE = Series("batch_size", "Texts per forward pass.", VARIANT, BATCH_SIZE_BUCKETS)
+BATCH_TOKENS = Series(
+    "batch_tokens",
+    "Tokens per forward pass, padding left out.",
+    VARIANT,
+    BATCH_TOKENS_BUCKETS,
+)
+
+# In the replicas of generators, per sequence.
+TIME_TO_FIRST_TOKEN = Series(
+    "time_to_first_token_seconds",
+    "Time from a request's arrival to the first token of a sequence.",
+    VARIANT,
+    FIRST_TOKEN_BUCKETS,
+)
+TIME_PER_OUTPUT_TOKEN = Series(
+    "time_per_output_token_seconds",
+    "Time from the first token of a sequence to its last, per token after the first.",
+    VARIANT,
+    TOKEN_BUCKETS,
+)
+PREFILL_DURATION = Series(
+    "prefill_duration_seconds",
+    "Time from a sequence's first forward pass to its first token.",
+    VARIANT,
+    PHASE_BUCKETS,
+)
+DECODE_DURATION = Series(
+    "decode_duration_seconds",
+    "Time from a sequence's first token to its last.",
+    VARIANT,
+    DECODE_BUCKETS,
+)
+OUTPUT_TOKENS = Series("output_tokens", "Tokens generated.", VARIANT)
+CACHED_INPUT_TOKENS = Series(
+    "cached_input_tokens", "Tokens of prompts that were in the cache already.", VARIANT
+)
+RUNNING_REQUESTS = Series(
+    "running_requests", "Sequences that hold a place in the cache of keys and values.", VARIANT
+)
+KV_CACHE_BYTES = Series(
+    "kv_cache_bytes", "The cache of keys and values, no part of weights_bytes.", VARIANT
+)
+KV_CACHE_USED_RATIO = Series(
+    "kv_cache_used_ratio", "Share of the cache that sequences occupy, 0 to 1.", VARIANT
+)

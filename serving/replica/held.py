@@ -1,0 +1,29 @@
+"""What a replica holds once its variant is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from serving.metrics import ReplicaMetrics
+from serving.seams import Backend
+
+STUCK_AFTER_DEADLINES = 3
+"""A forward pass that outlasts so many of a request's deadlines is stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One variant, loaded and wired, whatever its task.
+
+    Attributes:
+        backend: Answers requests.
+        metrics: What it exports.
+        check_health: Raises ``RuntimeError`` if the engine is stuck, or has only failed of late.
+        close: Ends the engine's threads.
+    """
+
+    backend: Backend
+    metrics: ReplicaMetrics
+    check_health: Callable[[], None]
+    close: Callable[[], None]

@@ -1,0 +1,5 @@
+"""The OpenAI routes that generate text.
+
+``bodies`` reads a request, ``routes`` chooses the variant and asks its backend, ``writers`` turns
+what comes into OpenAI's objects, and ``response`` sends them; ``answers`` describes them.
+"""

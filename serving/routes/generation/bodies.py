@@ -1,0 +1,280 @@
+"""Bodies of the OpenAI routes that generate.
+
+They follow OpenAI's API: ``null`` means that a field is left out, and the defaults are the same.
+Unknown fields are refused. Fields that OpenAI has and quantserve does not are accepted only at the
+values that do nothing, since some clients always send those.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from serving.config import ServerConfig
+from serving.routes.schemas import Body, ChoosingBody, Text, Texts, as_tuple
+from serving.seams import GenerationRequest, Message, Sampling
+
+MAX_SEED = 2**62
+"""The j-th choice is sampled with ``seed + j``, which has to fit 64 bits too."""
+
+TextOrNothing = Annotated[str, StringConstraints(min_length=0)]
+
+
+def _only(*harmless: object) -> AfterValidator:
+    """Refuse every value of an unsupported field but those that do nothing."""
+    known = " or ".join(orjson.dumps(value).decode() for value in harmless)
+    advice = f"leave it out or send {known}" if known else "leave it out"
+
+    def check(value: object) -> object:
+        if value not in harmless:
+            raise ValueError(f"not supported; {advice}")
+        return value
+
+    return AfterValidator(check)
+
+
+class _NullIsAbsent(Body):
+    model_config = ConfigDict(strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {k: v for k, v in data.items() if v is not None or k not in cls.model_fields}
+
+
+class StreamOptions(_NullIsAbsent):
+    """How to stream.
+
+    Attributes:
+        include_usage: Send the token counts and the timings in a last chunk of their own.
+    """
+
+    include_usage: bool = False
+    include_obfuscation: Annotated[Any, _only(False)] = None
+
+
+class GenerationBody(_NullIsAbsent, ChoosingBody):
+    """The fields that both routes have.
+
+    Attributes:
+        temperature: 0 takes the most probable token each time.
+        top_p: Choose among the most probable tokens that together have this probability.
+        top_k: Choose among this many most probable tokens; 0 among all.
+        seed: The same seed gives the same text; a random one is drawn if it is left out.
+        stop: Texts that end a choice; they are left out of it.
+        n: Choices for each prompt.
+        stream: Send each piece as a server-sent event as soon as it is there.
+        frequency_penalty: Makes a token less probable each time that it was generated.
+        presence_penalty: Makes a token less probable once it was generated.
+    """
+
+    temperature: float = Field(default=1, ge=0, le=2)
+    top_p: float = Field(default=1, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
+    stop: Text | Annotated[list[Text], Field(max_length=4)] = Field(default_factory=list)
+    n: int = Field(default=1, ge=1)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    frequency_penalty: float = Field(default=0, ge=-2, le=2)
+    presence_penalty: float = Field(default=0, ge=-2, le=2)
+
+    logit_bias: Annotated[Any, _only({})] = None
+
+    @field_validator("stream_options")
+    @classmethod
+    def _only_of_a_stream(cls, value: StreamOptions, info: ValidationInfo) -> StreamOptions:
+        if info.data.get("stream") is False:
+            raise ValueError("only with stream: true")
+        return value
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with a chunk of token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def _request(
+        self,
+        server: ServerConfig,
+        *,
+        prompts: tuple[str, ...] = (),
+        messages: tuple[Message, ...] = (),
+        max_tokens: int | None,
+        logprobs: int | None,
+        echo: bool = False,
+    ) -> GenerationRequest:
+        return GenerationRequest(
+            prompts=prompts,
+            messages=messages,
+            n=self.n,
+            max_tokens=max_tokens,
+            sampling=Sampling(
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                seed=secrets.randbelow(MAX_SEED) if self.seed is None else self.seed,
+                frequency_penalty=self.frequency_penalty,
+                presence_penalty=self.presence_penalty,
+                logprobs=logprobs,
+            ),
+            stop=as_tuple(self.stop),
+            echo=echo,
+            stream=self.stream,
+            first_token_timeout_s=server.request_timeout_s,
+            timeout_s=server.generation_timeout_s,
+        )
+
+
+class CompletionsBody(GenerationBody):
+    """``POST /v1/completions``.
+
+    Attributes:
+        prompt: One text to continue, or several.
+        max_tokens: Most new tokens of each choice; 0 with ``echo`` scores the prompt only.
+        logprobs: Report each token's log-probability, beside those of so many most probable ones.
+        echo: Put the prompt before its continuation.
+    """
+
+    prompt: Texts
+    max_tokens: int = Field(default=16, ge=0)
+    logprobs: int | None = Field(default=None, ge=0, le=5)
+    echo: bool = False
+
+    best_of: int | None = None
+    suffix: Annotated[Any, _only()] = None
+
+    @field_validator("best_of")
+    @classmethod
+    def _best_of_all(cls, value: int, info: ValidationInfo) -> int:
+        if value != info.data.get("n", value):
+            raise ValueError("not supported; leave it out or send the value of n")
+        return value
+
+    def to_request(self, server: ServerConfig) -> GenerationRequest:
+        """What the backend is asked."""
+        return self._request(
+            server,
+            prompts=as_tuple(self.prompt),
+            max_tokens=self.max_tokens,
+            logprobs=self.logprobs,
+            echo=self.echo,
+        )
+
+
+class TextPart(Body):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: TextOrNothing
+
+
+class MessageBody(_NullIsAbsent):
+    """One turn of a chat.
+
+    Attributes:
+        role: ``developer`` is OpenAI's newer name for ``system`` and means the same.
+        content: A text, or parts that are joined by line breaks.
+    """
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: TextOrNothing | Annotated[list[TextPart], Field(min_length=1)]
+
+    name: Annotated[Any, _only()] = None
+    # Of a turn of the assistant, as a client got it and sends it back.
+    refusal: Annotated[Any, _only()] = None
+    annotations: Annotated[Any, _only([])] = None
+    audio: Annotated[Any, _only()] = None
+    function_call: Annotated[Any, _only()] = None
+    tool_calls: Annotated[Any, _only([])] = None
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _parts_are_text(cls, value: object) -> object:
+        for part in value if isinstance(value, list) else []:
+            if isinstance(part, dict) and (kind := part.get("type", "text")) != "text":
+                raise ValueError(f"parts of type {kind!r} are not supported; send text")
+        return value
+
+    def to_message(self) -> Message:
+        """The same for the backend."""
+        content = self.content
+        if not isinstance(content, str):
+            content = "\n".join(part.text for part in content)
+        return Message("system" if self.role == "developer" else self.role, content)
+
+
+class ChatBody(GenerationBody):
+    """``POST /v1/chat/completions``.
+
+    Attributes:
+        messages: The chat so far.
+        max_tokens: Most tokens of each answer; left out, an answer ends where the model ends it
+            or its context is full.
+        max_completion_tokens: OpenAI's newer name for ``max_tokens``.
+        logprobs: Report the log-probability of each token.
+        top_logprobs: And those of so many most probable ones.
+    """
+
+    messages: list[MessageBody] = Field(min_length=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+
+    audio: Annotated[Any, _only()] = None
+    function_call: Annotated[Any, _only("none")] = None
+    functions: Annotated[Any, _only([])] = None
+    metadata: Annotated[Any, _only({})] = None
+    modalities: Annotated[Any, _only(["text"])] = None
+    moderation: Annotated[Any, _only()] = None
+    parallel_tool_calls: Annotated[Any, _only(True, False)] = None
+    prediction: Annotated[Any, _only()] = None
+    prompt_cache_key: Annotated[Any, _only()] = None
+    prompt_cache_options: Annotated[Any, _only()] = None
+    prompt_cache_retention: Annotated[Any, _only()] = None
+    reasoning_effort: Annotated[Any, _only("none")] = None
+    response_format: Annotated[Any, _only({"type": "text"})] = None
+    safety_identifier: Annotated[Any, _only()] = None
+    service_tier: Annotated[Any, _only("auto", "default")] = None
+    store: Annotated[Any, _only(False)] = None
+    tool_choice: Annotated[Any, _only("none", "auto")] = None
+    tools: Annotated[Any, _only([])] = None
+    verbosity: Annotated[Any, _only()] = None
+    web_search_options: Annotated[Any, _only()] = None
+
+    @field_validator("max_completion_tokens")
+    @classmethod
+    def _one_limit(cls, value: int, info: ValidationInfo) -> int:
+        if (other := info.data.get("max_tokens")) not in (None, value):
+            raise ValueError(f"differs from max_tokens, which is {other}; send one of the two")
+        return value
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _only_with_logprobs(cls, value: int, info: ValidationInfo) -> int:
+        if info.data.get("logprobs") is False:
+            raise ValueError("only with logprobs: true")
+        return value
+
+    def to_request(self, server: ServerConfig) -> GenerationRequest:
+        """What the backend is asked."""
+        limit = self.max_tokens if self.max_tokens is not None else self.max_completion_tokens
+        return self._request(
+            server,
+            messages=tuple(message.to_message() for message in self.messages),
+            max_tokens=limit,
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+        )

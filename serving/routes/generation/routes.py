@@ -1,0 +1,46 @@
+"""``POST /v1/completions`` and ``POST /v1/chat/completions``."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from serving.errors import InvalidField
+from serving.routes.exchange import choose, record_of, services_of
+from serving.routes.generation.answers import EVENTS, ChatAnswer, CompletionsAnswer
+from serving.routes.generation.bodies import ChatBody, CompletionsBody
+from serving.routes.generation.response import GenerationResponse, Settings
+from serving.routes.generation.writers import ChatWriter, CompletionWriter, Writer
+
+router = APIRouter(prefix="/v1", tags=["generation"])
+
+
+@router.post("/completions", response_model=CompletionsAnswer, responses=EVENTS)
+async def completions(request: Request, body: CompletionsBody) -> Response:
+    """Continue each prompt."""
+    return _generate(request, body, CompletionWriter())
+
+
+@router.post("/chat/completions", response_model=ChatAnswer, responses=EVENTS)
+async def chat_completions(request: Request, body: ChatBody) -> Response:
+    """Answer a chat."""
+    return _generate(request, body, ChatWriter())
+
+
+def _generate(request: Request, body: CompletionsBody | ChatBody, writer: Writer) -> Response:
+    services = services_of(request)
+    model, variant = choose(request, "generation", body.models, body.variants)
+    generation = body.to_request(services.server)
+    num_choices = max(len(generation.prompts), 1) * generation.n
+    if num_choices > services.server.max_inputs:
+        raise InvalidField(
+            f"{num_choices} choices; at most {services.server.max_inputs} in one request",
+            param="n",
+        )
+    settings = Settings(
+        model=f"{model.name}:{variant}",
+        num_choices=num_choices,
+        stream=generation.stream,
+        include_usage=body.include_usage,
+    )
+    pieces = services.backends.backend(model.name, variant).stream(generation)
+    return GenerationResponse(pieces, writer, settings, record_of(request))

@@ -1,0 +1,272 @@
+"""What the routes call, and what they get."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.seams.footprint import DeviceName
+from serving.seams.generator import FinishReason, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """What a route asks of a backend.
+
+    Attributes:
+        texts: The inputs, one answer each.
+        truncate: Cut over-long texts to the model's limit instead of refusing them.
+        dimensions: Leading dimensions of an embedding to keep; None keeps all.
+        timeout_s: Seconds that may pass until the answer.
+    """
+
+    texts: tuple[str, ...]
+    truncate: bool
+    dimensions: int | None
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where one request's time went, in seconds.
+
+    ``queue`` runs from the end of tokenizing to the start of the first forward pass that serves
+    the request, ``forward`` from there to the end of the last one. ``total`` is at least their sum.
+    """
+
+    queue: float
+    tokenize: float
+    forward: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer to one request with its timings.
+
+    Attributes:
+        rows: float32 (texts, width): embeddings, or class probabilities.
+        labels: Name of each column of a classification; empty for embeddings.
+        tokens: Number of tokens of all texts, special tokens included.
+        timings: Where the time went inside the replica.
+    """
+
+    rows: NDArray[np.float32]
+    labels: tuple[str, ...]
+    tokens: int
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat.
+
+    Attributes:
+        role: ``system``, ``user`` or ``assistant``.
+        content: What was said.
+    """
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """What a route asks of a backend that generates.
+
+    Attributes:
+        prompts: Texts to continue; empty for a chat.
+        messages: The chat to answer; empty unless it is one.
+        n: Continuations of each prompt; choice ``i * n + j`` is the j-th of prompt i, and is
+            sampled with ``sampling.seed + j``.
+        max_tokens: Most new tokens of each; None generates until the model stops or its context
+            is full.
+        sampling: How tokens are chosen.
+        stop: Texts that end a continuation; they are left out of it.
+        echo: Put the prompt before its continuation.
+        stream: Send each piece as it comes; otherwise each choice comes as a single chunk.
+        first_token_timeout_s: Seconds that may pass until the first token of every choice.
+        timeout_s: Seconds that may pass until the end.
+    """
+
+    prompts: tuple[str, ...]
+    messages: tuple[Message, ...]
+    n: int
+    max_tokens: int | None
+    sampling: Sampling
+    stop: tuple[str, ...]
+    echo: bool
+    stream: bool
+    first_token_timeout_s: float
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TextLogprob:
+    """A token as text, with its log-probability and its most probable rivals.
+
+    Attributes:
+        text: What it adds; for a part of a character, the replacement character.
+        raw: Its bytes.
+        logprob: Natural log of its probability; None for the first token of a prompt.
+        top: Triples of text, bytes and log-probability, the most probable first.
+    """
+
+    text: str
+    raw: bytes
+    logprob: float | None
+    top: tuple[tuple[str, bytes, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationTimings:
+    """Where the time of one request went, in seconds; of several choices, the longest.
+
+    Attributes:
+        queue: From tokenized to the first step that worked on it.
+        tokenize: To render the chat template and tokenize.
+        prefill: From the first step to the first token.
+        decode: From the first token to the last.
+        total: From its arrival at the replica.
+    """
+
+    queue: float
+    tokenize: float
+    prefill: float
+    decode: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationChunk:
+    """A piece of one choice.
+
+    Attributes:
+        choice: Its index.
+        text: What is new; may be empty.
+        logprobs: The new tokens one by one, if the request asked for log-probabilities.
+        finish: Why the choice ends here; None if it goes on.
+        timings: Up to now.
+    """
+
+    choice: int
+    text: str
+    logprobs: tuple[TextLogprob, ...]
+    finish: FinishReason | None
+    timings: GenerationTimings
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSummary:
+    """What comes after the last chunk.
+
+    Attributes:
+        prompt_tokens: Of all prompts, each counted once.
+        cached_tokens: Prompt tokens that were in the cache already.
+        output_tokens: Of all choices, the ones that ended them included.
+        timings: Of the whole request.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    timings: GenerationTimings
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What one replica says of the variant that it holds.
+
+    Attributes:
+        max_tokens: Most tokens of a text, or of a prompt with its continuation.
+        width: Numbers of an embedding, or classes; 0 for a generator.
+        kv_cache_bytes: Size of a generator's cache of keys and values, not part of
+            ``weights_bytes``; else 0.
+    """
+
+    device: DeviceName
+    isa: str
+    weights_bytes: int
+    resident_bytes: int
+    peak_bytes: int
+    load_seconds: float
+    max_tokens: int
+    width: int
+    labels: tuple[str, ...]
+    kv_cache_bytes: int = 0
+
+
+class Backend(Protocol):
+    """What the routes call; local in a replica, remote in the gateway."""
+
+    async def infer(self, request: InferenceRequest) -> Outcome:
+        """Answer every text of ``request``.
+
+        Raises:
+            RequestError: InvalidField, QueueFull, NotReady or DeadlineExceeded.
+        """
+
+    def stream(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
+        """Generate. Closing the generator ends the work.
+
+        Chunks of several choices come in any order, then one summary.
+
+        Raises:
+            RequestError: InvalidField, QueueFull, NotReady or DeadlineExceeded before the first
+                chunk; DeadlineExceeded or InternalError after it.
+        """
+
+    async def describe(self) -> Description:
+        """Say what is loaded.
+
+        Raises:
+            NotReady: Nothing is.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What the configuration says of a model, as far as routes need it."""
+
+    name: str
+    task: str
+    variants: tuple[str, ...]
+    default_variant: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class VariantStatus:
+    """State of one variant of a model.
+
+    Attributes:
+        ready: Whether it answers requests.
+        failed: Whether it will not become ready by itself.
+        reason: Why it does not, in words; empty when ready.
+        replicas: Replicas that run.
+        description: What a replica says of itself; None while none answers.
+    """
+
+    model: str
+    variant: str
+    ready: bool
+    failed: bool
+    reason: str
+    replicas: int
+    description: Description | None
+
+
+class Backends(Protocol):
+    """Where the routes find the backend of a variant, and the state of all."""
+
+    def backend(self, model: str, variant: str) -> Backend:
+        """Return the backend of a variant that the configuration names."""
+
+    async def statuses(self) -> list[VariantStatus]:
+        """Return the state of every variant, in the order of the configuration."""

@@ -1,0 +1,36 @@
+"""What is known of a checkpoint before any of it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A source that was found: a folder of safetensors files, or one GGUF file.
+
+    Attributes:
+        folder: The folder that holds config, tokenizer and weights (for GGUF: the file's folder).
+        gguf_file: Name of the GGUF file inside ``folder``, or None for safetensors.
+        trust_remote_code: Whether the config allows Python code that comes with the checkpoint.
+    """
+
+    folder: Path
+    gguf_file: str | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WeightShape:
+    """One tensor of a checkpoint, as its header describes it.
+
+    Attributes:
+        name: Parameter name, e.g. ``encoder.layer.0.attention.self.query.weight``.
+        shape: Its dimensions.
+        is_embedding: Whether it is an embedding table.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    is_embedding: bool

@@ -1,0 +1,23 @@
+"""What an engine occupies, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DeviceName = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What an engine occupies, in bytes.
+
+    Attributes:
+        weights_bytes: Every parameter and buffer in its packed size.
+        resident_bytes: Resident memory of the process now (on CUDA: allocated by torch).
+        peak_bytes: The largest it has been (on CUDA: torch's peak allocation).
+    """
+
+    weights_bytes: int
+    resident_bytes: int
+    peak_bytes: int

@@ -1,0 +1,230 @@
+"""Generators: engines that continue a prompt token by token, many prompts at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.seams.footprint import DeviceName, Footprint
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        temperature: Divides the logits; 0 takes the most probable token.
+        top_p: Smallest set of most probable tokens with at least this probability; 1 keeps all.
+        top_k: Number of most probable tokens to choose among; 0 keeps all.
+        seed: The same seed and prompt give the same tokens.
+        frequency_penalty: Taken off a token's logit for each time that it was generated.
+        presence_penalty: Taken off a token's logit once if it was generated.
+        logprobs: Number of most probable tokens to report beside the chosen one; None reports no
+            log-probability at all.
+    """
+
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int
+    frequency_penalty: float
+    presence_penalty: float
+    logprobs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """One sequence that an engine shall continue.
+
+    Attributes:
+        prompt: Token ids, at least one.
+        max_new_tokens: At least 1.
+        stop_tokens: Ids that end the sequence.
+        sampling: How tokens are chosen.
+        prompt_logprobs: Also report the log-probability of every prompt token after the first.
+    """
+
+    prompt: tuple[int, ...]
+    max_new_tokens: int
+    stop_tokens: frozenset[int]
+    sampling: Sampling
+    prompt_logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token, its natural log-probability, and the most probable ones in its place.
+
+    Attributes:
+        token: Its id.
+        logprob: Log of its probability under the model, before temperature and penalties.
+        top: Pairs of id and log-probability, the most probable first.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a sequence's time has gone so far, in seconds, and what it did not have to compute.
+
+    Attributes:
+        queue: From its arrival at the engine to the first step that worked on it.
+        prefill: From there to its first token.
+        decode: From its first token to the latest.
+        cached_tokens: Prompt tokens whose keys and values were in the cache already.
+    """
+
+    queue: float
+    prefill: float
+    decode: float
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedToken:
+    """One step's token of one sequence.
+
+    Attributes:
+        token: Its id; a stop token is reported too, as the last.
+        finish: Why the sequence ends with this token; None if it goes on.
+        progress: Times up to this token.
+        logprob: Its log-probability, if the request asked for it.
+        prompt: Log-probabilities of the prompt from its second token on; with the first token
+            only, if the request asked for them.
+    """
+
+    token: int
+    finish: FinishReason | None
+    progress: Progress
+    logprob: TokenLogprob | None = None
+    prompt: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorLoad:
+    """How busy a generator is now.
+
+    Attributes:
+        running: Sequences that hold a place in the cache.
+        waiting: Sequences that wait for one.
+        kv_cache_bytes: Size of the whole cache of keys and values.
+        kv_cache_used: Share of it that running sequences occupy, 0 … 1.
+    """
+
+    running: int
+    waiting: int
+    kv_cache_bytes: int
+    kv_cache_used: float
+
+
+class TokenIterator(Protocol):
+    """The tokens of one sequence as they come; the last, and no other, has a ``finish``."""
+
+    def __aiter__(self) -> AsyncIterator[GeneratedToken]:
+        """Return itself."""
+
+    async def __anext__(self) -> GeneratedToken:
+        """Wait for the next token.
+
+        Raises:
+            RequestError: What ended the sequence before its time.
+        """
+
+    async def aclose(self) -> None:
+        """End the sequence and free its place at once."""
+
+
+class GeneratorEngine(Protocol):
+    """Continues many sequences at once; each joins and leaves between two steps.
+
+    All methods but ``close`` are called in one event loop.
+    """
+
+    max_tokens: int
+    """Most tokens of a sequence, prompt and continuation together."""
+
+    @property
+    def device(self) -> DeviceName:
+        """Where the weights are."""
+
+    def generate(self, request: TokenRequest) -> TokenIterator:
+        """Continue a sequence.
+
+        Raises:
+            InvalidField: Prompt and continuation can never fit.
+            QueueFull: As many sequences wait as may.
+        """
+
+    def load(self) -> GeneratorLoad:
+        """Say how busy the engine is now."""
+
+    def check_health(self) -> None:
+        """Raise ``RuntimeError`` if the engine is stuck, or has only failed of late."""
+
+    def footprint(self) -> Footprint:
+        """Measure what the engine occupies now; its weights without the cache."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the tensors of this variant, as they would be saved to disk."""
+
+    def close(self) -> None:
+        """End the engine's threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive tokens of one sequence, for one step of a decoder.
+
+    Attributes:
+        slot: The sequence's place in the cache.
+        start: Position of the first token, i.e. how many the cache holds already.
+        token_ids: The tokens, at least one.
+        logits: After which of them the logits are wanted; ``none`` in the middle of a prompt.
+    """
+
+    slot: int
+    start: int
+    token_ids: Sequence[int]
+    logits: Literal["none", "last", "all"] = "last"
+
+
+class Decoder(Protocol):
+    """A causal language model with a cache of keys and values in slots of fixed size.
+
+    Not thread-safe: one thread loads it and takes every step.
+    """
+
+    num_slots: int
+    slot_tokens: int
+    """Most tokens of one slot."""
+
+    @property
+    def device(self) -> DeviceName:
+        """Where the weights are."""
+
+    @property
+    def kv_cache_bytes(self) -> int:
+        """Size of the whole cache."""
+
+    def step(self, segments: Sequence[Segment]) -> NDArray[np.float32]:
+        """Put the segments' tokens into the cache; each slot occurs once at most.
+
+        Returns:
+            float32 (rows, vocabulary): the logits that the segments want, in their order. The
+            caller may change the array.
+        """
+
+    def footprint(self) -> Footprint:
+        """Measure what the decoder occupies now; its weights without the cache."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the tensors of this variant, as they would be saved to disk."""

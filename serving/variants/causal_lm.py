@@ -1,0 +1,268 @@
+"""A causal language model of the Llama family with its projections fused, ready for a variant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from serving.errors import ConfigError
+
+ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
+"""``model_type`` of the models that ``fuse`` knows: RMS norms before attention and a gated MLP,
+rotary positions on whole heads."""
+
+
+ConvertLinear = Callable[[nn.Linear, Tensor | None], nn.Module]
+
+
+@dataclass(frozen=True, slots=True)
+class Numerics:
+    """How a variant makes the parts of a decoder.
+
+    Attributes:
+        dtype: Type of the activations that go into linear layers.
+        cache_dtype: Type of cached keys and values.
+        linear: Converts a float32 linear layer; also gets the mean square of each of its inputs,
+            float32 (in,), if ``fuse`` was given it.
+        table: Converts the float32 embedding table.
+        tied_head: Makes an output layer that shares the converted table.
+    """
+
+    dtype: torch.dtype
+    cache_dtype: torch.dtype
+    linear: ConvertLinear
+    table: Callable[[nn.Embedding], nn.Module]
+    tied_head: Callable[[nn.Module], nn.Module]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes that attention needs.
+
+    Attributes:
+        heads: Query heads.
+        kv_heads: Key and value heads; divides ``heads``.
+        width: Numbers per head.
+        epsilon: Of the RMS norms.
+    """
+
+    heads: int
+    kv_heads: int
+    width: int
+    epsilon: float
+
+
+class Layer(nn.Module):
+    """One decoder layer, with queries, keys and values as one projection, and gate and up as one.
+
+    Attributes:
+        qkv: (hidden) to (heads + 2 kv_heads) * width.
+        head_norm: float32 (heads + kv_heads, width), weights of a norm on queries and keys, or
+            None where the architecture has none.
+    """
+
+    head_norm: Tensor | None
+
+    def __init__(
+        self,
+        qkv: nn.Module,
+        output: nn.Module,
+        gate_up: nn.Module,
+        down: nn.Module,
+        attention_norm: Tensor,
+        mlp_norm: Tensor,
+        head_norm: Tensor | None,
+    ) -> None:
+        super().__init__()
+        self.qkv, self.output, self.gate_up, self.down = qkv, output, gate_up, down
+        self.register_buffer("attention_norm", attention_norm)
+        self.register_buffer("mlp_norm", mlp_norm)
+        self.register_buffer("head_norm", head_norm)
+
+
+class FusedModel(nn.Module):
+    """Embedding, layers, last norm and output layer of a decoder.
+
+    Attributes:
+        shape: Sizes for attention.
+    """
+
+    norm: Tensor
+
+    def __init__(
+        self, shape: Shape, table: nn.Module, layers: list[Layer], norm: Tensor, head: nn.Module
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        self.table, self.layers, self.head = table, nn.ModuleList(layers), head
+        self.register_buffer("norm", norm)
+
+
+def check_architecture(config: Any) -> None:
+    """Raise ``ConfigError`` unless ``fuse`` can convert a model with this transformers config."""
+    kind = config.model_type
+    if kind not in ARCHITECTURES:
+        raise ConfigError(
+            f"generation on the CPU knows the architectures {', '.join(ARCHITECTURES)}; "
+            f"this checkpoint is {kind!r}"
+        )
+    refused = {
+        "a sliding window": _uses_sliding_window(config),
+        f"the activation {config.hidden_act!r}": config.hidden_act != "silu",
+        "positions that depend on the length": _rope_type(config) in ("dynamic", "longrope"),
+        "rotary positions on a part of each head": _rotated_share(config) != 1,
+    }
+    for what, is_there in refused.items():
+        if is_there:
+            raise ConfigError(f"generation on the CPU does not know {what}, which {kind} has here")
+
+
+def fuse(
+    model: Any, numerics: Numerics, importance: Mapping[nn.Module, Tensor] | None = None
+) -> FusedModel:
+    """Convert a float32 transformers model, taking it apart as it goes.
+
+    Layers are converted one by one and let go of, so that the peak is the float32 model and one
+    layer. ``model`` is of no use afterwards.
+
+    Args:
+        model: A float32 transformers model on the CPU.
+        numerics: How its parts are made.
+        importance: Mean square of each input of its linear layers, float32 (in,).
+
+    Raises:
+        ConfigError: See ``check_architecture``.
+    """
+    config = model.config
+    check_architecture(config)
+    shape = Shape(
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        width=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        epsilon=config.rms_norm_eps,
+    )
+    body = model.model
+    layers = []
+    for index in range(len(body.layers)):
+        layers.append(_fuse_layer(body.layers[index], shape, numerics.linear, importance or {}))
+        body.layers[index] = nn.Identity()
+    table = numerics.table(body.embed_tokens)
+    is_tied = model.lm_head.weight is body.embed_tokens.weight
+    head = numerics.tied_head(table) if is_tied else numerics.linear(model.lm_head, None)
+    return FusedModel(shape, table, layers, _copy(body.norm.weight), head)
+
+
+def rotations(model: Any, positions: int) -> Tensor:
+    """Unit complex numbers by which positions turn pairs of a query's or key's numbers.
+
+    Args:
+        model: The transformers model, whose own module knows how its frequencies are scaled.
+        positions: How many.
+
+    Returns:
+        complex64 (positions, width / 2); of length one but for an attention scaling, as YaRN has.
+    """
+    rotary = model.model.rotary_emb
+    cos, sin = rotary(torch.zeros(1), torch.arange(positions)[None])
+    half = cos.shape[-1] // 2
+    return torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float())
+
+
+def _fuse_layer(
+    layer: Any, shape: Shape, convert: ConvertLinear, importance: Mapping[nn.Module, Tensor]
+) -> Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    width = shape.width
+    q, k = _pair_up(attention.q_proj, width), _pair_up(attention.k_proj, width)
+    spread = _spread_order(shape)
+    q.weight.data = q.weight.data[spread]
+    if q.bias is not None:
+        q.bias.data = q.bias.data[spread]
+    output = nn.Linear(
+        len(spread), attention.o_proj.out_features, attention.o_proj.bias is not None
+    )
+    output.weight.data = attention.o_proj.weight.detach()[:, spread]
+    output.bias = attention.o_proj.bias
+    output_mass = importance.get(attention.o_proj)
+    head_norm = None
+    if hasattr(attention, "q_norm"):
+        order = _pair_order(width)
+        head_norm = torch.cat(
+            [
+                attention.q_norm.weight.detach()[order].expand(shape.heads, -1),
+                attention.k_norm.weight.detach()[order].expand(shape.kv_heads, -1),
+            ]
+        ).float()
+    return Layer(
+        qkv=convert(_join([q, k, attention.v_proj]), importance.get(attention.q_proj)),
+        output=convert(output, None if output_mass is None else output_mass[spread]),
+        gate_up=convert(_join([mlp.gate_proj, mlp.up_proj]), importance.get(mlp.gate_proj)),
+        down=convert(mlp.down_proj, importance.get(mlp.down_proj)),
+        attention_norm=_copy(layer.input_layernorm.weight),
+        mlp_norm=_copy(layer.post_attention_layernorm.weight),
+        head_norm=head_norm,
+    )
+
+
+def _pair_up(linear: nn.Linear, width: int) -> nn.Linear:
+    """Reorder the outputs of each head so that numbers that turn together stand together.
+
+    transformers turns number i with i + width / 2; side by side they are one complex number. The
+    product of query and key does not change.
+    """
+    order = _pair_order(width)
+    paired = nn.Linear(linear.in_features, linear.out_features, linear.bias is not None)
+    weight = linear.weight.detach()
+    paired.weight.data = weight.view(-1, width, linear.in_features)[:, order].flatten(0, 1)
+    if linear.bias is not None:
+        paired.bias.data = linear.bias.detach().view(-1, width)[:, order].flatten()
+    return paired
+
+
+def _spread_order(shape: Shape) -> Tensor:
+    """Order of a query's numbers in which heads that share a key no longer stand together.
+
+    A step's queries of one key are then evenly spaced in memory, over tokens and heads alike, and
+    attention needs no copy to bring them together or to part them again.
+    """
+    numbers = torch.arange(shape.heads * shape.width)
+    by_head = numbers.view(shape.kv_heads, -1, shape.width)
+    return by_head.transpose(0, 1).flatten()
+
+
+def _pair_order(width: int) -> Tensor:
+    return torch.arange(width).view(2, -1).t().flatten()
+
+
+def _join(linears: list[nn.Linear]) -> nn.Linear:
+    first = linears[0]
+    outputs = sum(linear.out_features for linear in linears)
+    joined = nn.Linear(first.in_features, outputs, first.bias is not None)
+    joined.weight.data = torch.cat([linear.weight.detach() for linear in linears])
+    if first.bias is not None:
+        joined.bias.data = torch.cat([linear.bias.detach() for linear in linears])
+    return joined
+
+
+def _copy(weight: Tensor) -> Tensor:
+    # As loaded it is a view of the mapped file, all of which it would keep resident.
+    return weight.detach().float().clone()
+
+
+def _uses_sliding_window(config: Any) -> bool:
+    if getattr(config, "use_sliding_window", None) is False:
+        return False
+    return getattr(config, "sliding_window", None) is not None
+
+
+def _rope_type(config: Any) -> str:
+    return str((getattr(config, "rope_parameters", None) or {}).get("rope_type", "default"))
+
+
+def _rotated_share(config: Any) -> float:
+    parameters = getattr(config, "rope_parameters", None) or {}
+    return float(parameters.get("partial_rotary_factor", 1.0))

@@ -1,0 +1,272 @@
+"""Properties of the schedule, whatever arrives and leaves when."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.generator.scheduling import (
+    MIN_REUSED_TOKENS,
+    PromptBudget,
+    Schedule,
+    TokenSequence,
+    choose_slot,
+    plan_step,
+)
+from serving.seams import Segment
+from tests.unit.generator.reference import request
+
+FIRST_NEW_TOKEN = 1_000
+"""New tokens are counted from here, so that each is unlike any other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Guest:
+    """A sequence that arrives before a step; ``leaves`` steps later it is cancelled."""
+
+    arrives: int
+    prompt: tuple[int, ...]
+    max_new_tokens: int
+    prompt_logprobs: bool
+    leaves: int | None
+
+
+# Prompts are pieces of two texts, so that many of them begin alike.
+PROMPTS = st.builds(
+    lambda text, shared, own: tuple(range(text, text + shared)) + tuple(own),
+    st.sampled_from([100, 200]),
+    st.integers(0, 60),
+    st.lists(st.integers(1, 3), min_size=1, max_size=5),
+)
+GUESTS = st.lists(
+    st.builds(
+        Guest,
+        st.integers(0, 30),
+        PROMPTS,
+        st.integers(1, 12),
+        st.booleans(),
+        st.none() | st.integers(0, 20),
+    ),
+    min_size=1,
+    max_size=14,
+)
+BUDGETS = st.builds(PromptBudget, busy=st.integers(1, 40), idle=st.integers(1, 80))
+
+
+class Hotel:
+    """Drives a schedule as an engine does, and checks every step against what the cache holds."""
+
+    def __init__(self, num_slots: int, budget: PromptBudget) -> None:
+        self.num_slots, self.budget = num_slots, budget
+        self.schedule = Schedule(num_slots, budget)
+        self.cache: list[list[int]] = [[] for _ in range(num_slots)]
+        self.present: list[TokenSequence] = []
+        self.admitted: list[TokenSequence] = []
+        self.ended: list[TokenSequence] = []
+        self.num_computed: dict[TokenSequence, int] = {}
+        self.new_tokens = count(FIRST_NEW_TOKEN)
+
+    def arrive(self, guest: Guest) -> TokenSequence:
+        sequence = TokenSequence(
+            request(guest.prompt, guest.max_new_tokens, prompt_logprobs=guest.prompt_logprobs)
+        )
+        self.schedule.add(sequence)
+        self.present.append(sequence)
+        return sequence
+
+    def leave(self, sequence: TokenSequence) -> None:
+        if sequence in self.present:
+            self.present.remove(sequence)
+            self.schedule.remove(sequence)
+
+    def step(self) -> None:
+        was_decoding = [s for s in self.present if s.is_decoding]
+        shares = self.schedule.plan()
+        for sequence in self.present:
+            if sequence.slot is not None and sequence not in self.admitted:
+                self.admitted.append(sequence)
+        self.check_slots()
+        self.check_budget(shares, was_decoding)
+        for sequence, segment in shares:
+            self.take(sequence, segment)
+
+    def check_slots(self) -> None:
+        running = [s for s in self.present if s.slot is not None]
+        waiting = [s for s in self.present if s.slot is None]
+        slots = [s.slot for s in running]
+        assert len(set(slots)) == len(slots)
+        assert set(slots) <= set(range(self.num_slots))
+        assert not waiting or len(running) == self.num_slots
+        # First come, first served: who waits came after all who run.
+        assert self.present == running + waiting
+
+    def check_budget(
+        self,
+        shares: Sequence[tuple[TokenSequence, Segment]],
+        was_decoding: Sequence[TokenSequence],
+    ) -> None:
+        in_step = [sequence for sequence, _ in shares]
+        assert len(set(in_step)) == len(in_step)
+        assert set(was_decoding) <= set(in_step)
+        prompts = {s: len(g.token_ids) for s, g in shares if s not in was_decoding}
+        left = [s for s in self.present if s.slot is not None and s not in was_decoding]
+        remaining = [len(s.tokens) - s.num_cached for s in left]
+        limit = self.budget.busy if was_decoding else self.budget.idle
+        assert sum(prompts.values()) == min(limit, sum(remaining))
+        # The first is done before the second begins.
+        taken = [prompts.get(s, 0) for s in left]
+        unfinished = [i for i in range(len(left)) if taken[i] < remaining[i]]
+        assert not any(taken[unfinished[0] + 1 :]) if unfinished else True
+
+    def take(self, sequence: TokenSequence, segment: Segment) -> None:
+        """Execute a segment: nothing is skipped, nothing computed twice."""
+        assert segment.slot == sequence.slot
+        assert segment.start == sequence.num_cached
+        cache = self.cache[segment.slot]
+        assert cache[: segment.start] == sequence.tokens[: segment.start]
+        end = segment.start + len(segment.token_ids)
+        assert list(segment.token_ids) == sequence.tokens[segment.start : end] != []
+        cache[segment.start :] = segment.token_ids
+        self.num_computed[sequence] = self.num_computed.get(sequence, 0) + len(segment.token_ids)
+        is_complete = end == len(sequence.tokens)
+        if sequence.request.prompt_logprobs and segment.start < len(sequence.request.prompt):
+            assert segment.logits == "all"
+            assert sequence.num_reused == 0
+        else:
+            assert segment.logits == ("last" if is_complete else "none")
+        sequence.num_cached = end
+        if is_complete:
+            sequence.tokens.append(next(self.new_tokens))
+            num_new = len(sequence.tokens) - len(sequence.request.prompt)
+            if num_new == sequence.request.max_new_tokens:
+                self.ended.append(sequence)
+                self.leave(sequence)
+                # All but the last token went through the decoder or were there before, once each.
+                computed = self.num_computed[sequence]
+                assert computed + sequence.num_reused == len(sequence.tokens) - 1
+
+
+@given(GUESTS, st.integers(1, 5), BUDGETS)
+def test_every_sequence_is_computed_once_and_ends_in_time(
+    guests: list[Guest], num_slots: int, budget: PromptBudget
+) -> None:
+    hotel = Hotel(num_slots, budget)
+    arrived: dict[Guest, TokenSequence] = {}
+    departures: dict[int, list[TokenSequence]] = {}
+    chunk = min(budget.busy, budget.idle)
+    bound = max(g.arrives for g in guests) + sum(
+        len(g.prompt) // chunk + 1 + g.max_new_tokens for g in guests
+    )
+    for step in range(bound + 1):
+        for guest in guests:
+            if guest.arrives == step:
+                sequence = arrived[guest] = hotel.arrive(guest)
+                if guest.leaves is not None:
+                    departures.setdefault(step + guest.leaves, []).append(sequence)
+        for sequence in departures.pop(step, []):
+            hotel.leave(sequence)
+        if not hotel.schedule.is_empty:
+            hotel.step()
+    assert hotel.schedule.is_empty
+    assert not hotel.present
+    stayed = [g for g in arrived if g.leaves is None]
+    assert all(arrived[g] in hotel.ended for g in stayed)
+
+
+@given(GUESTS, st.integers(1, 5), BUDGETS)
+def test_sequences_get_their_slots_in_order_of_arrival(
+    guests: list[Guest], num_slots: int, budget: PromptBudget
+) -> None:
+    hotel = Hotel(num_slots, budget)
+    arrived = [hotel.arrive(guest) for guest in guests]
+    while not hotel.schedule.is_empty:
+        hotel.step()
+    assert hotel.admitted == arrived
+
+
+@given(st.dictionaries(st.integers(0, 9), PROMPTS, min_size=1, max_size=5), PROMPTS, st.booleans())
+def test_a_slot_is_chosen_for_the_longest_prefix_else_the_lowest(
+    free: dict[int, tuple[int, ...]], prompt: tuple[int, ...], may_reuse: bool
+) -> None:
+    slot, num_reused = choose_slot(free, prompt, may_reuse)
+    assert free[slot][:num_reused] == prompt[:num_reused]
+    assert num_reused < len(prompt)
+    assert num_reused == 0 or num_reused >= MIN_REUSED_TOKENS
+    usable = {
+        slot: next(n for n in range(len(prompt) - 1, -1, -1) if held[:n] == prompt[:n])
+        for slot, held in free.items()
+    }
+    longest = max(usable.values())
+    if may_reuse and longest >= MIN_REUSED_TOKENS:
+        assert num_reused == longest
+        assert slot == min(slot for slot, common in usable.items() if common == longest)
+    else:
+        assert (slot, num_reused) == (min(free), 0)
+
+
+@pytest.mark.parametrize(
+    ("free", "prompt", "expected"),
+    [
+        ({2: [], 1: []}, range(30), (1, 0)),
+        ({0: [], 1: list(range(30))}, range(40), (1, 30)),
+        ({0: [], 1: list(range(30))}, range(30), (1, 29)),
+        ({0: [], 1: list(range(90))}, range(30), (1, 29)),
+        ({0: [], 1: list(range(15))}, range(30), (0, 0)),
+        ({0: [], 1: list(range(16))}, range(30), (1, 16)),
+        ({0: list(range(20)), 1: list(range(25))}, range(30), (1, 25)),
+        ({0: [], 1: [9, *range(1, 30)]}, range(30), (0, 0)),
+        ({0: [5], 1: []}, [5], (0, 0)),
+    ],
+)
+def test_small_examples_of_reuse(
+    free: dict[int, list[int]], prompt: Sequence[int], expected: tuple[int, int]
+) -> None:
+    assert choose_slot(free, list(prompt), True) == expected
+
+
+def test_what_a_cancelled_or_failed_sequence_leaves_in_its_slot() -> None:
+    schedule = Schedule(1, PromptBudget(busy=32, idle=20))
+    prompt = range(100)
+    for is_cache_valid, num_reused in ((True, 0), (False, 20), (True, 0)):
+        sequence = TokenSequence(request(prompt))
+        schedule.add(sequence)
+        [(_, segment)] = schedule.plan()
+        assert sequence.num_reused == segment.start == num_reused
+        sequence.num_cached += len(segment.token_ids)
+        schedule.remove(sequence, is_cache_valid)
+
+
+def test_a_long_prompt_shares_its_steps_with_running_streams() -> None:
+    schedule = Schedule(9, PromptBudget(busy=32, idle=256))
+    for _ in range(8):
+        schedule.add(TokenSequence(request([1], 1_000)))
+    for sequence, segment in schedule.plan():
+        sequence.num_cached += len(segment.token_ids)
+        sequence.tokens.append(2)
+    schedule.add(TokenSequence(request(range(1_000))))
+    lengths = []
+    while True:
+        shares = schedule.plan()
+        for sequence, segment in shares:
+            sequence.num_cached += len(segment.token_ids)
+            if segment.logits == "last":
+                sequence.tokens.append(2)
+        assert [segment.logits for _, segment in shares[:8]] == ["last"] * 8
+        lengths.append(len(shares[8][1].token_ids))
+        if shares[8][1].logits == "last":
+            break
+    assert lengths == [32] * 31 + [8]
+
+
+def test_the_first_prompt_is_done_before_the_second_begins() -> None:
+    running = [
+        TokenSequence(request(range(length)), slot=slot) for slot, length in enumerate([5, 9])
+    ]
+    shares = plan_step(running, PromptBudget(busy=1, idle=8))
+    assert [segment for _, segment in shares] == [
+        Segment(0, 0, list(range(5)), "last"),
+        Segment(1, 0, list(range(3)), "none"),
+    ]

@@ -1,0 +1,300 @@
+"""Whatever company a sequence has, its tokens are those of the reference."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from serving.errors import InternalError, RequestError
+from serving.generator.scheduling import PromptBudget
+from serving.generator.stepper import Job, Stepper
+from serving.seams import GeneratedToken, TokenRequest
+from tests.unit.generator import reference
+from tests.unit.generator.fake_decoder import POISON, FakeDecoder
+from tests.unit.generator.reference import assert_same_logprobs, request, text_logprobs
+
+BUDGET = PromptBudget(busy=3, idle=8)
+
+
+def build_stepper(num_slots: int = 4, budget: PromptBudget = BUDGET) -> Stepper:
+    return Stepper(FakeDecoder(num_slots), budget)
+
+
+def run(stepper: Stepper, *asked: TokenRequest) -> list[list[GeneratedToken]]:
+    """Add requests at once and step until all of them have ended."""
+    jobs = [Job(one) for one in asked]
+    for job in jobs:
+        stepper.add(job)
+    events: dict[Job, list[GeneratedToken]] = {job: [] for job in jobs}
+    while not stepper.is_idle:
+        for job, event in stepper.step():
+            assert isinstance(event, GeneratedToken)
+            events[job].append(event)
+    return [events[job] for job in jobs]
+
+
+def ids(tokens: list[GeneratedToken]) -> list[int]:
+    return [token.token for token in tokens]
+
+
+def random_request(chance: random.Random) -> TokenRequest:
+    prompt = [*range(chance.randint(0, 30)), *chance.choices(range(40), k=chance.randint(1, 9))]
+    is_greedy = chance.random() < 0.4
+    return request(
+        prompt,
+        chance.randint(1, 12),
+        chance.choices(range(40), k=chance.randint(0, 3)),
+        prompt_logprobs=chance.random() < 0.2,
+        temperature=0.0 if is_greedy else chance.uniform(0.2, 2),
+        top_p=chance.choice([1.0, 0.9, 0.5]),
+        top_k=chance.choice([0, 0, 1, 10]),
+        seed=chance.randrange(2**40),
+        frequency_penalty=chance.choice([0.0, 0.5]),
+        presence_penalty=chance.choice([0.0, -0.5]),
+        logprobs=chance.choice([None, 0, 2]),
+    )
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_the_same_tokens_alone_and_in_any_company(seed: int) -> None:
+    chance = random.Random(seed)
+    stepper = build_stepper(chance.randint(1, 5), PromptBudget(chance.randint(1, 9), 12))
+    jobs = {Job(random_request(chance)): chance.randint(0, 40) for _ in range(16)}
+    leaves = {job: chance.randint(0, 60) for job in jobs if chance.random() < 0.3}
+    events: dict[Job, list[GeneratedToken]] = {job: [] for job in jobs}
+    for step in range(1_000):
+        for job, arrives in jobs.items():
+            if arrives == step:
+                stepper.add(job)
+            if leaves.get(job) == step:
+                stepper.drop(job)
+        if not stepper.is_idle:
+            for job, event in stepper.step():
+                assert isinstance(event, GeneratedToken)
+                events[job].append(event)
+    assert stepper.is_idle
+    for job, tokens in events.items():
+        expected = reference.continuation(job.request)
+        if job in leaves:
+            assert ids(tokens) == expected[: len(tokens)]
+        else:
+            assert ids(tokens) == expected
+            assert tokens[-1].finish is not None
+        assert all(token.finish is None for token in tokens[:-1])
+        num_top = job.request.sampling.logprobs
+        if num_top is None:
+            assert all(token.logprob is None for token in tokens)
+        else:
+            prompt = job.request.prompt
+            found = [token.logprob for token in tokens]
+            assert_same_logprobs(
+                found, text_logprobs([*prompt, *ids(tokens)], len(prompt), num_top)
+            )
+        for token in tokens[1:] if job.request.prompt_logprobs else tokens:
+            assert token.prompt == ()
+        if job.request.prompt_logprobs and tokens:
+            expected_prompt = text_logprobs(job.request.prompt, 1, num_top or 0)
+            assert_same_logprobs(tokens[0].prompt, expected_prompt)
+
+
+def test_a_stop_token_is_the_last_and_is_reported() -> None:
+    free = reference.continuation(request([1, 2], 8))
+    stop = next(i for i in range(2, 8) if free[i] not in free[:i])
+    [tokens] = run(build_stepper(), request([1, 2], 8, stop_tokens=[free[stop]]))
+    assert ids(tokens) == free[: stop + 1]
+    assert [token.finish for token in tokens] == [None] * stop + ["stop"]
+
+
+def test_without_a_stop_token_the_length_ends_it() -> None:
+    [tokens] = run(build_stepper(), request([1, 2], 8))
+    assert [token.finish for token in tokens] == [None] * 7 + ["length"]
+
+
+def test_a_stop_token_at_the_full_length_is_a_stop() -> None:
+    free = reference.continuation(request([1, 2], 3))
+    assert free[2] not in free[:2]
+    [tokens] = run(build_stepper(), request([1, 2], 3, stop_tokens=[free[2]]))
+    assert tokens[-1].finish == "stop"
+
+
+def test_a_stop_token_of_the_prompt_stops_nothing() -> None:
+    [tokens] = run(build_stepper(), request([1, 2], 3, stop_tokens=[1, 2]))
+    assert len(tokens) == 3
+
+
+def test_a_single_token_is_all_that_is_asked() -> None:
+    [tokens] = run(build_stepper(), request([1, 2], 1))
+    assert [token.finish for token in tokens] == ["length"]
+
+
+@pytest.mark.parametrize(
+    ("num_shared", "num_own", "num_reused"), [(30, 4, 30), (30, 0, 29), (16, 4, 16), (15, 4, 0)]
+)
+def test_a_shared_prefix_is_not_computed_again(
+    num_shared: int, num_own: int, num_reused: int
+) -> None:
+    stepper = build_stepper()
+    shared = list(range(num_shared))
+    run(stepper, request([*shared, 40, 41, 42], 6))
+    num_steps = len(stepper.decoder.steps)
+    asked = request([*shared, *range(30, 30 + num_own)], 6)
+    [tokens] = run(stepper, asked)
+    assert ids(tokens) == reference.continuation(asked)
+    assert {token.progress.cached_tokens for token in tokens} == {num_reused}
+    assert stepper.decoder.steps[num_steps][0].start == num_reused
+
+
+def test_the_next_turn_of_a_chat_reuses_the_answer_too() -> None:
+    stepper = build_stepper()
+    first = list(range(20))
+    [answer] = run(stepper, request(first, 6))
+    asked = request([*first, *ids(answer), 3, 4], 6)
+    [tokens] = run(stepper, asked)
+    assert ids(tokens) == reference.continuation(asked)
+    # All but the answer's last token, which no step was fed.
+    assert tokens[0].progress.cached_tokens == 25
+
+
+def test_log_probabilities_of_a_prompt_need_all_of_it() -> None:
+    stepper = build_stepper()
+    prompt = list(range(30))
+    run(stepper, request(prompt))
+    [tokens] = run(stepper, request(prompt, prompt_logprobs=True, logprobs=2))
+    assert tokens[0].progress.cached_tokens == 0
+    assert_same_logprobs(tokens[0].prompt, text_logprobs(prompt, 1, 2))
+
+
+def test_a_prompt_of_one_token_has_no_log_probabilities() -> None:
+    [tokens] = run(build_stepper(), request([7], 2, prompt_logprobs=True))
+    assert tokens[0].prompt == ()
+
+
+def test_a_failed_step_ends_its_sequences_and_no_others() -> None:
+    stepper = build_stepper(num_slots=2)
+    shared = list(range(20))
+    jobs = [Job(request([*shared, own], 5)) for own in (30, 31, 32)]
+    for job in jobs:
+        stepper.add(job)
+    stepper.decoder.failures = [ValueError("a kernel is broken")]
+    # Of two that hold a slot, the first prompt alone has used up the budget.
+    assert [(job, type(error)) for job, error in stepper.step()] == [(jobs[0], InternalError)]
+    assert stepper.failures_in_a_row == 1
+    tokens: dict[Job, list[int]] = {job: [] for job in jobs}
+    while not stepper.is_idle:
+        for job, event in stepper.step():
+            assert isinstance(event, GeneratedToken)
+            tokens[job].append(event.token)
+            assert event.progress.cached_tokens == 0 or job is jobs[2]
+    assert stepper.failures_in_a_row == 0
+    for job in jobs[1:]:
+        assert tokens[job] == reference.continuation(job.request)
+
+
+def test_what_a_failed_step_left_in_its_slots_is_not_reused() -> None:
+    stepper = build_stepper(num_slots=1, budget=PromptBudget(busy=20, idle=20))
+    asked = request(range(30), 5)
+    stepper.add(Job(asked))
+    assert stepper.step() == []
+    stepper.decoder.failures = [ValueError("a kernel is broken")]
+    [(_, error)] = stepper.step()
+    assert isinstance(error, RequestError)
+    assert "kernel" not in error.message
+    [tokens] = run(stepper, asked)
+    assert tokens[0].progress.cached_tokens == 0
+    assert ids(tokens) == reference.continuation(asked)
+
+
+def test_a_decoder_that_answers_too_few_rows_fails_its_step() -> None:
+    stepper = build_stepper()
+    stepper.decoder.step = lambda segments: reference.logits_after([1])[None]
+    for _ in range(2):
+        stepper.add(Job(request([1], 5)))
+    assert [type(error) for _, error in stepper.step()] == [InternalError] * 2
+    assert stepper.is_idle
+
+
+@pytest.mark.parametrize("prompt_logprobs", [True, False])
+def test_nan_ends_only_its_own_sequence(prompt_logprobs: bool) -> None:
+    stepper = build_stepper(budget=PromptBudget(busy=32, idle=256))
+    prompt = list(range(30))
+    bad = Job(request([*prompt, POISON, 5], 6, prompt_logprobs=prompt_logprobs))
+    good = [Job(request([*prompt, own], 6)) for own in (30, 31)]
+    for job in (good[0], bad, good[1]):
+        stepper.add(job)
+    events: dict[Job, list[GeneratedToken | RequestError]] = {bad: [], good[0]: [], good[1]: []}
+    while not stepper.is_idle:
+        for job, event in stepper.step():
+            events[job].append(event)
+    [error] = events[bad]
+    assert isinstance(error, InternalError)
+    assert "NaN" in error.message
+    assert stepper.failures_in_a_row == 0
+    for job in good:
+        tokens = [event.token for event in events[job] if isinstance(event, GeneratedToken)]
+        assert tokens == reference.continuation(job.request)
+
+
+def test_what_nan_has_touched_is_not_reused() -> None:
+    stepper = build_stepper(num_slots=1)
+    stepper.add(Job(request([*range(30), POISON], 6)))
+    while not stepper.is_idle:
+        stepper.step()
+    asked = request([*range(30), 33], 3)
+    [tokens] = run(stepper, asked)
+    assert tokens[0].progress.cached_tokens == 0
+    assert ids(tokens) == reference.continuation(asked)
+
+
+def test_progress_tells_where_the_time_went() -> None:
+    stepper = build_stepper(num_slots=1)
+    jobs = [Job(request(range(20), 5)) for _ in range(2)]
+    for job in jobs:
+        stepper.add(job)
+    progress: dict[Job, list[tuple[float, float, float]]] = {job: [] for job in jobs}
+    ended: dict[Job, float] = {}
+    while not stepper.is_idle:
+        for job, event in stepper.step():
+            assert isinstance(event, GeneratedToken)
+            p = event.progress
+            progress[job].append((p.queue, p.prefill, p.decode))
+            ended[job] = job.arrived + p.queue + p.prefill + p.decode
+    for times in progress.values():
+        assert len({(queue, prefill) for queue, prefill, _ in times}) == 1
+        decode = [decode for _, _, decode in times]
+        assert decode[0] == 0
+        assert decode == sorted(set(decode))
+        assert min(times[0][:2]) > 0
+    # The second waited for the first to end, and its times say so.
+    assert jobs[1].arrived + progress[jobs[1]][0][0] >= ended[jobs[0]]
+
+
+def test_dropping_twice_or_after_the_end_does_nothing() -> None:
+    stepper = build_stepper(num_slots=1)
+    job, other = Job(request([1], 1)), Job(request([2], 2))
+    stepper.drop(job)
+    stepper.add(job)
+    stepper.add(other)
+    stepper.step()
+    stepper.drop(job)
+    assert not stepper.is_idle
+    stepper.step()
+    stepper.drop(other)
+    stepper.drop(other)
+    assert stepper.is_idle
+
+
+def test_company_changes_neither_order_nor_number_of_tokens() -> None:
+    stepper = build_stepper(num_slots=2)
+    jobs = [Job(request([own], 3)) for own in range(5)]
+    for job in jobs:
+        stepper.add(job)
+    ends = []
+    counts: Counter[Job] = Counter()
+    while not stepper.is_idle:
+        for job, event in stepper.step():
+            counts[job] += 1
+            assert isinstance(event, GeneratedToken)
+            if event.finish:
+                ends.append(job)
+    assert ends == jobs
+    assert set(counts.values()) == {3}

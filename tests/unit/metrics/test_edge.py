@@ -1,0 +1,20 @@
+"""Requests are counted and timed where their answer is written."""
+
+from serving.metrics import EdgeMetrics, exposition
+from tests.unit.metrics.pages import EMBEDDINGS, samples, value
+
+
+def test_an_answered_request_is_counted_and_timed() -> None:
+    metrics = EdgeMetrics("r1")
+    metrics.observe(EMBEDDINGS, 200, 0.25)
+    metrics.observe(EMBEDDINGS, 429, 0.5)
+    registry = metrics.registry
+    for status in ("200", "429"):
+        more = {"operation": "embeddings", "status": status}
+        assert value(registry, "requests_total", EMBEDDINGS, **more) == 1
+    assert value(registry, "request_duration_seconds_count", EMBEDDINGS) == 2
+    assert value(registry, "request_duration_seconds_sum", EMBEDDINGS) == 0.75
+
+
+def test_nothing_is_exported_before_the_first_request() -> None:
+    assert samples(exposition([EdgeMetrics("r1").registry])) == []
