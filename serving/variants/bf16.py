@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -15,6 +16,9 @@ from serving.seams import (
     WeightShape,
 )
 from serving.variants.isa import multiplies_bf16
+
+if TYPE_CHECKING:
+    from serving.variants.causal_lm import Numerics
 
 
 def weight_bytes(tensor: WeightShape, options: BaseModel) -> int:
@@ -48,14 +52,22 @@ def load_generator(request: GeneratorRequest) -> GeneratorEngine:
         from serving.variants.paged_generator import load_paged_generator
 
         return load_paged_generator(request, torch.bfloat16)
+    from serving.variants.slot_generator_loading import load_slot_generator
+
+    return load_slot_generator(request, generator_numerics(request.options))
+
+
+def generator_numerics(options: BaseModel) -> Numerics:
+    """How this variant makes the parts of a generator on the CPU."""
+    import torch
+
     from serving.variants.bf16_stored import Bf16StoredEmbedding, Bf16StoredLinear
     from serving.variants.causal_lm import Numerics
     from serving.variants.prepacked_linear import PrepackedLinear
-    from serving.variants.slot_generator_loading import load_slot_generator
     from serving.variants.tied_head import TiedHead
 
     is_native = multiplies_bf16()
-    numerics = Numerics(
+    return Numerics(
         dtype=torch.bfloat16 if is_native else torch.float32,
         cache_dtype=torch.bfloat16,
         linear=lambda linear, _: (
@@ -64,7 +76,6 @@ def load_generator(request: GeneratorRequest) -> GeneratorEngine:
         table=Bf16StoredEmbedding,
         tied_head=TiedHead,
     )
-    return load_slot_generator(request, numerics)
 
 
 VARIANT = Variant(

@@ -27,9 +27,11 @@ class Numerics:
         dtype: Type of the activations that go into linear layers.
         cache_dtype: Type of cached keys and values.
         linear: Converts a float32 linear layer; also gets the mean square of each of its inputs,
-            float32 (in,), if ``fuse`` was given it.
+            float32 (in,), if they were measured.
         table: Converts the float32 embedding table.
         tied_head: Makes an output layer that shares the converted table.
+        measure_importance: Finds the mean square of each input of every linear layer, float32
+            (in,), for ``linear``; None if that does not care.
     """
 
     dtype: torch.dtype
@@ -37,6 +39,7 @@ class Numerics:
     linear: ConvertLinear
     table: Callable[[nn.Embedding], nn.Module]
     tied_head: Callable[[nn.Module], nn.Module]
+    measure_importance: Callable[[nn.Module], Mapping[nn.Module, Tensor]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +92,22 @@ class FusedModel(nn.Module):
 
     Attributes:
         shape: Sizes for attention.
+        vocabulary: Number of logits.
     """
 
     norm: Tensor
 
     def __init__(
-        self, shape: Shape, table: nn.Module, layers: list[Layer], norm: Tensor, head: nn.Module
+        self,
+        shape: Shape,
+        vocabulary: int,
+        table: nn.Module,
+        layers: list[Layer],
+        norm: Tensor,
+        head: nn.Module,
     ) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.vocabulary = shape, vocabulary
         self.table, self.layers, self.head = table, nn.ModuleList(layers), head
         self.register_buffer("norm", norm)
 
@@ -121,9 +131,7 @@ def check_architecture(config: Any) -> None:
             raise ConfigError(f"generation on the CPU does not know {what}, which {kind} has here")
 
 
-def fuse(
-    model: Any, numerics: Numerics, importance: Mapping[nn.Module, Tensor] | None = None
-) -> FusedModel:
+def fuse(model: Any, numerics: Numerics) -> FusedModel:
     """Convert a float32 transformers model, taking it apart as it goes.
 
     Layers are converted one by one and let go of, so that the peak is the float32 model and one
@@ -132,7 +140,6 @@ def fuse(
     Args:
         model: A float32 transformers model on the CPU.
         numerics: How its parts are made.
-        importance: Mean square of each input of its linear layers, float32 (in,).
 
     Raises:
         ConfigError: See ``check_architecture``.
@@ -145,15 +152,16 @@ def fuse(
         width=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
         epsilon=config.rms_norm_eps,
     )
+    importance = numerics.measure_importance(model) if numerics.measure_importance else {}
     body = model.model
     layers = []
     for index in range(len(body.layers)):
-        layers.append(_fuse_layer(body.layers[index], shape, numerics.linear, importance or {}))
+        layers.append(_fuse_layer(body.layers[index], shape, numerics.linear, importance))
         body.layers[index] = nn.Identity()
     table = numerics.table(body.embed_tokens)
     is_tied = model.lm_head.weight is body.embed_tokens.weight
     head = numerics.tied_head(table) if is_tied else numerics.linear(model.lm_head, None)
-    return FusedModel(shape, table, layers, _copy(body.norm.weight), head)
+    return FusedModel(shape, config.vocab_size, table, layers, _copy(body.norm.weight), head)
 
 
 def rotations(model: Any, positions: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -14,6 +15,9 @@ from serving.seams import (
     Variant,
     WeightShape,
 )
+
+if TYPE_CHECKING:
+    from serving.variants.causal_lm import Numerics
 
 
 def weight_bytes(tensor: WeightShape, options: BaseModel) -> int:
@@ -40,19 +44,26 @@ def load_generator(request: GeneratorRequest) -> GeneratorEngine:
         from serving.variants.paged_generator import load_paged_generator
 
         return load_paged_generator(request, torch.float32)
+    from serving.variants.slot_generator_loading import load_slot_generator
+
+    return load_slot_generator(request, generator_numerics(request.options))
+
+
+def generator_numerics(options: BaseModel) -> Numerics:
+    """How this variant makes the parts of a generator on the CPU."""
+    import torch
+
     from serving.variants.causal_lm import Numerics
     from serving.variants.prepacked_linear import PrepackedLinear
-    from serving.variants.slot_generator_loading import load_slot_generator
     from serving.variants.tied_head import TiedHead
 
-    numerics = Numerics(
+    return Numerics(
         dtype=torch.float32,
         cache_dtype=torch.float32,
         linear=lambda linear, _: PrepackedLinear(linear),
         table=lambda table: table,
         tied_head=TiedHead,
     )
-    return load_slot_generator(request, numerics)
 
 
 VARIANT = Variant(

@@ -27,6 +27,8 @@ from serving.variants.packed_sizes import (
 if TYPE_CHECKING:
     from torch import nn
 
+    from serving.variants.causal_lm import Numerics
+
 
 class Int4Options(BaseModel):
     """Options of the recipe.
@@ -75,7 +77,6 @@ def load(request: LoadRequest) -> EncoderEngine:
 def load_generator(request: GeneratorRequest) -> GeneratorEngine:
     """Build the generator; raises ``ConfigError`` on a CPU for which torch has no 4-bit kernel."""
     import torch
-    from torch import Tensor
 
     options = request.options
     assert isinstance(options, Int4Options)
@@ -91,13 +92,23 @@ def load_generator(request: GeneratorRequest) -> GeneratorEngine:
                 model, config, lambda m: is_quantized(m, options.group_size)
             ),
         )
+    from serving.variants.slot_generator_loading import load_slot_generator
+
+    return load_slot_generator(request, generator_numerics(request.options))
+
+
+def generator_numerics(options: BaseModel) -> Numerics:
+    """How this variant makes the parts of a generator on the CPU."""
+    import torch
+    from torch import Tensor
+
     from serving.variants.causal_lm import Numerics
     from serving.variants.input_importance import measure_input_importance
     from serving.variants.int4_linear import Int4Linear
     from serving.variants.int8_embedding import Int8Embedding
-    from serving.variants.slot_generator_loading import load_slot_generator
     from serving.variants.tied_head import Int8WeightTiedHead
 
+    assert isinstance(options, Int4Options)
     dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
 
     def quantize(linear: nn.Linear, importance: Tensor | None) -> nn.Module:
@@ -110,14 +121,14 @@ def load_generator(request: GeneratorRequest) -> GeneratorEngine:
         mass = torch.ones(linear.in_features) if importance is None else importance
         return Int4Linear(linear, mass, size, dtype)
 
-    numerics = Numerics(
+    return Numerics(
         dtype=dtype,
         cache_dtype=torch.bfloat16,
         linear=quantize,
         table=lambda table: Int8Embedding(table, dtype),
         tied_head=Int8WeightTiedHead,
+        measure_importance=measure_input_importance,
     )
-    return load_slot_generator(request, numerics, measure_input_importance)
 
 
 def is_quantized(module: nn.Module, group_size: int) -> bool:

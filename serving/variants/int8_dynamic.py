@@ -20,6 +20,8 @@ from serving.variants.packed_sizes import MIN_OUTPUTS, int8_embedding_bytes, int
 if TYPE_CHECKING:
     from torch import nn
 
+    from serving.variants.causal_lm import Numerics
+
 
 KEPT_IN_FLOAT = frozenset({"pooler"})
 """A pooler sees one token and feeds the classifier: its rounding goes straight into the answer."""
@@ -67,20 +69,27 @@ def load_generator(request: GeneratorRequest) -> GeneratorEngine:
             torch.float32,
             lambda model: quantize_on_gpu(model, int8_config(), is_quantized),
         )
+    from serving.variants.slot_generator_loading import load_slot_generator
+
+    return load_slot_generator(request, generator_numerics(request.options))
+
+
+def generator_numerics(options: BaseModel) -> Numerics:
+    """How this variant makes the parts of a generator on the CPU."""
+    import torch
+
     from serving.variants.causal_lm import Numerics
     from serving.variants.int8_compact_linear import Int8CompactLinear
     from serving.variants.int8_embedding import Int8Embedding
-    from serving.variants.slot_generator_loading import load_slot_generator
     from serving.variants.tied_head import Int8TiedHead
 
-    numerics = Numerics(
+    return Numerics(
         dtype=torch.float32,
         cache_dtype=torch.bfloat16,
         linear=lambda linear, _: Int8CompactLinear(linear),
         table=lambda table: Int8Embedding(table, torch.float32),
         tied_head=Int8TiedHead,
     )
-    return load_slot_generator(request, numerics)
 
 
 def is_quantized(module: nn.Module) -> bool:

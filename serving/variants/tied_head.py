@@ -18,6 +18,8 @@ class TiedHead(nn.Module):
         table: The embedding, whose ``weight`` is (vocabulary, width).
     """
 
+    weight: Tensor
+
     def __init__(self, table: nn.Module) -> None:
         super().__init__()
         weight = table.weight

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,16 @@ def _calls_of(layer: Any) -> _LayerCalls:
         layer.mlp_norm,
         layer.head_norm,
     )
+
+
+def _untouched_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros whose memory the system gives page by page, when it is first written.
+
+    ``torch.zeros`` writes all of it at once.
+    """
+    size = prod(shape) * dtype.itemsize
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)
 
 
 def _kv_shape(model: FusedModel) -> tuple[int, int]:
@@ -121,10 +133,9 @@ class TorchDecoder:
         self._rotations, self._dtype = rotations, dtype
         self._threads = threads
         self._thread: int | None = None
-        # Zeros, because a masked place still takes part in a product with weight 0. The system
-        # gives the memory page by page when it is first written.
+        # Zeros, because a masked place still takes part in a product with weight 0.
         shape = (len(model.layers), num_slots, self.slot_tokens, 2, *_kv_shape(model))
-        self._cache = torch.zeros(shape, dtype=cache_dtype)
+        self._cache = _untouched_zeros(shape, cache_dtype)
         self._rows = self._cache.flatten(1, 2).flatten(2, 3).unbind(0)
 
     @property
@@ -154,7 +165,7 @@ class TorchDecoder:
             if layout.wanted is not None:
                 hidden = hidden[layout.wanted]
             if len(hidden) == 0:
-                return np.empty((0, 0), np.float32)
+                return np.empty((0, self._model.vocabulary), np.float32)
             logits = self._model.head(self._norm(hidden, self._model.norm))
             result: NDArray[np.float32] = logits.float().numpy()
         return result
@@ -280,7 +291,7 @@ class TorchDecoder:
         )
 
     def _mask(self, seen: Tensor, length: int) -> Tensor:
-        """Turn numbers of visible places (slots, queries) into float (slots, 1, queries, length)."""
+        """Turn visible places, int64 (slots, queries), into (slots, 1, queries, length)."""
         hidden = torch.arange(length) >= seen[..., None]
         mask = torch.zeros(hidden.shape, dtype=self._cache.dtype)
         return mask.masked_fill_(hidden, -torch.inf).unsqueeze(1)

@@ -1,0 +1,679 @@
+"""A generator on a GPU: transformers' continuous batching, each sequence with its own sampling.
+
+The library schedules, keeps the paged cache and runs the model. It draws all rows of a step with
+one set of options and one seed, so here it only takes the largest score of each row, and what it
+believes to be its list of logits processors leaves exactly one score to take: the token that
+``TokenChooser`` chose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import ContinuousBatchingConfig, GenerationConfig
+from transformers.generation.continuous_batching import ContinuousBatchingManager
+from transformers.generation.continuous_batching.continuous_api import OutputRouter
+from transformers.generation.continuous_batching.requests import (
+    FutureRequestState,
+    GenerationOutput,
+)
+from transformers.generation.continuous_batching.utils import WorkloadHints
+from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
+
+from serving.errors import (
+    ConfigError,
+    InternalError,
+    InvalidField,
+    NotReady,
+    QueueFull,
+    RequestError,
+)
+from serving.generator.stepper import Outbox
+from serving.generator.token_stream import TokenStream
+from serving.seams import (
+    DeviceName,
+    FinishReason,
+    Footprint,
+    GeneratedToken,
+    GeneratorEngine,
+    GeneratorLoad,
+    GeneratorRequest,
+    Progress,
+    TokenLogprob,
+    TokenRequest,
+)
+from serving.variants import footprint
+from serving.variants.pretrained import load_pretrained
+from serving.variants.process_memory import release_freed_memory
+
+logger = logging.getLogger("ray.serve.quantserve")
+
+PAGE_TOKENS = 256
+"""Tokens of a page of the cache; flash attention takes no smaller ones."""
+
+CHUNK_TOKENS = 512
+"""Prompt tokens of a step beside those of the sequences that decode."""
+
+MEMORY_SHARE = 0.8
+"""Of the memory that the model leaves; the rest is for scores as wide as the vocabulary."""
+
+MAX_TOP_LOGPROBS = 20
+
+CLOSE_TIMEOUT_S = 10.0
+"""How long closing waits for the step that runs."""
+
+NUM_INTEGERS, NUM_FLOATS = 3, 5
+"""Arguments of a row: slot, whether its token is the first, top_k; then temperature, top_p, the
+draw, frequency and presence penalty."""
+
+LEAST_TEMPERATURE = 1e-30
+"""Still above zero in float32."""
+
+
+def load_paged_generator(
+    request: GeneratorRequest,
+    dtype: torch.dtype,
+    convert: Callable[[nn.Module], nn.Module] | None = None,
+) -> GeneratorEngine:
+    """Load, convert and start a generator on the device of ``request``.
+
+    Args:
+        request: What was asked for.
+        dtype: Type in which the checkpoint is read.
+        convert: Makes the variant of a model on the CPU and puts it on the device.
+
+    Raises:
+        ConfigError: transformers cannot batch this model continuously, or the cache does not fit.
+        SourceError: The checkpoint lacks weights.
+    """
+    model = load_pretrained(request.checkpoint, "AutoModelForCausalLM", dtype)
+    model = convert(model) if convert else model.to(request.device)
+    release_freed_memory()
+    return PagedGenerator(model, request)
+
+
+class TokenChooser:
+    """Chooses the next token of every row of a step, as ``serving.generator.sampling`` does.
+
+    All of it happens on the device in operations that do not depend on the values, so that a CUDA
+    graph can hold them. Scores and log-probabilities are float32, sums of probabilities float64.
+
+    Args:
+        num_slots: Sequences at once; slot ``num_slots`` takes what nobody will read.
+        vocabulary: Scores of a row.
+        device: Of the scores.
+    """
+
+    def __init__(self, num_slots: int, vocabulary: int, device: torch.device) -> None:
+        self.num_slots = num_slots
+        self.num_top = min(MAX_TOP_LOGPROBS, vocabulary)
+        self._counts = torch.zeros(num_slots + 1, vocabulary, dtype=torch.int32, device=device)
+        self._report = torch.zeros(
+            num_slots + 1, 1 + 2 * self.num_top, dtype=torch.float64, device=device
+        )
+
+    def choose(
+        self,
+        logits: Tensor,
+        arguments: Tensor,
+        with_draws: bool = True,
+        with_penalties: bool = True,
+        with_top: bool = True,
+    ) -> Tensor:
+        """Choose a token for each row and note its log-probability in the report.
+
+        Args:
+            logits: float32 (rows, vocabulary).
+            arguments: int32 (NUM_INTEGERS + NUM_FLOATS, rows), the latter float32 by their bits.
+            with_draws: Whether a row may have a temperature above 0; likewise the following for
+                penalties and for the most probable tokens. Never a matter of correctness to say
+                yes.
+
+        Returns:
+            int64 (rows,).
+        """
+        slot, is_first, top_k = arguments[:NUM_INTEGERS].long()
+        floats = arguments[NUM_INTEGERS:].view(torch.float32).unsqueeze(-1)
+        temperature, top_p, uniform, frequency, presence = floats
+        scores = logits
+        if with_penalties:
+            counts = self._counts[slot] * (1 - is_first).unsqueeze(1).int()
+            scores = logits - counts * frequency - (counts > 0) * presence
+        tokens = scores.argmax(-1)
+        if with_draws:
+            drawn = draw(scores, temperature, top_p, top_k.unsqueeze(1), uniform)
+            tokens = torch.where(temperature.squeeze(1) > 0, drawn, tokens)
+        chosen = tokens.unsqueeze(1)
+        if with_penalties:
+            counts.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=torch.int32))
+            self._counts.index_copy_(0, slot, counts)
+        logprobs = logits.log_softmax(-1)
+        parts = [logprobs.gather(1, chosen).double()]
+        if with_top:
+            top = logprobs.topk(self.num_top)
+            parts += [top.values.double(), top.indices.double()]
+        noted = torch.cat(parts, 1)
+        self._report[:, : noted.shape[1]].index_copy_(0, slot, noted)
+        return tokens
+
+    def report(self) -> NDArray[np.float64]:
+        """What the step noted of each slot: (num_slots + 1, 1 + 2 num_top).
+
+        The log-probability of the chosen token before temperature and penalties (NaN if logits
+        are NaN or infinite), those of the most probable ones, and their ids.
+        """
+        noted: NDArray[np.float64] = self._report.cpu().numpy()
+        return noted
+
+
+def draw(
+    scores: Tensor, temperature: Tensor, top_p: Tensor, top_k: Tensor, uniform: Tensor
+) -> Tensor:
+    """Draw a token for each row; see ``serving.generator.sampling.draw``.
+
+    Args:
+        scores: float32 (rows, vocabulary).
+        temperature: float32 (rows, 1) like the others; the tokens of rows with 0 mean nothing.
+        top_p: Above 0.
+        top_k: int64 (rows, 1), at least 1.
+        uniform: In [0, 1).
+
+    Returns:
+        int64 (rows,).
+    """
+    ordered, ids = scores.sort(dim=-1, descending=True, stable=True)
+    temperature = temperature.double().clamp(min=LEAST_TEMPERATURE)
+    weights = ((ordered.double() - ordered[:, :1]) / temperature).exp()
+    weights *= torch.arange(scores.shape[1], device=scores.device) < top_k
+    reached = weights.cumsum(-1)
+    # The token that reaches top_p is kept, the one after it is not.
+    weights[:, 1:] *= reached[:, :-1] < top_p * reached[:, -1:]
+    by_id = torch.zeros_like(weights).scatter_(1, ids, weights)
+    sums = by_id.cumsum(-1)
+    return (sums <= uniform * sums[:, -1:]).sum(-1)
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A sequence, and what is measured of it; times by ``time.perf_counter``.
+
+    The event loop gives it a slot and takes it away. What changes from step to step belongs to
+    the library's thread.
+    """
+
+    id: str
+    request: TokenRequest
+    outbox: Outbox = field(default_factory=asyncio.Queue)
+    is_cancelled: bool = False
+    arrived: float = field(default_factory=time.perf_counter)
+    submitted: float = 0.0
+    slot: int | None = None
+    started: float | None = None
+    first_token: float | None = None
+    num_held: int = 0
+    num_reused: int = 0
+    uniform: Callable[[], float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        key = self.request.sampling.seed & (2**128 - 1)
+        self.uniform = np.random.Generator(np.random.Philox(key=key)).random
+
+
+class _Steps:
+    """Stands where the library wants its list of logits processors: sees each step and chooses.
+
+    Args:
+        jobs: Those that the library has, by id; the event loop changes it.
+        chooser: Chooses tokens.
+        is_captured: Whether a step may be replayed from a graph that was made for another.
+    """
+
+    tensors_required = NUM_INTEGERS + NUM_FLOATS
+    do_processing = True
+
+    def __init__(
+        self, jobs: Mapping[str, _Job], chooser: TokenChooser, is_captured: bool = False
+    ) -> None:
+        self.last_began = 0.0
+        self._jobs = jobs
+        self._chooser = chooser
+        self._is_captured = is_captured
+        self._features = (True, True, True)
+        # Rows that pad a step to the size of a graph write where nobody reads.
+        self._idle_row = ([chooser.num_slots, 1, 1], [0.0] * NUM_FLOATS)
+
+    def check_kwargs(self, kwargs: Mapping[str, object]) -> None:
+        """Accept a request; none has arguments of its own."""
+        assert not kwargs
+
+    def fill_defaults(self, storage: Tensor) -> None:
+        """Fill (tensors_required, 1) with what suits a row that nobody reads."""
+        storage.copy_(_encode([self._idle_row]))
+
+    def prepare_tensor_args(
+        self, requests_in_batch: Sequence[FutureRequestState], arg_storage: Tensor
+    ) -> Tensor:
+        """Note that a step begins, and write the arguments of its rows."""
+        self.last_began = time.perf_counter()
+        rows = []
+        jobs = [self._jobs.get(future.state.request_id) for future in requests_in_batch]
+        for job, future in zip(jobs, requests_in_batch, strict=True):
+            if job is not None:
+                self._note(job, future)
+            if future.has_new_token:
+                rows.append(self._idle_row if job is None else self._row(job))
+        rows += [self._idle_row] * (self._chooser.num_slots - len(rows))
+        arg_storage[:, : len(rows)] = _encode(rows)
+        if not self._is_captured:
+            asked = [job.request.sampling for job in jobs if job is not None]
+            self._features = (
+                any(sampling.temperature for sampling in asked),
+                any(s.frequency_penalty or s.presence_penalty for s in asked),
+                any(sampling.logprobs for sampling in asked),
+            )
+        return arg_storage
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, logits_processor_args: Tensor) -> Tensor:
+        """Return scores (rows, vocabulary) of which the chosen token has the largest."""
+        tokens = self._chooser.choose(scores, logits_processor_args, *self._features)
+        return torch.zeros_like(scores).scatter_(1, tokens.unsqueeze(1), 1.0)
+
+    def _note(self, job: _Job, future: FutureRequestState) -> None:
+        job.num_held = future.state.position_offset  # counts the tokens of this step already
+        if job.started is None:
+            job.started = self.last_began
+            job.num_reused = job.num_held - future.query_length
+
+    def _row(self, job: _Job) -> tuple[list[int], list[float]]:
+        sampling = job.request.sampling
+        assert job.slot is not None
+        is_first = job.num_held == len(job.request.prompt)
+        # Cut, not rounded, to the 24 bits of a float32: rounding could make it 1.
+        uniform = math.floor(job.uniform() * 2**24) / 2**24 if sampling.temperature else 0.0
+        temperature = max(sampling.temperature, LEAST_TEMPERATURE) if sampling.temperature else 0.0
+        return (
+            [job.slot, is_first, min(sampling.top_k or 2**31 - 1, 2**31 - 1)],
+            [
+                temperature,
+                sampling.top_p,
+                uniform,
+                sampling.frequency_penalty,
+                sampling.presence_penalty,
+            ],
+        )
+
+
+def _encode(rows: Sequence[tuple[list[int], list[float]]]) -> Tensor:
+    integers = torch.tensor([row[0] for row in rows], dtype=torch.int32)
+    floats = torch.tensor([row[1] for row in rows], dtype=torch.float32)
+    return torch.cat([integers, floats.view(torch.int32)], 1).t()
+
+
+_Event = tuple[_Job, GeneratedToken | InternalError]
+
+
+class _Router(OutputRouter):
+    """Takes what a step made out of the library's thread, all of it at once.
+
+    Args:
+        read: Turns the outputs of a step into events, before the next step begins.
+        deliver_events: Passes events on.
+        fail: Called for each sequence that the library gives up, with the reason.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Sequence[GenerationOutput]], list[_Event]],
+        deliver_events: Callable[[list[_Event]], None],
+        fail: Callable[[str], None],
+    ) -> None:
+        super().__init__()
+        self._read = read
+        self._deliver_events = deliver_events
+        self._fail = fail
+
+    def deliver_batch(self, outputs: list[GenerationOutput]) -> None:
+        """Deliver the outputs of one step."""
+        self._deliver_events(self._read(outputs))
+
+    def deliver(self, output: GenerationOutput) -> None:
+        """Deliver the end of a sequence whose step failed."""
+        self._fail(str(output.error))
+
+
+class PagedGenerator:
+    """Continues many sequences with transformers' continuous batching; see ``GeneratorEngine``.
+
+    Sequences wait here and not in the library, which never has more than ``max_running``; for so
+    many its cache has room, and for one more, so that no sequence ever loses its place. Pages of
+    earlier prompts are reused while the room is not needed.
+
+    Everything in ``Sampling`` is supported but more than ``MAX_TOP_LOGPROBS`` log-probabilities;
+    the log-probabilities of a prompt are not. Attention is flash attention where that package is
+    installed and the model is in half precision, else torch's own over gathered pages.
+
+    A step that fails ends the library's thread, and with it the engine.
+
+    Args:
+        model: The transformers model, converted and on the device of ``request``.
+        request: What was asked for.
+
+    Raises:
+        ConfigError: transformers cannot batch this model continuously, or the cache does not fit.
+    """
+
+    def __init__(self, model: Any, request: GeneratorRequest) -> None:
+        self.max_tokens = request.max_tokens
+        self._model = model
+        self._device: DeviceName = request.device
+        self._max_running = request.max_running
+        self._max_waiting = request.max_waiting
+        self._stuck_after_s = request.stuck_after_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ids = map(str, itertools.count())
+        self._unfinished: set[_Job] = set()
+        self._waiting: deque[_Job] = deque()
+        self._running: dict[str, _Job] = {}
+        self._free_slots = list(range(request.max_running))
+        self._is_closing = False
+        self._has_ended = False
+        self._manager = _make_manager(model, request)
+        is_captured = any(self._manager.continuous_batching_config.cuda_graph_booleans)
+        vocabulary = model.config.get_text_config().vocab_size
+        self._chooser = TokenChooser(request.max_running, vocabulary, model.device)
+        self._steps = _Steps(self._running, self._chooser, is_captured)
+        self._manager.logit_processor = cast(Any, self._steps)
+        self._manager.output_router = _Router(self._read, self._deliver_soon, self._fail_soon)
+        self._num_pages, self._kv_cache_bytes = _allocate(self._manager, request)
+        # The library's thread inherits from this one that no exit of the process waits for it.
+        starter = threading.Thread(target=self._manager.start, daemon=True)
+        starter.start()
+        starter.join()
+
+    @property
+    def device(self) -> DeviceName:
+        """Where the weights are."""
+        return self._device
+
+    def generate(self, request: TokenRequest) -> TokenStream:
+        """Continue a sequence, from now on; see ``GeneratorEngine.generate``.
+
+        Closing or dropping the stream frees its place before the next step.
+
+        Raises:
+            InvalidField: Prompt and continuation can never fit, or ask for log-probabilities that
+                this engine does not give.
+            QueueFull: As many sequences wait as may.
+            NotReady: The engine was closed, or its thread has ended.
+        """
+        _check_supported(request)
+        self._check_fits(request)
+        self._check_room()
+        if self._has_ended or not self._manager.is_running():
+            raise NotReady("the engine of this variant has ended", retry_after_s=1)
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        job = _Job(next(self._ids), request)
+        self._unfinished.add(job)
+        self._waiting.append(job)
+        self._submit_waiting()
+        return TokenStream(job.outbox, partial(self._cancel, job))
+
+    def load(self) -> GeneratorLoad:
+        """Say how busy the engine is now."""
+        unfinished = list(self._unfinished)
+        held = [job.num_held for job in unfinished if job.slot is not None]
+        return GeneratorLoad(
+            running=len(held),
+            waiting=len(unfinished) - len(held),
+            kv_cache_bytes=self._kv_cache_bytes,
+            kv_cache_used=sum(map(_num_pages, held)) / self._num_pages,
+        )
+
+    def check_health(self) -> None:
+        """Raise ``RuntimeError`` if the engine is stuck or has ended."""
+        if self._is_closing:
+            return
+        if self._has_ended or not self._manager.is_running():
+            raise RuntimeError("the generator's thread has ended")
+        submitted = [job.submitted for job in self._running.values()]
+        if submitted:
+            since = max(self._steps.last_began, min(submitted))
+            if time.perf_counter() - since > self._stuck_after_s:
+                raise RuntimeError(f"a step runs for more than {self._stuck_after_s:g} s")
+
+    def footprint(self) -> Footprint:
+        """Measure what the engine occupies now; its weights without the cache."""
+        return footprint.measure(self._model, self._device)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the tensors of this variant, as they would be saved to disk."""
+        state: Mapping[str, Any] = self._model.state_dict()
+        return state
+
+    def close(self) -> None:
+        """End the thread after the step that runs; sequences that have not ended get NotReady."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._manager.stop(block=True, timeout=CLOSE_TIMEOUT_S, hard_stop=True)
+        self._call_soon(self._end, "closed")
+
+    def _check_fits(self, request: TokenRequest) -> None:
+        num_prompt, num_new = len(request.prompt), request.max_new_tokens
+        assert num_prompt >= 1
+        assert num_new >= 1
+        if num_prompt + num_new > self.max_tokens:
+            raise InvalidField(
+                f"the prompt has {num_prompt} tokens and max_tokens asks for {num_new} more, "
+                f"{num_prompt + num_new} together; a sequence may have {self.max_tokens}",
+                param="max_tokens",
+            )
+
+    def _check_room(self) -> None:
+        num_waiting = len(self._unfinished) - self._max_running
+        if num_waiting >= self._max_waiting:
+            raise QueueFull(
+                f"{num_waiting} sequences wait already, as many as may; retry later",
+                retry_after_s=1,
+            )
+
+    def _submit_waiting(self) -> None:
+        while self._waiting and self._free_slots:
+            job = self._waiting.popleft()
+            job.slot = self._free_slots.pop()
+            job.submitted = time.perf_counter()
+            self._running[job.id] = job
+            added = self._manager.add_request(
+                list(job.request.prompt),
+                request_id=job.id,
+                max_new_tokens=job.request.max_new_tokens,
+                streaming=True,
+                eos_token_id=sorted(job.request.stop_tokens),
+            )
+            if added is None:
+                self._end("the library takes no more requests")
+
+    def _release(self, job: _Job) -> None:
+        """Take a sequence's place away, if it has one."""
+        if self._running.pop(job.id, None) is not None:
+            assert job.slot is not None
+            self._free_slots.append(job.slot)
+
+    def _cancel(self, job: _Job) -> None:
+        # May run in any thread, in the middle of anything: a dropped stream is collected wherever
+        # the garbage collector happens to run. The library's queues take locks, the loop does not.
+        job.is_cancelled = True
+        self._unfinished.discard(job)
+        self._call_soon(self._drop, job)
+
+    def _drop(self, job: _Job) -> None:
+        if job.slot is None:
+            with contextlib.suppress(ValueError):  # ended meanwhile
+                self._waiting.remove(job)
+        elif job.id in self._running:
+            self._manager.cancel_request(job.id)
+            self._release(job)
+            self._submit_waiting()
+
+    def _deliver(self, events: Sequence[_Event]) -> None:
+        for job, event in events:
+            if job.is_cancelled:
+                continue
+            job.outbox.put_nowait(event)
+            if isinstance(event, InternalError):
+                self._manager.cancel_request(job.id)
+            elif event.finish is None:
+                continue
+            self._unfinished.discard(job)
+            self._release(job)
+        self._submit_waiting()
+
+    def _end(self, reason: str) -> None:
+        """End every sequence, since no step will come any more."""
+        if not self._is_closing and not self._has_ended:
+            logger.error("the generator's thread ended: %s", reason)
+        self._has_ended = True
+        for job in [*self._running.values(), *self._waiting]:
+            job.outbox.put_nowait(self._ending())
+        for collection in (self._unfinished, self._running, self._waiting):
+            collection.clear()
+
+    def _ending(self) -> RequestError:
+        if self._is_closing:
+            return NotReady("the engine of this variant was closed", retry_after_s=1)
+        return InternalError("a step of the model failed; see the log of the replica")
+
+    def _call_soon(self, callback: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop may be closed
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(callback, *arguments)
+
+    # What follows runs in the library's thread.
+
+    def _read(self, outputs: Sequence[GenerationOutput]) -> list[_Event]:
+        now = time.perf_counter()
+        report = self._chooser.report()
+        events: list[_Event] = []
+        for output in outputs:
+            job = self._running.get(output.request_id)
+            if job is not None:
+                events.append((job, self._event(job, output, report[job.slot], now)))
+        return events
+
+    def _event(
+        self, job: _Job, output: GenerationOutput, noted: NDArray[np.float64], now: float
+    ) -> GeneratedToken | InternalError:
+        token, request = output.generated_tokens[-1], job.request
+        if not math.isfinite(noted[0]):
+            logger.error("after %d tokens: the logits are NaN or infinite", job.num_held)
+            return InternalError(
+                "the model gave logits that are NaN or infinite, so no next token could be chosen"
+            )
+        finish: FinishReason | None = None
+        if token in request.stop_tokens:
+            finish = "stop"
+        elif len(output.generated_tokens) == request.max_new_tokens:
+            finish = "length"
+        logprob = None
+        if request.sampling.logprobs is not None:
+            logprobs, ids = np.split(noted[1:], 2)
+            count = request.sampling.logprobs
+            top = zip(ids[:count].astype(int).tolist(), logprobs[:count].tolist(), strict=True)
+            logprob = TokenLogprob(token, float(noted[0]), tuple(top))
+        return GeneratedToken(token, finish, _progress(job, now), logprob)
+
+    def _deliver_soon(self, events: list[_Event]) -> None:
+        self._call_soon(self._deliver, events)
+
+    def _fail_soon(self, reason: str) -> None:
+        self._call_soon(self._end, reason)
+
+
+def _progress(job: _Job, now: float) -> Progress:
+    if job.first_token is None:
+        job.first_token = now
+    assert job.started is not None
+    return Progress(
+        queue=job.started - job.arrived,
+        prefill=job.first_token - job.started,
+        decode=now - job.first_token,
+        cached_tokens=job.num_reused,
+    )
+
+
+def _check_supported(request: TokenRequest) -> None:
+    if request.prompt_logprobs:
+        raise InvalidField(
+            "on a GPU this server gives no log-probabilities of the prompt; "
+            "leave out echo or logprobs",
+            param="echo",
+        )
+    if (request.sampling.logprobs or 0) > MAX_TOP_LOGPROBS:
+        raise InvalidField(
+            f"on a GPU this server gives the {MAX_TOP_LOGPROBS} most probable tokens at most; "
+            f"{request.sampling.logprobs} were asked for",
+            param="logprobs",
+        )
+
+
+def _num_pages(num_tokens: int) -> int:
+    return math.ceil(num_tokens / PAGE_TOKENS)
+
+
+def _make_manager(model: Any, request: GeneratorRequest) -> ContinuousBatchingManager:
+    num_sequences = request.max_running + 1
+    is_half = model.dtype in (torch.bfloat16, torch.float16)
+    config = ContinuousBatchingConfig(
+        page_size=PAGE_TOKENS,
+        num_blocks=num_sequences * _num_pages(request.max_tokens),
+        max_batch_tokens=request.max_running + CHUNK_TOKENS,
+        max_memory_percent=MEMORY_SHARE,
+        # Below one sequence's room, the library lets go of pages that nobody uses now.
+        safety_margin=1 / num_sequences,
+        # Two steps at a time would choose a token before the one ahead of it is known here, and
+        # transformers 5.23 fails when a sequence is cancelled while its page fills up.
+        use_async_batching=False,
+        seed=0,  # unused, but the library would draw one
+        auto_switch_to_flash=is_half
+        and (is_flash_attn_3_available() or is_flash_attn_2_available()),
+    )
+    hints = WorkloadHints(max_prompt_length=request.max_tokens, num_requests=request.max_running)
+    try:
+        manager: ContinuousBatchingManager = model.init_continuous_batching(
+            GenerationConfig(do_sample=False, eos_token_id=-1), config, hints
+        )
+    except ValueError as error:
+        raise ConfigError(f"transformers cannot batch this model continuously: {error}") from error
+    return manager
+
+
+def _allocate(manager: ContinuousBatchingManager, request: GeneratorRequest) -> tuple[int, int]:
+    """Make the cache and, where the library uses them, graphs; return its pages and bytes."""
+    try:
+        manager.warmup()
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ConfigError(
+            f"a KV cache for {request.max_running} sequences of {request.max_tokens} tokens does "
+            f"not fit beside the model; lower max_running_requests or max_tokens ({error})"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"transformers cannot batch this model continuously: {error}") from error
+    assert manager.batch_processor is not None
+    cache = manager.batch_processor.cache
+    return cache.num_blocks, cache.cache_tensor.nbytes
