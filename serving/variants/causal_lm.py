@@ -152,16 +152,24 @@ def fuse(model: Any, numerics: Numerics) -> FusedModel:
         width=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
         epsilon=config.rms_norm_eps,
     )
-    importance = numerics.measure_importance(model) if numerics.measure_importance else {}
-    body = model.model
+    importance = dict(numerics.measure_importance(model)) if numerics.measure_importance else {}
+    body, head = model.model, model.lm_head
     layers = []
     for index in range(len(body.layers)):
         layers.append(_fuse_layer(body.layers[index], shape, numerics.linear, importance))
+        for module in body.layers[index].modules():
+            importance.pop(module, None)  # as a key it would stay
         body.layers[index] = nn.Identity()
+    is_tied = head.weight is body.embed_tokens.weight
     table = numerics.table(body.embed_tokens)
-    is_tied = model.lm_head.weight is body.embed_tokens.weight
-    head = numerics.tied_head(table) if is_tied else numerics.linear(model.lm_head, None)
-    return FusedModel(shape, config.vocab_size, table, layers, _copy(body.norm.weight), head)
+    return FusedModel(
+        shape=shape,
+        vocabulary=head.out_features,
+        table=table,
+        layers=layers,
+        norm=_copy(body.norm.weight),
+        head=numerics.tied_head(table) if is_tied else numerics.linear(head, importance.get(head)),
+    )
 
 
 def rotations(model: Any, positions: int) -> Tensor:
@@ -185,16 +193,10 @@ def _fuse_layer(
 ) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     width = shape.width
-    q, k = _pair_up(attention.q_proj, width), _pair_up(attention.k_proj, width)
     spread = _spread_order(shape)
-    q.weight.data = q.weight.data[spread]
-    if q.bias is not None:
-        q.bias.data = q.bias.data[spread]
-    output = nn.Linear(
-        len(spread), attention.o_proj.out_features, attention.o_proj.bias is not None
-    )
-    output.weight.data = attention.o_proj.weight.detach()[:, spread]
-    output.bias = attention.o_proj.bias
+    q = _reorder_outputs(_pair_up(attention.q_proj, width), spread)
+    k = _pair_up(attention.k_proj, width)
+    output = _linear(attention.o_proj.weight[:, spread], attention.o_proj.bias)
     output_mass = importance.get(attention.o_proj)
     head_norm = None
     if hasattr(attention, "q_norm"):
@@ -222,13 +224,8 @@ def _pair_up(linear: nn.Linear, width: int) -> nn.Linear:
     transformers turns number i with i + width / 2; side by side they are one complex number. The
     product of query and key does not change.
     """
-    order = _pair_order(width)
-    paired = nn.Linear(linear.in_features, linear.out_features, linear.bias is not None)
-    weight = linear.weight.detach()
-    paired.weight.data = weight.view(-1, width, linear.in_features)[:, order].flatten(0, 1)
-    if linear.bias is not None:
-        paired.bias.data = linear.bias.detach().view(-1, width)[:, order].flatten()
-    return paired
+    numbers = torch.arange(linear.out_features).view(-1, width)
+    return _reorder_outputs(linear, numbers[:, _pair_order(width)].flatten())
 
 
 def _spread_order(shape: Shape) -> Tensor:
@@ -247,13 +244,23 @@ def _pair_order(width: int) -> Tensor:
 
 
 def _join(linears: list[nn.Linear]) -> nn.Linear:
-    first = linears[0]
-    outputs = sum(linear.out_features for linear in linears)
-    joined = nn.Linear(first.in_features, outputs, first.bias is not None)
-    joined.weight.data = torch.cat([linear.weight.detach() for linear in linears])
-    if first.bias is not None:
-        joined.bias.data = torch.cat([linear.bias.detach() for linear in linears])
-    return joined
+    biases = [linear.bias for linear in linears if linear.bias is not None]
+    weight = torch.cat([linear.weight for linear in linears])
+    return _linear(weight, torch.cat(biases) if biases else None)
+
+
+def _reorder_outputs(linear: nn.Linear, order: Tensor) -> nn.Linear:
+    return _linear(linear.weight[order], None if linear.bias is None else linear.bias[order])
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    outputs, inputs = weight.shape
+    # On "meta", because a layer that is made elsewhere draws random numbers first.
+    linear = nn.Linear(inputs, outputs, bias is not None, device="meta")
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        linear.bias = nn.Parameter(bias, requires_grad=False)
+    return linear
 
 
 def _copy(weight: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ class Int8CompactLinear(PackedModule):
         exact: See ``Int8Linear``.
     """
 
+    bias: Tensor | None
     scale: Tensor
     zero: Tensor
     steps: Tensor
@@ -35,8 +36,8 @@ class Int8CompactLinear(PackedModule):
         weight, scale = quantize_per_output(linear.weight.detach().float())
         self._bytes = weight.numel()
         self.packed = torch.ops.onednn.qlinear_prepack(weight, None)
-        bias = linear.bias
-        self.bias = None if bias is None else nn.Parameter(bias.detach().float().clone())
+        bias = None if linear.bias is None else linear.bias.detach().float().clone()
+        self.register_buffer("bias", bias)
         self.register_buffer("scale", scale)
         is_exact = multiplies_int8_exactly() if exact is None else exact
         levels = 127 if is_exact else 63

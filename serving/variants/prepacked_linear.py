@@ -26,12 +26,14 @@ class PrepackedLinear(PackedModule):
         linear: The layer to convert, (out, in).
     """
 
+    bias: Tensor | None
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach()
         self._bytes = weight.numel() * weight.element_size()
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, EXPECTED_ROWS)
-        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone())
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (rows, in) to (rows, out)."""

