@@ -93,7 +93,7 @@ def main() -> None:
         ]
         report(measure_rounds(arguments.rounds, decoders, prompts, service.url, peers))
         for variant in arguments.variants:
-            asyncio.run(report_long_prompt(service.url, variant, prompts[: max(STREAMS)], task))
+            asyncio.run(report_long_prompt(service.url, variant, prompts, task))
 
 
 def service_config(variants: list[str], threads: int) -> str:
@@ -343,33 +343,39 @@ def paired(measured: Rounds, one: tuple[str, str, int], other: tuple[str, str, i
     return f"{total:.2f}; {decode:.2f}"
 
 
+def long_prompt_of(prompts: list[Prompt], number: int, task: GenerationTask) -> str:
+    """A text of about 1,000 tokens; another number's shares no beginning with it."""
+    turned = prompts[number:] + prompts[:number]
+    text = " ".join(prompt.text for prompt in turned * 3)
+    while len(task.encode_prompt(text)) > LONG_PROMPT_TOKENS:
+        text = text.rpartition(" ")[0]
+    return text
+
+
 async def report_long_prompt(
     url: str, variant: str, prompts: list[Prompt], task: GenerationTask
 ) -> None:
     """How a prompt of 1,000 tokens stretches the pauses between the tokens of running streams."""
-    long_text = " ".join(prompt.text for prompt in prompts) * 3
-    while len(task.encode_prompt(long_text)) > LONG_PROMPT_TOKENS:
-        long_text = long_text.rpartition(" ")[0]
     # One slot must be free for it.
-    running = prompts[:-1]
+    running = prompts[: max(STREAMS) - 1]
 
-    async def gaps(with_long_prompt: bool) -> tuple[float, float]:
+    async def gaps(long_prompt: str | None) -> tuple[float, float]:
         streams = [
             asyncio.create_task(stream(url, variant, p.text, 2 * NEW_TOKENS)) for p in running
         ]
         first = 0.0
-        if with_long_prompt:
+        if long_prompt is not None:
             await asyncio.sleep(1.0)
-            first_token = await stream(url, variant, long_text, 1)
+            first_token = await stream(url, variant, long_prompt, 1)
             first = first_token.moments[0] - first_token.started
         answers = await asyncio.gather(*streams)
         pauses = np.concatenate([np.diff(answer.moments) for answer in answers])
         return float(np.quantile(pauses, 0.99)), first
 
     quiet, loaded, firsts = [], [], []
-    for _ in range(4):
-        quiet.append((await gaps(False))[0])
-        stretched, first = await gaps(True)
+    for number in range(4):
+        quiet.append((await gaps(None))[0])
+        stretched, first = await gaps(long_prompt_of(prompts, number, task))
         loaded.append(stretched)
         firsts.append(first)
     ratio = statistics.median(a / b for a, b in zip(loaded, quiet, strict=True))
