@@ -77,6 +77,7 @@ class Variant:
         load: Build an encoder; raises ``ConfigError`` if the machine cannot run this variant.
         load_generator: Build a generator; raises as ``load`` does, or if the architecture of the
             model is none that can be generated with.
+        generator_weight_bytes: As ``weight_bytes``, for a generator; None if it is the same.
         kv_cache_bytes_per_number: Size of a number in a generator's cache of keys and values, for
             estimates.
     """
@@ -87,4 +88,5 @@ class Variant:
     load: Callable[[LoadRequest], EncoderEngine]
     load_generator: Callable[[GeneratorRequest], GeneratorEngine]
     options: type[BaseModel] = NoOptions
+    generator_weight_bytes: Callable[[WeightShape, Any], int] | None = None
     kv_cache_bytes_per_number: int = 2

@@ -17,11 +17,14 @@ class Bf16StoredLinear(nn.Module):
     """``y = x @ float32(W)^T + b``, W bfloat16 (out, in), x and y float32 (..., in or out)."""
 
     weight: Tensor
+    bias: Tensor | None
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.register_buffer("weight", linear.weight.detach().bfloat16())
-        self.bias = linear.bias
+        # A copy: as loaded it is a view of the mapped file, all of which it would keep resident.
+        bias = None if linear.bias is None else linear.bias.detach().clone()
+        self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.weight.float(), self.bias)

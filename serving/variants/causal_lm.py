@@ -246,7 +246,7 @@ def _pair_order(width: int) -> Tensor:
 def _join(linears: list[nn.Linear]) -> nn.Linear:
     biases = [linear.bias for linear in linears if linear.bias is not None]
     weight = torch.cat([linear.weight for linear in linears])
-    return _linear(weight, torch.cat(biases) if biases else None)
+    return _linear(weight, torch.cat([*biases]) if biases else None)
 
 
 def _reorder_outputs(linear: nn.Linear, order: Tensor) -> nn.Linear:

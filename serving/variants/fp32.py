@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,8 @@ def generator_numerics(options: BaseModel) -> Numerics:
         dtype=torch.float32,
         cache_dtype=torch.float32,
         linear=lambda linear, _: PrepackedLinear(linear),
-        table=lambda table: table,
+        # As loaded it is a view of the mapped file, all of which it would keep resident.
+        table=deepcopy,
         tied_head=TiedHead,
     )
 

@@ -48,7 +48,7 @@ class Int4Linear(nn.Module):
             scale_and_offset = functional.pad(scale_and_offset, (0, 0, 0, padding))
         self.register_buffer("packed", pack_codes(codes))
         self.register_buffer("scale_and_offset", scale_and_offset.contiguous())
-        bias = None if linear.bias is None else linear.bias.detach().to(dtype)
+        bias = None if linear.bias is None else linear.bias.detach().to(dtype, copy=True)
         self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor) -> Tensor:

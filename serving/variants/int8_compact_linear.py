@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from serving.variants.int8_linear import quantize_per_output
 from serving.variants.isa import multiplies_int8_exactly
 from serving.variants.packed_module import PackedModule
+from serving.variants.packed_sizes import int8_compact_linear_bytes
 
 multiply = torch.ops.onednn.qlinear_pointwise.default
 
@@ -34,7 +35,7 @@ class Int8CompactLinear(PackedModule):
     def __init__(self, linear: nn.Linear, exact: bool | None = None) -> None:
         super().__init__()
         weight, scale = quantize_per_output(linear.weight.detach().float())
-        self._bytes = weight.numel()
+        self._shape = tuple(weight.shape)
         self.packed = torch.ops.onednn.qlinear_prepack(weight, None)
         bias = None if linear.bias is None else linear.bias.detach().float().clone()
         self.register_buffer("bias", bias)
@@ -74,7 +75,8 @@ class Int8CompactLinear(PackedModule):
         return y if self.bias is None else y.add_(self.bias)
 
     def packed_bytes(self) -> int:
-        return self._bytes
+        visible = self.scale.nbytes + self.zero.nbytes
+        return int8_compact_linear_bytes(self._shape) - visible
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

@@ -15,7 +15,12 @@ from serving.seams import (
     Variant,
     WeightShape,
 )
-from serving.variants.packed_sizes import MIN_OUTPUTS, int8_embedding_bytes, int8_linear_bytes
+from serving.variants.packed_sizes import (
+    MIN_OUTPUTS,
+    int8_compact_linear_bytes,
+    int8_embedding_bytes,
+    int8_linear_bytes,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +39,15 @@ def weight_bytes(tensor: WeightShape, options: BaseModel) -> int:
     is_kept = bool(KEPT_IN_FLOAT & set(tensor.name.split(".")))
     if len(tensor.shape) == 2 and tensor.shape[0] >= MIN_OUTPUTS and not is_kept:
         return int8_linear_bytes(tensor.shape)
+    return 4 * prod(tensor.shape)
+
+
+def generator_weight_bytes(tensor: WeightShape, options: BaseModel) -> int:
+    """Return the packed size on a CPU: int8 plus scales, with hardly any padding."""
+    if tensor.is_embedding:
+        return int8_embedding_bytes(tensor.shape)
+    if len(tensor.shape) == 2:
+        return int8_compact_linear_bytes(tensor.shape)
     return 4 * prod(tensor.shape)
 
 
@@ -122,4 +136,5 @@ VARIANT = Variant(
     weight_bytes=weight_bytes,
     load=load,
     load_generator=load_generator,
+    generator_weight_bytes=generator_weight_bytes,
 )

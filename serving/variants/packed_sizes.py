@@ -5,6 +5,9 @@ from __future__ import annotations
 FBGEMM_BLOCK_IN, FBGEMM_BLOCK_OUT = 512, 32
 """fbgemm pads int8 weights to blocks of this size (with AVX-512 but no VNNI, to 256 inputs)."""
 
+ONEDNN_BLOCK = 64
+"""oneDNN pads int8 weights to blocks of so many inputs and outputs."""
+
 INT4_BLOCK_OUT = 64
 """Outputs per block of torch's int4 layout with AVX-512; 32 elsewhere, which divides it."""
 
@@ -28,6 +31,15 @@ def int8_linear_bytes(shape: tuple[int, ...]) -> int:
     """
     outputs, inputs = shape
     return _pad(outputs, FBGEMM_BLOCK_OUT) * _pad(inputs, FBGEMM_BLOCK_IN) + outputs * 12
+
+
+def int8_compact_linear_bytes(shape: tuple[int, ...]) -> int:
+    """Return the size of oneDNN's packed int8 weight (out, in), without bias.
+
+    Each output has a float32 scale and an int32 zero point.
+    """
+    outputs, inputs = shape
+    return _pad(outputs, ONEDNN_BLOCK) * _pad(inputs, ONEDNN_BLOCK) + outputs * 8
 
 
 def int4_linear_bytes(shape: tuple[int, ...], group_size: int) -> int:

@@ -140,9 +140,10 @@ class TokenChooser:
         Args:
             logits: float32 (rows, vocabulary).
             arguments: int32 (NUM_INTEGERS + NUM_FLOATS, rows), the latter float32 by their bits.
-            with_draws: Whether a row may have a temperature above 0; likewise the following for
-                penalties and for the most probable tokens. Never a matter of correctness to say
-                yes.
+            with_draws: Whether a row may have a temperature above 0. Saying yes needlessly only
+                costs time, here and below.
+            with_penalties: Whether a row may have penalties.
+            with_top: Whether the most probable tokens of a row may be wanted.
 
         Returns:
             int64 (rows,).

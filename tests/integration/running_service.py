@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-START_S = 180
+START_S = 300
 STOP_S = 60
 POLL_S = 0.3
 

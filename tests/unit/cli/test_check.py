@@ -1,10 +1,14 @@
 """``quantserve check`` prints a plan, or one clean message."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from serving.app import plan
+from serving.cli.check import plan_table
+from serving.settings import load_config
 from tests.unit.cli.conftest import Run
 from tests.unit.conftest import WriteConfig
 
@@ -20,6 +24,16 @@ def test_a_good_config_prints_every_variant(run: Run, write_config: WriteConfig)
     assert result.exit_code == 0
     assert [word in result.stdout for word in ("tiny", "fp32", "bf16", "2–3")] == [True] * 4
     assert "16,384.0 MiB are available" in result.stdout
+
+
+def test_a_plan_with_long_names_fits_80_columns(write_config: WriteConfig) -> None:
+    file = write_config("[int8-dynamic]", "generation")
+    file.write_text(file.read_text().replace("tiny", "sentiment"))
+    screen = Console(width=80, record=True, file=io.StringIO())
+    screen.print(plan_table(plan.make_plan(load_config(file))))
+    text = screen.export_text()
+    assert "KV cache" in text
+    assert "…" not in text
 
 
 @pytest.mark.parametrize(

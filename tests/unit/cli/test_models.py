@@ -72,3 +72,8 @@ def test_no_answer_prints_one_message(run: Run, monkeypatch, failure: Exception)
 def test_brackets_in_a_reason_are_printed(run: Run, service, answer: httpx.Response) -> None:
     answer._content = answer.content.replace(b"OSError: disk", b"OSError: [int4] disk")
     assert "OSError: [int4] disk" in run("models").stdout
+
+
+def test_several_replicas_are_told(run: Run, service, answer: httpx.Response) -> None:
+    answer._content = answer.content.replace(b'"replicas":1', b'"replicas":2')
+    assert "ready ×2" in run("models").stdout

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from serving.config import ModelConfig, ServerConfig
-from serving.errors import ConfigError
+from serving.errors import ConfigError, InvalidField
 from serving.replica import encoder_loading, generator_loading
 from serving.replica.backend import LocalBackend
 from serving.replica.generation import LocalGenerator
@@ -19,12 +19,14 @@ from serving.seams import (
     Description,
     EncoderEngine,
     EncoderTask,
+    GenerationRequest,
     GenerationTask,
     GeneratorEngine,
     GeneratorRequest,
     InferenceRequest,
     LoadRequest,
     NoOptions,
+    Sampling,
     Variant,
 )
 from tests.unit.fakes import FakeEngine, FakeGenerationTask, FakeGenerator, FakeTask, row_of
@@ -141,6 +143,19 @@ async def test_a_generator_is_told_its_limits(parts: Parts) -> None:
         )
     ]
     assert parts.threads[0] is not threading.current_thread()
+
+
+async def test_a_generator_takes_as_many_sequences_as_may_run_and_wait(parts: Parts) -> None:
+    held = await parts.hold("generation", max_running_requests=2, max_queued_requests=3)
+    greedy = Sampling(0, 1, 0, 0, 0, 0, None)
+
+    def asked(n: int) -> GenerationRequest:
+        return GenerationRequest(("a",), (), n, 1, greedy, (), False, False, 7, 7)
+
+    sent = [item async for item in held.backend.stream(asked(5))]
+    assert len(sent) == 5 + 1
+    with pytest.raises(InvalidField, match="at most 5 at once"):
+        await anext(held.backend.stream(asked(6)))
 
 
 @pytest.mark.parametrize("limit", [8, None])

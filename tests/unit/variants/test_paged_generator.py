@@ -52,7 +52,7 @@ LONG = 60
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_collections() -> Iterator[None]:
-    """The library collects garbage at the end of each engine; spare it all that was there before."""
+    """The library collects garbage at each engine's end; spare it what was there before."""
     gc.collect()
     gc.freeze()
     yield
@@ -222,10 +222,12 @@ async def test_greedy_is_what_generate_says(build: Build, reference: LlamaForCau
     assert all(token.logprob is None and token.prompt == () for token in tokens)
 
 
+@pytest.mark.parametrize("is_captured", [False, True])
 async def test_among_others_a_sequence_is_the_same(
-    build: Build, reference: LlamaForCausalLM
+    build: Build, reference: LlamaForCausalLM, is_captured: bool
 ) -> None:
     bench = build(max_running=3)
+    bench.engine._steps._is_captured = is_captured
     chance = random.Random(1)
     asked = [
         request(
@@ -352,11 +354,16 @@ async def test_pages_of_the_past_never_take_a_sequence_s_place(
     build: Build, reference: LlamaForCausalLM
 ) -> None:
     bench = build(max_running=2, max_tokens=2 * PAGE_TOKENS)
+    running = bench.engine.generate(request([1], 400))
+    await anext(running)
     asked = [request(prompt_of(2 * PAGE_TOKENS - 4, seed), 4) for seed in range(7)]
-    found = await asyncio.gather(*[generate(bench, one) for one in asked])
-    assert found == [greedy(reference, one.prompt, 4) for one in asked]
-    # No sequence was computed twice, as it would be after losing its pages to another.
-    assert sum(map(len, bench.steps)) == 7 * (2 * PAGE_TOKENS - 4 + 3)
+    for one in asked:
+        assert await generate(bench, one) == greedy(reference, one.prompt, 4)
+    # None of them waited for the end of the first, to get the pages of those before it.
+    assert bench.engine.load().running == 1
+    assert len(await collect(running)) == 399
+    # And none was computed twice, as it would be after losing its pages to another.
+    assert sum(map(len, bench.steps)) == 7 * (2 * PAGE_TOKENS - 4 + 3) + 400
 
 
 async def test_times_add_up(build: Build) -> None:
@@ -675,6 +682,18 @@ async def test_without_a_conversion_the_model_is_served_as_it_is(
     engine = load_paged_generator(asked, torch.bfloat16)
     assert next(iter(engine.state_dict().values())).dtype == torch.bfloat16
     assert len(await collect(engine.generate(request([1, 2], 5)))) == 5
+    engine.close()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_flash_attention_is_for_half_precision(
+    checkpoint: Checkpoint, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paged_generator, "is_flash_attn_2_available", lambda: True)
+    asked = GeneratorRequest(checkpoint, "cpu", 2, NoOptions(), 1, 1, 80)
+    engine = load_paged_generator(asked, dtype)
+    config = engine._manager.continuous_batching_config
+    assert config.auto_switch_to_flash == (dtype is torch.bfloat16)
     engine.close()
 
 
