@@ -9,7 +9,7 @@ from ray.serve import RunTarget
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import LoggingConfig
 
-from serving.app.plan import Plan, PlannedVariant
+from serving.app.plan import Plan, PlannedVariant, longest_request_s
 from serving.config import Config, VariantConfig
 from serving.gateway.deployment import Gateway
 from serving.gateway.variant_status import application_name
@@ -34,7 +34,7 @@ def build_applications(config: Config, plan: Plan, has_gpu: bool) -> list[RunTar
         name=GATEWAY,
         ray_actor_options={"num_cpus": ACTOR_CPUS},
         max_ongoing_requests=UNLIMITED,
-        graceful_shutdown_timeout_s=config.server.request_timeout_s + 5,
+        graceful_shutdown_timeout_s=longest_request_s(config.models, config.server) + 5,
     )(Gateway)
     targets = [
         RunTarget(
@@ -52,7 +52,7 @@ def _variant_application(config: Config, planned: PlannedVariant, has_gpu: bool)
         name=name,
         ray_actor_options=_actor_options(variant, has_gpu),
         max_ongoing_requests=UNLIMITED,
-        graceful_shutdown_timeout_s=config.server.request_timeout_s + 5,
+        graceful_shutdown_timeout_s=longest_request_s([model], config.server) + 5,
         # Of a variant with several replicas, whose constructor raises if it cannot load.
         max_constructor_retry_count=3,
         **_scaling(variant),

@@ -12,7 +12,13 @@ import psutil
 from pydantic import ValidationError
 
 from serving.checkpoint import find_checkpoint, position_limit, weight_shapes
-from serving.config import DEFAULT_MAX_TOKENS, Config, ModelConfig, VariantConfig
+from serving.config import (
+    DEFAULT_MAX_TOKENS,
+    Config,
+    ModelConfig,
+    ServerConfig,
+    VariantConfig,
+)
 from serving.errors import ConfigError
 from serving.seams import Checkpoint, WeightShape
 from serving.settings import explain
@@ -107,6 +113,13 @@ def make_plan(config: Config) -> Plan:
         + sum(planned.resident_bytes + planned.loading_bytes for planned in variants),
         available_bytes=available_bytes(),
     )
+
+
+def longest_request_s(models: Sequence[ModelConfig], server: ServerConfig) -> float:
+    """Seconds that a request to one of these models may take."""
+    if any(model.task in GENERATION_TASKS for model in models):
+        return max(server.request_timeout_s, server.generation_timeout_s)
+    return server.request_timeout_s
 
 
 def available_bytes() -> int:

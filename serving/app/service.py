@@ -27,7 +27,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
 from serving.app.applications import NO_ACCESS_LOG, build_applications
-from serving.app.plan import Plan
+from serving.app.plan import Plan, longest_request_s
 from serving.config import Config, ServerConfig
 from serving.errors import ConfigError
 
@@ -53,6 +53,7 @@ class Service:
         self._config = config
         self._plan = plan
         self._run_directory = run_directory
+        self._longest_request_s = longest_request_s(config.models, config.server)
 
     def start(self) -> None:
         """Start everything and return at once; ``/v2/health/ready`` tells how far it is.
@@ -76,7 +77,7 @@ class Service:
                 port=server.port,
                 # The routes answer 504 before; this bounds what does not reach them, such as a
                 # request on the direct path of a variant that is still loading.
-                request_timeout_s=server.request_timeout_s + PROXY_GRACE_S,
+                request_timeout_s=self._longest_request_s + PROXY_GRACE_S,
             ),
             logging_config=NO_ACCESS_LOG,
         )
@@ -115,7 +116,7 @@ class Service:
 
     async def _wait_until_idle(self) -> None:
         """Wait until no process has an unanswered request, at most as long as one may take."""
-        deadline = time.monotonic() + self._config.server.request_timeout_s
+        deadline = time.monotonic() + self._longest_request_s
         handles = [
             serve.get_app_handle(name)
             for name, application in serve.status().applications.items()

@@ -14,7 +14,9 @@ from serving.seams import Checkpoint
 def expand(checkpoint: Checkpoint, folder: Path) -> None:
     """Write model and tokenizer of a GGUF file to ``folder``, as transformers reads them."""
     source: dict[str, Any] = {"gguf_file": checkpoint.gguf_file, "local_files_only": True}
-    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint.folder, dtype=torch.float32, **source)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        checkpoint.folder, dtype=torch.float32, **source
+    )
     # It would be saved as a quantized model, and looked for as one.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):

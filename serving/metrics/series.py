@@ -33,7 +33,7 @@ class Series:
 # models of four variants, each asked on both paths. A bucket is a line of some 110 bytes for
 # each replica, so:
 # - What clients wait for is known within a factor of 1.5 (the time to a first token: 2); the
-#   phases behind it, which say where that time went, within 2.5 (decoding: 4). Their means are exact.
+#   phases behind it, which say where that time went, within 2.5 (decoding: 4). Means are exact.
 # - Nothing is resolved below 1 ms but whole requests: no phase is worth a look there.
 # - Histograms have no label that the others determine. A model has one task: ``variant_info`` says
 #   which.

@@ -8,8 +8,15 @@ import pytest
 from safetensors.numpy import save_file
 
 from serving.app import plan as module
-from serving.app.plan import PROCESS_BYTES, SERVICE_BYTES, Plan, available_bytes, make_plan
-from serving.config import DEFAULT_MAX_TOKENS
+from serving.app.plan import (
+    PROCESS_BYTES,
+    SERVICE_BYTES,
+    Plan,
+    available_bytes,
+    longest_request_s,
+    make_plan,
+)
+from serving.config import DEFAULT_MAX_TOKENS, ModelConfig, ServerConfig
 from serving.errors import ConfigError, SourceError
 from serving.seams import Checkpoint
 from serving.settings import load_config
@@ -219,3 +226,11 @@ def test_a_container_s_limit_counts_where_it_is_smaller(
     monkeypatch.setattr(module.psutil, "virtual_memory", Machine)
     monkeypatch.setattr(module.Path, "read_text", read_text)
     assert available_bytes() == expected
+
+
+def test_a_generation_may_take_longer_than_other_requests() -> None:
+    server = ServerConfig(request_timeout_s=20, generation_timeout_s=90)
+    encoder = ModelConfig(name="a", task="embeddings", source="x", variants=("fp32",))
+    generator = ModelConfig(name="b", task="generation", source="x", variants=("fp32",))
+    assert longest_request_s([encoder], server) == 20
+    assert longest_request_s([encoder, generator], server) == 90

@@ -45,15 +45,15 @@ def test_it_equals_the_reference(inputs: int, outputs: int, seed: int, exact: bo
     linear, x = layer_and_input(inputs, outputs, seed)
     y = Int8CompactLinear(linear, exact)(x).double().numpy()
     assert y.shape == (15, outputs)
-    # float32 may round one input to the other side of a half: one step, times one weight. Besides
-    # that only the float32 rounding of scales and of the result.
+    # float32 may round one input of a token to the other side of a half: one step, times one
+    # weight. Besides that only the float32 rounding of scales and of the result.
     steps = 127 if exact else 63
     largest = x.abs().amax(-1, keepdim=True).double().numpy()
     one_step = largest / steps * float(linear.weight.detach().abs().max())
     expected = reference(linear, x, steps)
     off = np.abs(y - expected)
     assert (off <= one_step + 1e-6 * np.abs(expected) + 1e-5 * largest).all()
-    assert (off <= 0.01 * one_step + 1e-6 * np.abs(expected) + 1e-5 * largest).mean() > 0.95
+    assert (off <= 0.01 * one_step + 1e-6 * np.abs(expected) + 1e-5 * largest).mean() > 0.85
 
 
 @pytest.mark.parametrize("exact", EXACTNESS)
