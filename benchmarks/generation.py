@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 
-from serving.app.ray_environment import KERNEL_THREADS
+from serving.app.ray_environment import GENERATOR_KERNEL_THREADS
 
-os.environ.update(KERNEL_THREADS)
+# As the service sets it for generators, and before torch loads OpenMP.
+os.environ.update(GENERATOR_KERNEL_THREADS)
 
 import argparse
 import asyncio
@@ -272,7 +273,7 @@ def running_peer(python: str, name: str, prompts: list[Prompt], folder: Path) ->
     gguf = checkpoint.folder / str(checkpoint.gguf_file)
     command = [python, "benchmarks/peers.py", name, str(gguf), "--prompts", str(file)]
     threads = ["--threads", str(len(os.sched_getaffinity(0)))]
-    environment = {k: v for k, v in os.environ.items() if k not in KERNEL_THREADS}
+    environment = {k: v for k, v in os.environ.items() if k not in GENERATOR_KERNEL_THREADS}
     process = subprocess.Popen(
         [*command, *threads],
         stdin=subprocess.PIPE,
@@ -346,10 +347,12 @@ def paired(measured: Rounds, one: tuple[str, str, int], other: tuple[str, str, i
 def long_prompt_of(prompts: list[Prompt], number: int, task: GenerationTask) -> str:
     """A text of about 1,000 tokens; another number's shares no beginning with it."""
     turned = prompts[number:] + prompts[:number]
-    text = " ".join(prompt.text for prompt in turned * 3)
-    while len(task.encode_prompt(text)) > LONG_PROMPT_TOKENS:
-        text = text.rpartition(" ")[0]
-    return text
+    text = " ".join(prompt.text for prompt in turned)
+    # A word is a token or more, and the task refuses texts that are far too long.
+    words = text.split()[:LONG_PROMPT_TOKENS]
+    while len(task.encode_prompt(" ".join(words))) > LONG_PROMPT_TOKENS:
+        words.pop()
+    return " ".join(words)
 
 
 async def report_long_prompt(

@@ -10,10 +10,12 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import LoggingConfig
 
 from serving.app.plan import Plan, PlannedVariant, longest_request_s
-from serving.config import Config, VariantConfig
+from serving.app.ray_environment import GENERATOR_KERNEL_THREADS
+from serving.config import Config, ModelConfig, VariantConfig
 from serving.gateway.deployment import Gateway
 from serving.gateway.variant_status import application_name
 from serving.replica.deployment import Replica
+from serving.tasks import GENERATION_TASKS
 
 GATEWAY = "gateway"
 
@@ -50,7 +52,7 @@ def _variant_application(config: Config, planned: PlannedVariant, has_gpu: bool)
     name = application_name(model.name, variant.name)
     deployment = serve.deployment(
         name=name,
-        ray_actor_options=_actor_options(variant, has_gpu),
+        ray_actor_options=_actor_options(model, variant, has_gpu),
         max_ongoing_requests=UNLIMITED,
         graceful_shutdown_timeout_s=longest_request_s([model], config.server) + 5,
         # Of a variant with several replicas, whose constructor raises if it cannot load.
@@ -66,8 +68,10 @@ def _variant_application(config: Config, planned: PlannedVariant, has_gpu: bool)
     )
 
 
-def _actor_options(variant: VariantConfig, has_gpu: bool) -> dict[str, Any]:
+def _actor_options(model: ModelConfig, variant: VariantConfig, has_gpu: bool) -> dict[str, Any]:
     options: dict[str, Any] = {"num_cpus": ACTOR_CPUS}
+    if model.task in GENERATION_TASKS:
+        options["runtime_env"] = {"env_vars": GENERATOR_KERNEL_THREADS}
     if has_gpu and variant.device != "cpu":
         options["num_gpus"] = ACTOR_GPUS
     return options

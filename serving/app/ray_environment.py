@@ -28,6 +28,10 @@ exec {binary} "$@"
 # the cores: torch's default holds, for milliseconds, the core that another replica waits for.
 KERNEL_THREADS = {"GOMP_SPINCOUNT": "1000"}
 
+# A generator's step is hundreds of kernels with pauses of some 50 µs between them, which brief
+# spinning does not outlast: waking a thread for each takes as long as the step itself.
+GENERATOR_KERNEL_THREADS = {"GOMP_SPINCOUNT": "10000"}
+
 METRICS_PORT = 9101
 STATS_PORT = 8404
 FALLBACK_HTTP_PORT = 8500

@@ -15,6 +15,7 @@ from serving.seams import (
     Variant,
     WeightShape,
 )
+from serving.variants.isa import multiplies_int8_exactly
 from serving.variants.packed_sizes import (
     MIN_OUTPUTS,
     int8_compact_linear_bytes,
@@ -95,14 +96,14 @@ def generator_numerics(options: BaseModel) -> Numerics:
     from serving.variants.causal_lm import Numerics
     from serving.variants.int8_compact_linear import Int8CompactLinear
     from serving.variants.int8_embedding import Int8Embedding
-    from serving.variants.tied_head import Int8TiedHead
+    from serving.variants.tied_head import Int8TiedHead, Int8WeightTiedHead
 
     return Numerics(
         dtype=torch.float32,
         cache_dtype=torch.bfloat16,
         linear=lambda linear, _: Int8CompactLinear(linear),
         table=lambda table: Int8Embedding(table, torch.float32),
-        tied_head=Int8TiedHead,
+        tied_head=Int8TiedHead if multiplies_int8_exactly() else Int8WeightTiedHead,
     )
 
 

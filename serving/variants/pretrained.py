@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from torch import nn
 
 from serving.errors import SourceError
 from serving.seams import Checkpoint
+
+REASON_CHARACTERS = 200
+"""Most of transformers' own words that are repeated; it lists every model that it knows."""
 
 
 def load_pretrained(checkpoint: Checkpoint, auto_class: str, dtype: torch.dtype) -> nn.Module:
@@ -21,20 +25,24 @@ def load_pretrained(checkpoint: Checkpoint, auto_class: str, dtype: torch.dtype)
         dtype: Type of its parameters.
 
     Raises:
-        SourceError: The checkpoint lacks weights that the task needs.
+        SourceError: The checkpoint lacks weights that the task needs, or is no such model.
     """
     form: dict[str, Any] = (
         {"gguf_file": checkpoint.gguf_file} if checkpoint.gguf_file else {"use_safetensors": True}
     )
     transformers.utils.logging.disable_progress_bar()
-    model, report = getattr(transformers, auto_class).from_pretrained(
-        checkpoint.folder,
-        dtype=dtype,
-        trust_remote_code=checkpoint.trust_remote_code,
-        local_files_only=True,
-        output_loading_info=True,
-        **form,
-    )
+    try:
+        model, report = getattr(transformers, auto_class).from_pretrained(
+            checkpoint.folder,
+            dtype=dtype,
+            trust_remote_code=checkpoint.trust_remote_code,
+            local_files_only=True,
+            output_loading_info=True,
+            **form,
+        )
+    except ValueError as error:  # above all: no such class for this type of model
+        reason = shorten(str(error), REASON_CHARACTERS, placeholder=" …")
+        raise SourceError(f"{checkpoint.folder}: {auto_class} cannot load it: {reason}") from error
     missing = sorted(report["missing_keys"])
     if auto_class == "AutoModel":
         # Bare models may come without a pooler; no embedding uses it.

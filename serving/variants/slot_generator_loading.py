@@ -8,6 +8,7 @@ from serving.generator import SlotGenerator
 from serving.seams import Decoder, GeneratorEngine, GeneratorRequest
 from serving.variants.causal_lm import Numerics, fuse, rotations
 from serving.variants.pretrained import load_pretrained
+from serving.variants.process_memory import keep_freed_memory, release_freed_memory
 from serving.variants.torch_decoder import TorchDecoder
 
 
@@ -32,6 +33,8 @@ def load_decoder(request: GeneratorRequest, numerics: Numerics) -> Decoder:
     fused = fuse(model, numerics)
     turns = rotations(model, request.max_tokens)
     del model
+    release_freed_memory()
+    keep_freed_memory()
     return TorchDecoder(
         fused, turns, numerics.dtype, numerics.cache_dtype, request.max_running, request.threads
     )

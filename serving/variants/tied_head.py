@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from serving.variants.int8_embedding import Int8Embedding
-from serving.variants.isa import multiplies_int8_exactly
 from serving.variants.prepacked_linear import multiply
 
 
@@ -38,6 +37,9 @@ class TiedHead(nn.Module):
 class Int8TiedHead(nn.Module):
     """Logits over an int8 table, the input quantized per token.
 
+    Only for CPUs that sum 8-bit products exactly: on others the kernel, which moves signed inputs
+    up by 128, saturates however small they are.
+
     Args:
         table: The embedding, with one scale per row.
     """
@@ -50,19 +52,18 @@ class Int8TiedHead(nn.Module):
         assert isinstance(table, Int8Embedding)
         self.register_buffer("weight", table.weight)
         self.register_buffer("scale", table.scale)
-        self.steps = 127 if multiplies_int8_exactly() else 63
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (rows, width) to float32 (rows, vocabulary)."""
         x = x.float()
-        unit = x.abs().amax(dim=-1, keepdim=True).clamp_min_(1e-30) / self.steps
+        unit = x.abs().amax(dim=-1, keepdim=True).clamp_min_(1e-30) / 127
         codes = (x / unit).round_().to(torch.int8)
         logits = torch._int_mm(codes, self.weight.t()) * self.scale.t()
         return logits.mul_(unit)
 
 
 class Int8WeightTiedHead(nn.Module):
-    """Logits over an int8 table, the input in bfloat16.
+    """Logits over an int8 table, the input in bfloat16; on any CPU.
 
     Args:
         table: The embedding, with one scale per row.

@@ -18,7 +18,6 @@ from torch.nn import functional
 from serving.seams import DeviceName, Footprint, Segment
 from serving.variants import footprint
 from serving.variants.causal_lm import FusedModel
-from serving.variants.process_memory import keep_freed_memory, release_freed_memory
 
 attend = functional.scaled_dot_product_attention
 silu = functional.silu
@@ -125,8 +124,6 @@ class TorchDecoder:
         num_slots: int,
         threads: int,
     ) -> None:
-        release_freed_memory()
-        keep_freed_memory()
         self.num_slots, self.slot_tokens = num_slots, len(rotations)
         self._model, self._shape = model, model.shape
         self._layers = [_calls_of(layer) for layer in model.layers]

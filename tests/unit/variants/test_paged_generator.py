@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.generation.continuous_batching.requests import FutureRequestState, RequestState
 
 from serving.errors import ConfigError, InternalError, InvalidField, NotReady, QueueFull
 from serving.generator.sampling import Sampler, draw, log_probability
@@ -40,6 +41,7 @@ from serving.variants.paged_generator import (
     NUM_INTEGERS,
     PAGE_TOKENS,
     TokenChooser,
+    _Steps,
     load_paged_generator,
 )
 from tests.unit.fakes import MAX_WAIT_S
@@ -743,3 +745,16 @@ def test_rows_that_nobody_reads_touch_no_sequence() -> None:
     for is_first, token in ((True, 3), (False, 5)):
         rows = [(0, is_first, how, 0.0), idle, (1, is_first, how, 0.0), idle]
         assert chooser.choose(logits, arguments_of(rows)).tolist() == [token, 3, token, 3]
+
+
+def test_padding_and_cancelled_sequences_are_rows_that_nobody_reads() -> None:
+    steps = _Steps({}, TokenChooser(3, VOCABULARY, torch.device("cpu")), is_captured=True)
+    storage = torch.zeros(steps.tensors_required, 6, dtype=torch.int32)
+    cancelled = FutureRequestState(RequestState("gone", [1, 2]), True, {}, 2)
+    unfinished = FutureRequestState(RequestState("gone too", [1, 2]), False, {}, 1)
+    steps.prepare_tensor_args([cancelled, unfinished], storage)
+    defaults = torch.zeros(steps.tensors_required, 1, dtype=torch.int32)
+    steps.fill_defaults(defaults)
+    for row in (storage[:, :3], defaults):
+        assert set(row[0].tolist()) == {3}
+        assert not row[NUM_INTEGERS:].any()

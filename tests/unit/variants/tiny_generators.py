@@ -14,8 +14,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from serving.seams import Checkpoint, Decoder, GeneratorEngine, GeneratorRequest
 from serving.variants import VARIANTS, get_variant
-from serving.variants.causal_lm import Numerics
+from serving.variants.causal_lm import Numerics, fuse, rotations
 from serving.variants.slot_generator_loading import load_decoder
+from serving.variants.torch_decoder import TorchDecoder
 
 VOCABULARY = 320
 
@@ -52,22 +53,34 @@ YARN_ROPE = {
     "original_max_position_embeddings": 64,
 }
 LINEAR_ROPE = {**ROPE, "rope_type": "linear", "factor": 3.0}
+DYNAMIC_ROPE = {**ROPE, "rope_type": "dynamic", "factor": 2.0}
+LONG_ROPE = {
+    **ROPE,
+    "rope_type": "longrope",
+    "factor": 2.0,
+    "original_max_position_embeddings": 64,
+    "short_factor": [1.0] * 16,
+    "long_factor": [2.0] * 16,
+}
+
+TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
+LLAMA = {"model_type": "llama", **TIED}
 
 MODELS: dict[str, dict[str, Any]] = {
-    "llama": {"model_type": "llama", "tie_word_embeddings": True},
-    "llama-untied": {"model_type": "llama", "tie_word_embeddings": False},
-    "llama-biases": {"model_type": "llama", "attention_bias": True, "mlp_bias": True},
-    "llama-every-head-its-key": {"model_type": "llama", "num_key_value_heads": 4},
-    "llama-one-key": {"model_type": "llama", "num_key_value_heads": 1},
-    "llama-wide-heads": {"model_type": "llama", "head_dim": 48},
-    "llama3-rope": {"model_type": "llama", "rope_parameters": LLAMA3_ROPE},
-    "yarn-rope": {"model_type": "llama", "rope_parameters": YARN_ROPE},
-    "linear-rope": {"model_type": "llama", "rope_parameters": LINEAR_ROPE},
-    "mistral": {"model_type": "mistral", "sliding_window": None},
-    "qwen2": {"model_type": "qwen2", "tie_word_embeddings": False},
-    "qwen2-tied": {"model_type": "qwen2", "tie_word_embeddings": True},
-    "qwen3": {"model_type": "qwen3", "head_dim": 64},
-    "qwen3-biases": {"model_type": "qwen3", "head_dim": 32, "attention_bias": True},
+    "llama": LLAMA,
+    "llama-untied": {**LLAMA, **UNTIED},
+    "llama-biases": {**LLAMA, "attention_bias": True, "mlp_bias": True},
+    "llama-every-head-its-key": {**LLAMA, "num_key_value_heads": 4},
+    "llama-one-key": {**LLAMA, "num_key_value_heads": 1},
+    "llama-wide-heads": {**LLAMA, "head_dim": 48},
+    "llama3-rope": {**LLAMA, "rope_parameters": LLAMA3_ROPE},
+    "yarn-rope": {**LLAMA, "rope_parameters": YARN_ROPE},
+    "linear-rope": {**LLAMA, "rope_parameters": LINEAR_ROPE},
+    "mistral": {"model_type": "mistral", "sliding_window": None, **UNTIED},
+    "qwen2": {"model_type": "qwen2", **UNTIED},
+    "qwen2-tied": {"model_type": "qwen2", **TIED},
+    "qwen3": {"model_type": "qwen3", "head_dim": 64, **TIED},
+    "qwen3-biases": {"model_type": "qwen3", "head_dim": 32, "attention_bias": True, **UNTIED},
 }
 """Every architecture that is known, in the forms in which it comes."""
 
@@ -115,6 +128,15 @@ def generator_request(
         max_waiting=max_waiting,
         max_tokens=slot_tokens,
     )
+
+
+def decoder_of(
+    model: Any, numerics: Numerics | None = None, num_slots: int = 4, slot_tokens: int = 128
+) -> TorchDecoder:
+    """A decoder of a model, which it takes apart; in float32 unless ``numerics`` say otherwise."""
+    numerics = numerics_of("fp32") if numerics is None else numerics
+    fused, turns = fuse(model, numerics), rotations(model, slot_tokens)
+    return TorchDecoder(fused, turns, numerics.dtype, numerics.cache_dtype, num_slots, threads=1)
 
 
 def load_tiny_decoder(variant: str, checkpoint: Checkpoint, **changes: Any) -> Decoder:
