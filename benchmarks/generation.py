@@ -324,7 +324,7 @@ def report(measured: Rounds) -> None:
         print(f"{name:15} {way:12} {streams:7} {total:9.1f} {decode:8.1f} {first * 1e3:10.1f}")
     print("\nratios inside a round, median over rounds (tokens/s with prefill; decode alone)")
     for streams in STREAMS:
-        for name in {key[0] for key in measured if key[1] == "HTTP"}:
+        for name in [key[0] for key in measured if key[1:] == ("HTTP", streams)]:
             over = paired(measured, (name, "HTTP", streams), (name, "plain loop", streams))
             print(f"{name}, {streams} streams: HTTP over plain loop {over}")
             to_fp32 = paired(measured, (name, "HTTP", streams), ("fp32", "HTTP", streams))
@@ -336,9 +336,9 @@ def report(measured: Rounds) -> None:
 
 
 def paired(measured: Rounds, one: tuple[str, str, int], other: tuple[str, str, int]) -> str:
-    pairs = list(zip(measured[one], measured[other], strict=False))
-    if not pairs:
+    if other not in measured:
         return "not measured"
+    pairs = list(zip(measured[one], measured[other], strict=True))
     total = statistics.median(a.total / b.total for a, b in pairs)
     decode = statistics.median(a.decode / b.decode for a, b in pairs)
     return f"{total:.2f}; {decode:.2f}"

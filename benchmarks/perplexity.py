@@ -1,7 +1,7 @@
 """Perplexity of SmolLM2 on review text in every variant, beside transformers' own float32 pass.
 
-Run as ``python -m benchmarks.perplexity`` after ``python -m serving.demo.prepare``. The text is read
-in pieces, as the engine reads a prompt; each token but the first is predicted from all before it.
+Run as ``python -m benchmarks.perplexity`` after ``python -m serving.demo.prepare``. The text is
+read in pieces, as the engine reads a prompt; each token but the first is predicted from all before.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.conditions import conditions
+
 # First of all: it sets what OpenMP reads when torch loads it.
 from benchmarks.generation import REVIEWS, SOURCE, load_decoder
-
-from benchmarks.conditions import conditions
 from serving.checkpoint import find_checkpoint
 from serving.seams import Decoder, Segment
 from serving.tasks import load_generation_task

@@ -70,7 +70,6 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, int,
         for variant in VARIANTS
     }
     answers = {variant: child.communicate(timeout=120)[0] for variant, child in children.items()}
-    print({v: [round(x / 1e6, 1) for x in json.loads(a)] for v, a in answers.items()})
     return {variant: tuple(json.loads(answer)) for variant, answer in answers.items()}
 
 
