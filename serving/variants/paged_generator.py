@@ -452,7 +452,8 @@ class PagedGenerator:
             return
         if self._has_ended or not self._manager.is_running():
             raise RuntimeError("the generator's thread has ended")
-        submitted = [job.submitted for job in self._running.values()]
+        # A copy: this may run in another thread than the event loop's.
+        submitted = [job.submitted for job in list(self._running.values())]
         if submitted:
             since = max(self._steps.last_began, min(submitted))
             if time.perf_counter() - since > self._stuck_after_s:
@@ -600,7 +601,8 @@ class PagedGenerator:
         return GeneratedToken(token, finish, _progress(job, now), logprob)
 
     def _deliver_soon(self, events: list[_Event]) -> None:
-        self._call_soon(self._deliver, events)
+        if events:
+            self._call_soon(self._deliver, events)
 
     def _fail_soon(self, reason: str) -> None:
         self._call_soon(self._end, reason)

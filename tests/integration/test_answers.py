@@ -209,7 +209,7 @@ def test_models_lists_what_each_variant_occupies(client: httpx.Client) -> None:
     entries = {
         entry["id"]: entry["quantserve"] for entry in client.get("/v1/models").json()["data"]
     }
-    assert len(entries) == 8
+    assert len(entries) == 12
     assert all(entry["ready"] and entry["replicas"] == 1 for entry in entries.values())
     fp32 = entries["minilm:fp32"]["weights_bytes"]
     assert entries["minilm:bf16"]["weights_bytes"] < 0.51 * fp32
@@ -224,4 +224,5 @@ def test_api_is_documented(client: httpx.Client) -> None:
     assert client.get("/docs").status_code == 200
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/v1/embeddings", "/v1/classify", "/v1/models", "/metrics"} <= set(paths)
+    assert {"/v1/completions", "/v1/chat/completions"} <= set(paths)
     assert json.dumps(paths).count("path_model") == 0
