@@ -10,6 +10,9 @@ from torch import Tensor
 CLIPS = (1.0, 0.9, 0.8)
 REFITS = 3
 
+ROWS = 256
+"""Rounded at a time: rows do not depend on each other, and every step makes float32 copies."""
+
 
 def round_to_int4(
     weight: Tensor, importance: Tensor, group_size: int
@@ -28,6 +31,14 @@ def round_to_int4(
     Returns:
         Codes 0 … 15, int32 (out, in); scales and offsets, bfloat16 (out, in / group_size).
     """
+    parts = [_round_rows(rows, importance, group_size) for rows in weight.split(ROWS)]
+    codes, scales, offsets = zip(*parts, strict=True)
+    return torch.cat(codes), torch.cat(scales), torch.cat(offsets)
+
+
+def _round_rows(
+    weight: Tensor, importance: Tensor, group_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
     groups = weight.reshape(len(weight), -1, group_size)
     mass = importance.reshape(-1, group_size)
     scale, offset = _best_clipped_range(groups, mass)
