@@ -31,7 +31,7 @@ def round_to_int4(
     Returns:
         Codes 0 … 15, int32 (out, in); scales and offsets, bfloat16 (out, in / group_size).
     """
-    parts = [_round_rows(rows, importance, group_size) for rows in weight.split(ROWS)]
+    parts = [_round_rows(rows, importance, group_size) for rows in torch.split(weight, ROWS)]
     codes, scales, offsets = zip(*parts, strict=True)
     return torch.cat(codes), torch.cat(scales), torch.cat(offsets)
 

@@ -8,7 +8,11 @@ from serving.generator import SlotGenerator
 from serving.seams import Decoder, GeneratorEngine, GeneratorRequest
 from serving.variants.causal_lm import Numerics, fuse, rotations
 from serving.variants.pretrained import load_pretrained
-from serving.variants.process_memory import keep_freed_memory, release_freed_memory
+from serving.variants.process_memory import (
+    keep_freed_memory,
+    release_freed_memory,
+    return_freed_memory,
+)
 from serving.variants.torch_decoder import TorchDecoder
 
 
@@ -29,6 +33,7 @@ def load_slot_generator(request: GeneratorRequest, numerics: Numerics) -> Genera
 def load_decoder(request: GeneratorRequest, numerics: Numerics) -> Decoder:
     """Load and convert a model, in the thread that will run it; raises as its caller says."""
     torch.set_num_threads(request.threads)
+    return_freed_memory()
     model = load_pretrained(request.checkpoint, "AutoModelForCausalLM", torch.float32)
     fused = fuse(model, numerics)
     turns = rotations(model, request.max_tokens)
