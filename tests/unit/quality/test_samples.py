@@ -1,0 +1,77 @@
+"""The window of one source: what it counts, forgets and keeps."""
+
+import math
+
+import pytest
+
+from serving.quality.agreement import Comparison
+from serving.quality.samples import WINDOW, Samples
+from serving.quality.statistics import share
+from serving.seams import KeptSample
+
+
+def test_there_is_no_report_before_the_first_sample() -> None:
+    assert Samples("probes").report() is None
+
+
+def test_the_report_has_the_measures_of_its_task_and_no_others() -> None:
+    samples = Samples("shadow")
+    for agreement, log_ratio in [(1.0, 0.1), (0.5, 0.3)]:
+        samples.add(Comparison(agreement, divergence=0.0, log_perplexity_ratio=log_ratio), "a text")
+    report = samples.report()
+    assert report is not None
+    assert (report.source, report.count) == ("shadow", 2)
+    assert set(report.measures) == {"agreement", "divergence", "perplexity_ratio"}
+    assert report.measures["agreement"].value == 0.75
+    ratio = report.measures["perplexity_ratio"]
+    # The mean of the logs, .2; resamples of two are either, or both.
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx(
+        (math.exp(0.2), math.exp(0.1), math.exp(0.3))
+    )
+    # 2.8 · √(.25/2) = .98995
+    assert report.smallest_difference == pytest.approx(0.98995, abs=1e-5)
+
+
+def test_estimates_are_made_anew_after_one_sample_in_fifty() -> None:
+    samples = Samples("shadow")
+    samples.add(Comparison(1.0), "a")
+    assert samples.report().measures["agreement"] == share(1, 1)
+    for _ in range(99):
+        samples.add(Comparison(1.0), "a")
+    assert samples.report().measures["agreement"] == share(100, 100)
+    for _ in range(2):
+        samples.add(Comparison(0.0), "b")
+    late = samples.report()
+    assert (late.count, late.measures["agreement"]) == (102, share(100, 100))
+    samples.add(Comparison(0.0), "b")
+    assert samples.report().measures["agreement"] == share(100, 103)
+
+
+def test_the_window_forgets_but_the_count_does_not() -> None:
+    samples = Samples("shadow")
+    for agreement in [0.0] * 10 + [1.0] * WINDOW:
+        samples.add(Comparison(agreement), "a")
+    report = samples.report()
+    assert report is not None
+    assert report.count == WINDOW + 10
+    assert report.measures["agreement"] == share(WINDOW, WINDOW)
+
+
+def test_no_text_is_kept_unless_asked_for() -> None:
+    samples = Samples("shadow")
+    samples.add(Comparison(0.0), "secret")
+    assert samples.worst == ()
+    assert "secret" not in repr(vars(samples))
+
+
+def test_the_worst_are_kept_worst_first_the_latest_of_equals() -> None:
+    samples = Samples("shadow", keep=2)
+    for agreement, text in [(1.0, "same"), (0.5, "b"), (0.8, "c"), (0.2, "d"), (0.5, "e")]:
+        samples.add(Comparison(agreement), text)
+    assert samples.worst == (KeptSample("shadow", "d", 0.2), KeptSample("shadow", "e", 0.5))
+
+
+def test_an_answer_like_the_references_is_never_kept() -> None:
+    samples = Samples("shadow", keep=2)
+    samples.add(Comparison(1.0), "same")
+    assert samples.worst == ()
