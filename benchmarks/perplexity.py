@@ -70,11 +70,10 @@ def logits_of_transformers(tokens: tuple[int, ...]) -> NDArray[np.float32]:
 
 def logits_of(decoder: Decoder, tokens: tuple[int, ...]) -> NDArray[np.float32]:
     """float32 (tokens, vocabulary)."""
-    pieces = [
-        decoder.step([Segment(0, start, tokens[start : start + PIECE], "all")])
-        for start in range(0, len(tokens), PIECE)
-    ]
-    return np.concatenate(pieces)
+    pieces = [(start, tokens[start : start + PIECE]) for start in range(0, len(tokens), PIECE)]
+    return np.concatenate(
+        [decoder.step([Segment(0, start, piece, len(piece))]) for start, piece in pieces]
+    )
 
 
 def perplexity(logits: NDArray[np.float32], tokens: tuple[int, ...]) -> float:

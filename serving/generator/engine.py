@@ -144,7 +144,7 @@ class SlotGenerator:
     def _check_fits(self, request: TokenRequest) -> None:
         num_prompt, num_new = len(request.prompt), request.max_new_tokens
         assert num_prompt >= 1
-        assert num_new >= 1
+        assert num_new >= 1 or request.logprobs_from is not None
         if num_prompt + num_new > self.max_tokens:
             raise InvalidField(
                 f"the prompt has {num_prompt} tokens and max_tokens asks for {num_new} more, "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from serving.seams import Segment, TokenRequest
 
 MIN_REUSED_TOKENS = 16
-"""Fewer cached tokens are not worth another slot than the lowest."""
+"""Fewer cached tokens are not worth losing the rest of what a slot holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,8 @@ class Schedule:
         """
         while self._waiting and self._free:
             sequence = self._waiting.popleft()
-            request = sequence.request
-            may_reuse = not request.prompt_logprobs
-            sequence.slot, sequence.num_reused = choose_slot(self._free, request.prompt, may_reuse)
+            reusable = sequence.request.prompt[: _first_row(sequence)]
+            sequence.slot, sequence.num_reused = choose_slot(self._free, reusable)
             sequence.num_cached = sequence.num_reused
             del self._free[sequence.slot]
             self._running.append(sequence)
@@ -106,27 +105,27 @@ class Schedule:
         self._free[sequence.slot] = held
 
 
-def choose_slot(
-    free: Mapping[int, Sequence[int]], prompt: Sequence[int], may_reuse: bool
-) -> tuple[int, int]:
-    """Choose the free slot that holds the longest prefix of a prompt, else the lowest.
+def choose_slot(free: Mapping[int, Sequence[int]], reusable: Sequence[int]) -> tuple[int, int]:
+    """Choose the free slot that holds the most of the tokens that may be skipped.
+
+    If none does, an empty one, else the one that has been free the longest: a chat that goes on
+    soon finds its beginning.
 
     Args:
-        free: Tokens that each free slot holds; at least one slot.
-        prompt: At least one token.
-        may_reuse: Whether cached tokens may be skipped.
+        free: Tokens that each free slot holds, the slot that became free last at the end; at least
+            one slot.
+        reusable: The beginning of a prompt, up to the first token whose logits are wanted.
 
     Returns:
-        The slot, and how many tokens to skip: fewer than the prompt has, since its last token
-        gives the first logits, and either 0 or at least ``MIN_REUSED_TOKENS``.
+        The slot, and how many tokens to skip: either 0 or at least ``MIN_REUSED_TOKENS``.
     """
-    lowest = min(free)
-    if not may_reuse:
-        return lowest, 0
-    reusable = prompt[:-1]
     common = {slot: _num_common(held, reusable) for slot, held in free.items()}
-    best = max(free, key=lambda slot: (common[slot], -slot))
-    return (best, common[best]) if common[best] >= MIN_REUSED_TOKENS else (lowest, 0)
+    best = max(free, key=lambda slot: common[slot])
+    if common[best] >= MIN_REUSED_TOKENS:
+        return best, common[best]
+    empty = [slot for slot, held in free.items() if not held]
+    # The lowest, since slots that decode together are cheapest side by side.
+    return min(empty) if empty else next(iter(free)), 0
 
 
 def plan_step(
@@ -155,13 +154,15 @@ def plan_step(
 
 def _segment(sequence: TokenSequence, num_tokens: int) -> Segment:
     assert sequence.slot is not None
-    start = sequence.num_cached
-    token_ids = sequence.tokens[start : start + num_tokens]
-    if sequence.request.prompt_logprobs and not sequence.is_decoding:
-        return Segment(sequence.slot, start, token_ids, "all")
-    if start + num_tokens < len(sequence.tokens):
-        return Segment(sequence.slot, start, token_ids, "none")
-    return Segment(sequence.slot, start, token_ids, "last")
+    start, end = sequence.num_cached, sequence.num_cached + num_tokens
+    num_logits = max(end - max(start, _first_row(sequence)), 0)
+    return Segment(sequence.slot, start, sequence.tokens[start:end], num_logits)
+
+
+def _first_row(sequence: TokenSequence) -> int:
+    """Position of the first token whose logits are wanted."""
+    newest, first = len(sequence.tokens) - 1, sequence.request.logprobs_from
+    return newest if first is None else min(newest, first - 1)
 
 
 def _num_common(held: Sequence[int], wanted: Sequence[int]) -> int:

@@ -130,9 +130,8 @@ class Stepper:
         events: list[tuple[Job, GeneratedToken | RequestError]] = []
         row = 0
         for job, segment in zip(jobs, segments, strict=True):
-            num_rows = _num_rows(segment)
-            rows = logits[row : row + num_rows]
-            row += num_rows
+            rows = logits[row : row + segment.num_logits]
+            row += segment.num_logits
             job.sequence.num_cached += len(segment.token_ids)
             try:
                 token = _next_token(job, segment, rows)
@@ -148,17 +147,12 @@ class Stepper:
         return events
 
 
-def _num_rows(segment: Segment) -> int:
-    if segment.logits == "last":
-        return 1
-    return len(segment.token_ids) if segment.logits == "all" else 0
-
-
 def _next_token(job: Job, segment: Segment, rows: NDArray[np.float32]) -> GeneratedToken | None:
     """Read the logits of one sequence; None in the middle of its prompt."""
     request, tokens = job.request, job.sequence.tokens
-    if segment.logits == "all":
-        following = request.prompt[segment.start + 1 : job.sequence.num_cached + 1]
+    if request.logprobs_from is not None:
+        end = job.sequence.num_cached
+        following = request.prompt[end - segment.num_logits + 1 : end + 1]
         num_top = request.sampling.logprobs or 0
         job.prompt_logprobs.extend(prompt_log_probabilities(rows, following, num_top))
     if job.sequence.num_cached < len(tokens):
@@ -169,7 +163,7 @@ def _next_token(job: Job, segment: Segment, rows: NDArray[np.float32]) -> Genera
     finish: FinishReason | None = None
     if token in request.stop_tokens:
         finish = "stop"
-    elif num_new == request.max_new_tokens:
+    elif num_new >= request.max_new_tokens:
         finish = "length"
     prompt = tuple(job.prompt_logprobs) if num_new == 1 else ()
     return GeneratedToken(token, finish, _progress(job), logprob, prompt)

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from serving.errors import DeadlineExceeded, InvalidField
 from serving.metrics import EncoderMetrics
+from serving.replica.admission import Admission
 from serving.replica.batcher import Batcher
 from serving.seams import (
     Description,
@@ -17,7 +18,9 @@ from serving.seams import (
     GenerationSummary,
     InferenceRequest,
     Outcome,
+    ScoreRequest,
     Timings,
+    TokenLogprob,
 )
 
 INLINE_CHARACTERS = 16_384
@@ -48,24 +51,29 @@ class LocalBackend:
         self._batcher = batcher
         self._metrics = metrics
         self._describe = describe
+        self._admission = Admission()
+        metrics.in_flight.set_function(lambda: self._admission.in_flight)
 
     async def infer(self, request: InferenceRequest) -> Outcome:
         """Answer every text of ``request``; see ``Backend.infer``."""
-        self._metrics.in_flight.inc()
-        try:
-            async with asyncio.timeout(request.timeout_s):
-                outcome = await self._answer(request)
-        except TimeoutError:
-            raise DeadlineExceeded(f"no answer within {request.timeout_s:g} s") from None
-        finally:
-            self._metrics.in_flight.dec()
-        self._metrics.observe_request(outcome.timings, outcome.tokens)
+        with self._admission.admit(request.background):
+            try:
+                async with asyncio.timeout(request.timeout_s):
+                    outcome = await self._answer(request)
+            except TimeoutError:
+                raise DeadlineExceeded(f"no answer within {request.timeout_s:g} s") from None
+        if not request.background:
+            self._metrics.observe_request(outcome.timings, outcome.tokens)
         return outcome
 
     def stream(
         self, request: GenerationRequest
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
         """Refuse: an encoder has no text to answer with."""
+        raise InvalidField(f"model {self._model!r} does not generate", param="model")
+
+    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
+        """Refuse: an encoder gives no token a probability."""
         raise InvalidField(f"model {self._model!r} does not generate", param="model")
 
     async def describe(self) -> Description:

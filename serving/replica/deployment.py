@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
+from functools import partial
+from typing import TypeVar
 
 from ray import serve
 
 from serving.config import ModelConfig, ServerConfig, VariantConfig
 from serving.errors import InternalError, NotReady, RequestError
-from serving.metrics import EdgeMetrics, exposition
+from serving.metrics import EdgeMetrics, QualityDrops, exposition
 from serving.replica.held import Held
 from serving.replica.loading import hold
+from serving.replica.quality_process import QualityProcess
+from serving.replica.sample_sink import SENDER_REASONS, QueuedSink
+from serving.replica.shadow import ShadowedBackend
 from serving.routes.api import build_replica_api
 from serving.routes.edge import Edge
 from serving.routes.exchange import Services
@@ -25,11 +30,15 @@ from serving.seams import (
     GenerationSummary,
     InferenceRequest,
     Outcome,
+    ScoreRequest,
     ServedModel,
+    TokenLogprob,
     VariantStatus,
 )
 
 logger = logging.getLogger("ray.serve.quantserve")
+
+Answer = TypeVar("Answer")
 
 
 class FailedBackend:
@@ -49,6 +58,10 @@ class FailedBackend:
     def stream(
         self, request: GenerationRequest
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
+        """Raise the failure."""
+        raise self._failure
+
+    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
         """Raise the failure."""
         raise self._failure
 
@@ -95,11 +108,12 @@ class Replica:
     ) -> None:
         replica = serve.get_replica_context().replica_id.unique_id
         self._held: Held | None = None
+        self._drops: QualityDrops | None = None
         self._backend: Backend
         name = f"{model.name}:{variant.name}"
         try:
             self._held = await hold(model, variant, checkpoint, server, replica)
-            self._backend = self._held.backend
+            self._backend = self._shadowed(self._held.backend, model, variant.name, replica)
             load_seconds = (await self._backend.describe()).load_seconds
             logger.info("loaded %s in %.1f s", name, load_seconds)
         except Exception as error:  # whatever a checkpoint or a kernel raises
@@ -128,13 +142,11 @@ class Replica:
         Expected errors are returned: raised, they would cross the process with a traceback and
         be logged as a failure.
         """
-        try:
-            return await self._backend.infer(request)
-        except RequestError as error:
-            return error
-        except Exception:
-            logger.exception("a request of the gateway failed")
-            return InternalError("internal error; see the log of the replica")
+        return await _answer_or_error(self._backend.infer(request))
+
+    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...] | RequestError:
+        """Likewise."""
+        return await _answer_or_error(self._backend.score(request))
 
     async def stream(
         self, request: GenerationRequest
@@ -176,4 +188,29 @@ class Replica:
         if self._held is None:
             return exposition([self._edge_metrics.registry])
         self._held.metrics.set_description(await self._backend.describe())
-        return exposition([self._held.metrics.registry, self._edge_metrics.registry])
+        registries = [self._held.metrics.registry, self._edge_metrics.registry]
+        if self._drops is not None:
+            registries.append(self._drops.registry)
+        return exposition(registries)
+
+    def _shadowed(
+        self, backend: Backend, model: ModelConfig, variant: str, replica: str
+    ) -> Backend:
+        """Let answers be sampled, unless there is nothing to compare them with."""
+        shadow = model.quality.shadow
+        if variant == model.reference or not shadow.rate:
+            return backend
+        self._drops = QualityDrops([(model.name, variant)], replica, SENDER_REASONS)
+        on_drop = partial(self._drops.count, model.name, variant)
+        sink = QueuedSink(shadow, QualityProcess().send, on_drop)
+        return ShadowedBackend(backend, sink, model.name, variant)
+
+
+async def _answer_or_error(answer: Awaitable[Answer]) -> Answer | RequestError:
+    try:
+        return await answer
+    except RequestError as error:
+        return error
+    except Exception:
+        logger.exception("a request of the gateway failed")
+        return InternalError("internal error; see the log of the replica")

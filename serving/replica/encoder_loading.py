@@ -90,7 +90,14 @@ async def hold_encoder(
     metrics.queued.set_function(lambda: batcher.num_queued)
     entry = get_variant(variant.name)
     isa = instructions_of(loaded.engine.device)
-    replica_metrics.set_info(loaded.engine.device, entry.runtime, entry.recipe, isa)
+    replica_metrics.set_info(
+        loaded.engine.device,
+        entry.runtime,
+        entry.recipe,
+        isa,
+        is_reference=variant.name == model.reference,
+    )
+    replica_metrics.set_queue_limit(variant.max_queued_requests)
     backend = LocalBackend(
         model.name, loaded.task, batcher, metrics, partial(_describe, loaded, isa)
     )

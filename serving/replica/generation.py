@@ -11,10 +11,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from serving.errors import DeadlineExceeded, InternalError, InvalidField, RequestError
-from serving.metrics import GeneratorMetrics
+from serving.metrics import GeneratorMetrics, Labels, ReplicaMetrics
+from serving.replica.admission import Admission
 from serving.replica.backend import INLINE_CHARACTERS
 from serving.replica.continuation import Continuation, Prompt
 from serving.seams import (
+    GREEDY,
+    NUM_TRACED,
     Description,
     GeneratedToken,
     GenerationChunk,
@@ -26,13 +29,22 @@ from serving.seams import (
     InferenceRequest,
     Outcome,
     Progress,
+    ScoreRequest,
+    TokenLogprob,
     TokenRequest,
+    Trace,
 )
 
 logger = logging.getLogger("ray.serve.quantserve")
 
 MAX_STOP_CHARACTERS = 256
 """Preparing the search for a stop string takes the event loop a time that grows with it."""
+
+MAX_TRACED_TOKENS = 128
+"""Of each choice: tokens of one text resemble each other, so more of them would take the reference
+more time and say little more. So many are sent as 40 kB."""
+
+SCORED = replace(GREEDY, logprobs=NUM_TRACED)
 
 
 class LocalGenerator:
@@ -60,8 +72,12 @@ class LocalGenerator:
         self._task = task
         self._engine = engine
         self._max_sequences = max_sequences
-        self._metrics = metrics
+        self._counted = metrics
+        # Nobody exports these: what background requests do shows in no series.
+        self._uncounted = GeneratorMetrics(ReplicaMetrics(Labels(model, "", ""), ""), engine.load)
         self._describe = describe
+        self._admission = Admission()
+        metrics.in_flight.set_function(lambda: self._admission.in_flight)
 
     async def infer(self, request: InferenceRequest) -> Outcome:
         """Refuse: a generator has no rows to answer with."""
@@ -83,31 +99,49 @@ class LocalGenerator:
         kept than ``max_tokens`` of each choice.
         """
         arrived = time.perf_counter()
-        self._metrics.in_flight.inc()
+        metrics = self._uncounted if request.background else self._counted
         try:
-            self._check(request)
-            prompts = await self._encode(request)
-            tokenize = time.perf_counter() - arrived
-            self._metrics.observe_tokenize(tokenize)
-            choices = self._choices(request, prompts)
-            async with _Generation(self._engine, choices, request, arrived, self._metrics) as run:
-                while (choice := await run.next_news()) is not None:
-                    text, logprobs = choice.text.take()
-                    yield GenerationChunk(
-                        choice=choice.index,
-                        text=text,
-                        logprobs=logprobs,
-                        finish=choice.text.finish,
-                        timings=_timings(choice.progress, tokenize, arrived),
-                    )
-            yield _summary(prompts, choices, request.n, tokenize, arrived)
+            with self._admission.admit(request.background):
+                self._check(request)
+                prompts = await self._encode(request)
+                tokenize = time.perf_counter() - arrived
+                metrics.observe_tokenize(tokenize)
+                choices = self._choices(request, prompts)
+                async with _Generation(self._engine, choices, request, arrived, metrics) as run:
+                    while (choice := await run.next_news()) is not None:
+                        text, logprobs = choice.text.take()
+                        yield GenerationChunk(
+                            choice=choice.index,
+                            text=text,
+                            logprobs=logprobs,
+                            finish=choice.text.finish,
+                            timings=_timings(choice.progress, tokenize, arrived),
+                        )
+                yield _summary(prompts, choices, request, tokenize, arrived)
         except RequestError:
             raise
         except Exception:
             logger.exception("generating failed")
             raise InternalError("generating failed; see the log of the replica") from None
-        finally:
-            self._metrics.in_flight.dec()
+
+    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
+        """Score each token of the continuation that follows something; see ``Backend.score``."""
+        arrived = time.perf_counter()
+        metrics = self._uncounted if request.background else self._counted
+        try:
+            with self._admission.admit(request.background):
+                async with asyncio.timeout(request.timeout_s):
+                    prompt, continuation = await self._encode_scored(request)
+                    self._check_scored(prompt, continuation)
+                    metrics.observe_tokenize(time.perf_counter() - arrived)
+                    return await self._score(prompt, continuation, metrics)
+        except TimeoutError:
+            raise DeadlineExceeded(f"no answer within {request.timeout_s:g} s") from None
+        except RequestError:
+            raise
+        except Exception:
+            logger.exception("scoring failed")
+            raise InternalError("scoring failed; see the log of the replica") from None
 
     def _check(self, request: GenerationRequest) -> None:
         if request.max_tokens == 0 and not request.echo:
@@ -136,6 +170,46 @@ class LocalGenerator:
             return [Prompt(self._task.encode_chat(request.messages), "")]
         return [Prompt(self._task.encode_prompt(text), text) for text in request.prompts]
 
+    async def _encode_scored(
+        self, request: ScoreRequest
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        prompt, continuation = request.prompt, request.continuation
+        if not isinstance(prompt, str) and not isinstance(continuation, str):
+            return prompt, continuation
+        if not isinstance(prompt, str) or not isinstance(continuation, str):
+            raise InvalidField(
+                "give prompt and continuation both as texts, or both as token ids",
+                param="continuation",
+            )
+        if len(prompt) + len(continuation) <= INLINE_CHARACTERS:
+            return self._task.encode_continuation(prompt, continuation)
+        return await asyncio.to_thread(self._task.encode_continuation, prompt, continuation)
+
+    def _check_scored(self, prompt: Sequence[int], continuation: Sequence[int]) -> None:
+        if not continuation:
+            raise InvalidField("continuation has no token to score", param="continuation")
+        num_tokens = len(prompt) + len(continuation)
+        if num_tokens > self._engine.max_tokens:
+            raise InvalidField(
+                f"prompt and continuation have {num_tokens} tokens; {self._model!r} takes "
+                f"{self._engine.max_tokens}. Shorten them",
+                param="continuation",
+            )
+
+    async def _score(
+        self, prompt: tuple[int, ...], continuation: tuple[int, ...], metrics: GeneratorMetrics
+    ) -> tuple[TokenLogprob, ...]:
+        first = max(len(prompt), 1)
+        tokens = prompt + continuation
+        if first == len(tokens):  # a single token follows nothing
+            return ()
+        asked = TokenRequest(tokens, 0, frozenset(), SCORED, logprobs_from=first)
+        async with aclosing(self._engine.generate(asked)) as stream:
+            async for generated in stream:
+                metrics.observe_prompt(len(tokens), generated.progress.cached_tokens)
+                return generated.prompt
+        raise RuntimeError("the engine ended a sequence without a reason")
+
     def _choices(self, request: GenerationRequest, prompts: Sequence[Prompt]) -> list[_Choice]:
         return [
             self._choice(request, number, prompt, sample)
@@ -153,8 +227,8 @@ class LocalGenerator:
                 prompt=prompt.tokens,
                 max_new_tokens=self._max_new_tokens(request, number, prompt),
                 stop_tokens=self._task.stop_tokens,
-                sampling=replace(sampling, seed=sampling.seed + sample),
-                prompt_logprobs=request.echo and sampling.logprobs is not None,
+                sampling=replace(sampling, seed=sampling.seed + sample, logprobs=_num_top(request)),
+                logprobs_from=1 if request.echo and sampling.logprobs is not None else None,
             ),
             text=Continuation(
                 self._task, prompt, request.stop, request.echo, request.max_tokens == 0
@@ -190,6 +264,7 @@ class _Choice:
     progress: Progress = field(default_factory=lambda: Progress(0, 0, 0, 0))
     first_token_at: float | None = None
     is_announced: bool = False
+    traced: list[TokenLogprob] = field(default_factory=list)
 
 
 class _Generation:
@@ -275,8 +350,12 @@ class _Generation:
                     self._note_first_token(choice, generated)
                 choice.progress = generated.progress
                 before = text.num_tokens
-                text.push(generated)
-                counted.inc(text.num_tokens - before)
+                text.push(self._as_asked(generated))
+                num_new = text.num_tokens - before
+                counted.inc(num_new)
+                if num_new and self._request.trace and len(choice.traced) < MAX_TRACED_TOKENS:
+                    assert generated.logprob is not None
+                    choice.traced.append(generated.logprob)
                 if text.finish is not None:
                     self._note_end(choice)
                     self._announce(choice)
@@ -284,6 +363,19 @@ class _Generation:
                 if is_streamed and text.has_news:
                     self._announce(choice)
         raise RuntimeError("the engine ended a sequence without a reason")
+
+    def _as_asked(self, generated: GeneratedToken) -> GeneratedToken:
+        """Leave out the log-probabilities that only the trace needs."""
+        if not self._request.trace or generated.logprob is None:
+            return generated
+        num_top = self._request.sampling.logprobs
+        if num_top is None:
+            return replace(generated, logprob=None)
+        return replace(
+            generated,
+            logprob=_with_top(generated.logprob, num_top),
+            prompt=tuple(_with_top(scored, num_top) for scored in generated.prompt),
+        )
 
     def _announce(self, choice: _Choice) -> None:
         if not choice.is_announced:
@@ -337,7 +429,7 @@ def _timings(progress: Progress, tokenize: float, arrived: float) -> GenerationT
 def _summary(
     prompts: Sequence[Prompt],
     choices: Sequence[_Choice],
-    n: int,
+    request: GenerationRequest,
     tokenize: float,
     arrived: float,
 ) -> GenerationSummary:
@@ -345,10 +437,23 @@ def _summary(
     longest = max((choice.progress for choice in choices), key=_duration)
     return GenerationSummary(
         prompt_tokens=sum(len(prompt.tokens) for prompt in prompts),
-        cached_tokens=sum(choice.progress.cached_tokens for choice in choices[::n]),
+        cached_tokens=sum(choice.progress.cached_tokens for choice in choices[:: request.n]),
         output_tokens=sum(choice.text.num_tokens for choice in choices),
         timings=_timings(longest, tokenize, arrived),
+        traces=tuple(Trace(choice.request.prompt, tuple(choice.traced)) for choice in choices)
+        if request.trace
+        else (),
     )
+
+
+def _num_top(request: GenerationRequest) -> int | None:
+    """Most probable tokens that the engine has to report, for the client and for the trace."""
+    asked = request.sampling.logprobs
+    return max(asked or 0, NUM_TRACED) if request.trace else asked
+
+
+def _with_top(scored: TokenLogprob, num_top: int) -> TokenLogprob:
+    return replace(scored, top=scored.top[:num_top])
 
 
 def _duration(progress: Progress) -> float:

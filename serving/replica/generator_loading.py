@@ -12,12 +12,12 @@ from serving.metrics import GeneratorMetrics, Labels, ReplicaMetrics
 from serving.replica.generation import LocalGenerator
 from serving.replica.held import STUCK_AFTER_DEADLINES, Held
 from serving.seams import (
+    GREEDY,
     Checkpoint,
     Description,
     GenerationTask,
     GeneratorEngine,
     GeneratorRequest,
-    Sampling,
     TokenRequest,
 )
 from serving.tasks import load_generation_task
@@ -26,15 +26,6 @@ from serving.variants.device import available_cores, choose_device, instructions
 
 FIRST_PROMPT_TOKENS = 32
 FIRST_TOKENS = 4
-GREEDY = Sampling(
-    temperature=0,
-    top_p=1,
-    top_k=0,
-    seed=0,
-    frequency_penalty=0,
-    presence_penalty=0,
-    logprobs=None,
-)
 
 
 async def hold_generator(
@@ -55,7 +46,14 @@ async def hold_generator(
     metrics = ReplicaMetrics(Labels(model.name, variant.name, model.task), replica)
     entry = get_variant(variant.name)
     isa = instructions_of(engine.device)
-    metrics.set_info(engine.device, entry.runtime, entry.recipe, isa)
+    metrics.set_info(
+        engine.device,
+        entry.runtime,
+        entry.recipe,
+        isa,
+        is_reference=variant.name == model.reference,
+    )
+    metrics.set_queue_limit(variant.max_queued_requests)
     backend = LocalGenerator(
         model.name,
         task,

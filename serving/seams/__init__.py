@@ -3,7 +3,14 @@
 Nothing here imports torch, Ray or FastAPI, so that each side can be tested with a small fake.
 """
 
+from serving.seams.auto import (
+    NO_LIMITS,
+    AutoChoice,
+    Limits,
+    VariantChooser,
+)
 from serving.seams.backend import (
+    NUM_TRACED,
     Backend,
     Backends,
     Description,
@@ -14,9 +21,11 @@ from serving.seams.backend import (
     InferenceRequest,
     Message,
     Outcome,
+    ScoreRequest,
     ServedModel,
     TextLogprob,
     Timings,
+    Trace,
     VariantStatus,
 )
 from serving.seams.checkpoint import (
@@ -33,6 +42,7 @@ from serving.seams.footprint import (
     Footprint,
 )
 from serving.seams.generator import (
+    GREEDY,
     Decoder,
     FinishReason,
     GeneratedToken,
@@ -44,6 +54,24 @@ from serving.seams.generator import (
     TokenIterator,
     TokenLogprob,
     TokenRequest,
+)
+from serving.seams.quality import (
+    QUALITY_APPLICATION,
+    DropReason,
+    EncodedSample,
+    Estimate,
+    EvaluationProgress,
+    GeneratedSample,
+    KeptSample,
+    LabelReport,
+    ModelQuality,
+    QualityBoard,
+    Sample,
+    SampleSink,
+    Source,
+    SourceReport,
+    VariantQuality,
+    Verdict,
 )
 from serving.seams.task import (
     EncoderTask,
@@ -58,17 +86,27 @@ from serving.seams.variant import (
 )
 
 __all__ = [
+    "GREEDY",
+    "NO_LIMITS",
+    "NUM_TRACED",
+    "QUALITY_APPLICATION",
+    "AutoChoice",
     "Backend",
     "Backends",
     "Checkpoint",
     "Decoder",
     "Description",
     "DeviceName",
+    "DropReason",
+    "EncodedSample",
     "EncoderEngine",
     "EncoderHead",
     "EncoderTask",
+    "Estimate",
+    "EvaluationProgress",
     "FinishReason",
     "Footprint",
+    "GeneratedSample",
     "GeneratedToken",
     "GenerationChunk",
     "GenerationRequest",
@@ -79,14 +117,24 @@ __all__ = [
     "GeneratorLoad",
     "GeneratorRequest",
     "InferenceRequest",
+    "KeptSample",
+    "LabelReport",
+    "Limits",
     "LoadRequest",
     "Message",
+    "ModelQuality",
     "NoOptions",
     "Outcome",
     "Progress",
+    "QualityBoard",
+    "Sample",
+    "SampleSink",
     "Sampling",
+    "ScoreRequest",
     "Segment",
     "ServedModel",
+    "Source",
+    "SourceReport",
     "TextLogprob",
     "TextStream",
     "Timings",
@@ -94,7 +142,11 @@ __all__ = [
     "TokenIterator",
     "TokenLogprob",
     "TokenRequest",
+    "Trace",
     "Variant",
+    "VariantChooser",
+    "VariantQuality",
     "VariantStatus",
+    "Verdict",
     "WeightShape",
 ]

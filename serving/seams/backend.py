@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.seams.footprint import DeviceName
-from serving.seams.generator import FinishReason, Sampling
+from serving.seams.generator import FinishReason, Sampling, TokenLogprob
+
+NUM_TRACED = 20
+"""Most probable tokens of each place that a trace and a score report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +25,15 @@ class InferenceRequest:
         truncate: Cut over-long texts to the model's limit instead of refusing them.
         dimensions: Leading dimensions of an embedding to keep; None keeps all.
         timeout_s: Seconds that may pass until the answer.
+        background: Nobody waits for it: it is refused with QueueFull while the replica has other
+            work, and counts in no metric of requests.
     """
 
     texts: tuple[str, ...]
     truncate: bool
     dimensions: int | None
     timeout_s: float
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,8 @@ class GenerationRequest:
         stream: Send each piece as it comes; otherwise each choice comes as a single chunk.
         first_token_timeout_s: Seconds that may pass until the first token of every choice.
         timeout_s: Seconds that may pass until the end.
+        trace: Report what was generated token by token in ``GenerationSummary.traces``, too.
+        background: See ``InferenceRequest``.
     """
 
     prompts: tuple[str, ...]
@@ -103,6 +111,40 @@ class GenerationRequest:
     stream: bool
     first_token_timeout_s: float
     timeout_s: float
+    trace: bool = False
+    background: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Asks a generator how probable given tokens are, in one forward pass.
+
+    Attributes:
+        prompt: What they follow, as token ids or as a text; may be empty.
+        continuation: What is scored; of the same kind as ``prompt``. Without a prompt the first
+            token has nothing to follow and gets no score.
+        timeout_s: Seconds that may pass until the answer.
+        background: See ``InferenceRequest``.
+    """
+
+    prompt: tuple[int, ...] | str
+    continuation: tuple[int, ...] | str
+    timeout_s: float
+    background: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a generator wrote after a prompt, token by token.
+
+    Attributes:
+        prompt: Token ids.
+        tokens: The first of those that were generated, each with the ``NUM_TRACED`` most probable
+            ones in its place.
+    """
+
+    prompt: tuple[int, ...]
+    tokens: tuple[TokenLogprob, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +211,14 @@ class GenerationSummary:
         cached_tokens: Prompt tokens that were in the cache already.
         output_tokens: Of all choices, the ones that ended them included.
         timings: Of the whole request.
+        traces: One per choice, if the request asked for them.
     """
 
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
     timings: GenerationTimings
+    traces: tuple[Trace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +264,15 @@ class Backend(Protocol):
         Raises:
             RequestError: InvalidField, QueueFull, NotReady or DeadlineExceeded before the first
                 chunk; DeadlineExceeded or InternalError after it.
+        """
+
+    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
+        """Score each token of the continuation that follows something.
+
+        Each score has the ``NUM_TRACED`` most probable tokens in its place.
+
+        Raises:
+            RequestError: InvalidField, QueueFull, NotReady or DeadlineExceeded.
         """
 
     async def describe(self) -> Description:

@@ -38,23 +38,38 @@ class Sampling:
     logprobs: int | None
 
 
+GREEDY = Sampling(
+    temperature=0,
+    top_p=1,
+    top_k=0,
+    seed=0,
+    frequency_penalty=0,
+    presence_penalty=0,
+    logprobs=None,
+)
+"""Takes the most probable token each time."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
     """One sequence that an engine shall continue.
 
     Attributes:
         prompt: Token ids, at least one.
-        max_new_tokens: At least 1.
+        max_new_tokens: At least 1; 0 where only the prompt is scored: then one token comes
+            nevertheless, with the scores, and needs no room.
         stop_tokens: Ids that end the sequence.
         sampling: How tokens are chosen.
-        prompt_logprobs: Also report the log-probability of every prompt token after the first.
+        logprobs_from: Also report the log-probabilities of the prompt's tokens from this position
+            on, at least 1, since the first token follows nothing. What stands before it may come
+            out of the cache. None reports none.
     """
 
     prompt: tuple[int, ...]
     max_new_tokens: int
     stop_tokens: frozenset[int]
     sampling: Sampling
-    prompt_logprobs: bool = False
+    logprobs_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +113,8 @@ class GeneratedToken:
         finish: Why the sequence ends with this token; None if it goes on.
         progress: Times up to this token.
         logprob: Its log-probability, if the request asked for it.
-        prompt: Log-probabilities of the prompt from its second token on; with the first token
-            only, if the request asked for them.
+        prompt: Log-probabilities of the prompt's tokens from ``logprobs_from`` on; with the first
+            token only.
     """
 
     token: int
@@ -188,13 +203,14 @@ class Segment:
         slot: The sequence's place in the cache.
         start: Position of the first token, i.e. how many the cache holds already.
         token_ids: The tokens, at least one.
-        logits: After which of them the logits are wanted; ``none`` in the middle of a prompt.
+        num_logits: After how many of its last tokens the logits are wanted; 0 in the middle of a
+            prompt.
     """
 
     slot: int
     start: int
     token_ids: Sequence[int]
-    logits: Literal["none", "last", "all"] = "last"
+    num_logits: int = 1
 
 
 class Decoder(Protocol):

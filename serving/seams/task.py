@@ -61,6 +61,16 @@ class GenerationTask(Protocol):
             InvalidField: It has no token, or so many that no new one fits.
         """
 
+    def encode_continuation(
+        self, prompt: str, continuation: str
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids of a text of any length, cut where its prompt ends.
+
+        Both parts are tokenized together, as a model would have read them. What the prompt alone
+        has in common with that is the prompt: a token that reaches over the border, or depends on
+        what follows, belongs to the continuation, so that none of it goes unscored.
+        """
+
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Token ids of a chat in the tokenizer's template, up to where the answer begins.
 

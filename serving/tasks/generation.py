@@ -42,8 +42,18 @@ class Generation:
         Raises:
             InvalidField: It has no token, or so many that no new one fits.
         """
-        (encoding,) = self.tokenizer.backend_tokenizer.encode_batch_fast([prompt])
-        return self._checked(encoding.ids, "prompt")
+        return self._checked(self._encode(prompt), "prompt")
+
+    def encode_continuation(
+        self, prompt: str, continuation: str
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids of a text in two parts; see ``GenerationTask.encode_continuation``."""
+        alone, both = self._encode(prompt) if prompt else [], self._encode(prompt + continuation)
+        shared = zip(alone, both, strict=False)
+        num_shared = next(
+            (i for i, (a, b) in enumerate(shared) if a != b), min(len(alone), len(both))
+        )
+        return tuple(both[:num_shared]), tuple(both[num_shared:])
 
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Token ids of a chat in the tokenizer's template, up to where the answer begins.
@@ -79,6 +89,11 @@ class Generation:
     def token_text(self, token: int) -> tuple[str, bytes]:
         """Text of one token alone, and its bytes; special tokens by their name."""
         return self.vocabulary.token_text(token)
+
+    def _encode(self, text: str) -> list[int]:
+        (encoding,) = self.tokenizer.backend_tokenizer.encode_batch_fast([text])
+        ids: list[int] = encoding.ids
+        return ids
 
     def _checked(self, ids: Sequence[int], field: str) -> tuple[int, ...]:
         if not ids:

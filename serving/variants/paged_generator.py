@@ -621,7 +621,7 @@ def _progress(job: _Job, now: float) -> Progress:
 
 
 def _check_supported(request: TokenRequest) -> None:
-    if request.prompt_logprobs:
+    if request.logprobs_from is not None:
         raise InvalidField(
             "on a GPU this server gives no log-probabilities of the prompt; "
             "leave out echo or logprobs",

@@ -244,10 +244,7 @@ class TorchDecoder:
         wanted: list[int] = []
         for segment in segments:
             end = first[id(segment)] + len(segment.token_ids)
-            if segment.logits == "all":
-                wanted.extend(range(first[id(segment)], end))
-            elif segment.logits == "last":
-                wanted.append(end - 1)
+            wanted.extend(range(end - segment.num_logits, end))
         return _Layout(
             ids=torch.tensor(ids),
             rotations=self._rotations[torch.tensor(positions)].unsqueeze(1),

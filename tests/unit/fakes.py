@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from serving.errors import InvalidField
 from serving.replica.batching import pad
 from serving.seams import (
+    NUM_TRACED,
+    AutoChoice,
     Description,
     Footprint,
     GeneratedToken,
@@ -27,9 +29,11 @@ from serving.seams import (
     GenerationTimings,
     GeneratorLoad,
     InferenceRequest,
+    Limits,
     Message,
     Outcome,
     Progress,
+    ScoreRequest,
     ServedModel,
     Timings,
     TokenBatch,
@@ -132,6 +136,12 @@ class FakeGenerationTask:
             raise InvalidField("a prompt is empty", param="prompt")
         return tuple(prompt.encode())
 
+    def encode_continuation(
+        self, prompt: str, continuation: str
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        self.encoded_in.append(threading.current_thread())
+        return tuple(prompt.encode()), tuple(continuation.encode())
+
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         return self.encode_prompt("".join(f"<{m.role}>{m.content}" for m in messages))
 
@@ -199,7 +209,8 @@ class FakeGenerator:
                 await self._turn()
                 raise answer
             raw = answer.encode() if isinstance(answer, str) else answer
-            tokens = [*raw, *request.stop_tokens][: request.max_new_tokens]
+            # One token comes in any case: an engine has no other way to hand scores over.
+            tokens = [*raw, *request.stop_tokens][: max(request.max_new_tokens, 1)]
             for number, token in enumerate(tokens):
                 await self._turn()
                 yield self._generated(request, number, token, time.perf_counter() - started)
@@ -235,15 +246,15 @@ class FakeGenerator:
         self, request: TokenRequest, number: int, token: int, elapsed: float
     ) -> GeneratedToken:
         is_stop = token in request.stop_tokens
-        is_last = number + 1 == request.max_new_tokens
+        is_last = number + 1 >= request.max_new_tokens
         top = request.sampling.logprobs
-        wants_prompt = request.prompt_logprobs and number == 0
+        scored = () if number or request.logprobs_from is None else request.prompt
         return GeneratedToken(
             token=token,
             finish="stop" if is_stop else "length" if is_last else None,
             progress=Progress(0.25 * elapsed, 0.25 * elapsed, 0.5 * elapsed, len(request.prompt)),
             logprob=None if top is None else logprob_of(token, top),
-            prompt=tuple(logprob_of(t, top or 0) for t in request.prompt[1:] if wants_prompt),
+            prompt=tuple(logprob_of(t, top or 0) for t in scored[request.logprobs_from :]),
         )
 
 
@@ -274,6 +285,9 @@ class FakeBackend:
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
         raise InvalidField("this model does not generate", param="model")
 
+    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
+        raise InvalidField("this model does not generate", param="model")
+
     async def describe(self) -> Description:
         return describe(self.task)
 
@@ -288,6 +302,9 @@ class FakeGeneratorBackend:
             GenerationSummary(3, 1, 4, GENERATION_TIMINGS),
         ]
         self.requests: list[GenerationRequest] = []
+        self.scored: list[ScoreRequest] = []
+        self.failure: Exception | None = None
+        """Raised by ``score``."""
         self.streams = 0
         """Streams that are neither at their end nor closed."""
 
@@ -308,8 +325,31 @@ class FakeGeneratorBackend:
         finally:
             self.streams -= 1
 
+    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
+        """``logprob_of`` the continuation's tokens, of a text its bytes."""
+        self.scored.append(request)
+        if self.failure is not None:
+            raise self.failure
+        continuation = request.continuation
+        tokens = continuation.encode() if isinstance(continuation, str) else continuation
+        return tuple(logprob_of(token, NUM_TRACED) for token in tokens)
+
     async def describe(self) -> Description:
         return describe_generator()
+
+
+class FakeChooser:
+    """Gives every request ``choice``; an error is raised."""
+
+    def __init__(self, choice: AutoChoice | Exception) -> None:
+        self.choice = choice
+        self.asked: list[tuple[str, Limits]] = []
+
+    async def choose(self, model: str, limits: Limits) -> AutoChoice:
+        self.asked.append((model, limits))
+        if isinstance(self.choice, Exception):
+            raise self.choice
+        return self.choice
 
 
 class FakeBackends:

@@ -15,7 +15,9 @@ from serving.seams import (
     GenerationTimings,
     InferenceRequest,
     Outcome,
+    ScoreRequest,
     TextLogprob,
+    TokenLogprob,
 )
 
 START = GenerationTimings(queue=0.001, tokenize=0.002, prefill=0.004, decode=0, total=0.007)
@@ -56,6 +58,10 @@ class FakeGenerator:
 
     async def infer(self, request: InferenceRequest) -> Outcome:
         raise InvalidField("generates", param="model")
+
+    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
+        assert not isinstance(request.continuation, str)
+        return tuple(TokenLogprob(token, -0.5, ((token, -0.5),)) for token in request.continuation)
 
     async def describe(self) -> Description:
         return Description("cpu", "avx2", 100, 200, 300, 1.5, 128, 0, (), 50)

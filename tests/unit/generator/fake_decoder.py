@@ -62,8 +62,9 @@ class FakeDecoder:
             end = segment.start + len(segment.token_ids)
             cache = self.cache[segment.slot]
             cache[segment.start : end] = segment.token_ids
-            wanted = {"none": [], "last": [end], "all": range(segment.start + 1, end + 1)}
-            rows += [_logits(cache[:length])[None] for length in wanted[segment.logits]]
+            assert 0 <= segment.num_logits <= len(segment.token_ids)
+            lengths = range(end - segment.num_logits + 1, end + 1)
+            rows += [_logits(cache[:length])[None] for length in lengths]
         return np.concatenate(rows)
 
     def footprint(self) -> Footprint:

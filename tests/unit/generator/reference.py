@@ -35,12 +35,12 @@ def request(
     prompt: Sequence[int],
     max_new_tokens: int = 4,
     stop_tokens: Sequence[int] = (),
-    prompt_logprobs: bool = False,
+    logprobs_from: int | None = None,
     **changes: Any,
 ) -> TokenRequest:
     """A request with ``sampling(**changes)``."""
     return TokenRequest(
-        tuple(prompt), max_new_tokens, frozenset(stop_tokens), sampling(**changes), prompt_logprobs
+        tuple(prompt), max_new_tokens, frozenset(stop_tokens), sampling(**changes), logprobs_from
     )
 
 

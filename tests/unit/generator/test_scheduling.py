@@ -30,7 +30,7 @@ class Guest:
     arrives: int
     prompt: tuple[int, ...]
     max_new_tokens: int
-    prompt_logprobs: bool
+    logprobs_from: int | None
     leaves: int | None
 
 
@@ -47,7 +47,7 @@ GUESTS = st.lists(
         st.integers(0, 30),
         PROMPTS,
         st.integers(1, 12),
-        st.booleans(),
+        st.none() | st.integers(1, 70),
         st.none() | st.integers(0, 20),
     ),
     min_size=1,
@@ -67,11 +67,12 @@ class Hotel:
         self.admitted: list[TokenSequence] = []
         self.ended: list[TokenSequence] = []
         self.num_computed: dict[TokenSequence, int] = {}
+        self.num_rows: dict[TokenSequence, int] = {}
         self.new_tokens = count(FIRST_NEW_TOKEN)
 
     def arrive(self, guest: Guest) -> TokenSequence:
         sequence = TokenSequence(
-            request(guest.prompt, guest.max_new_tokens, prompt_logprobs=guest.prompt_logprobs)
+            request(guest.prompt, guest.max_new_tokens, logprobs_from=guest.logprobs_from)
         )
         self.schedule.add(sequence)
         self.present.append(sequence)
@@ -132,11 +133,13 @@ class Hotel:
         cache[segment.start :] = segment.token_ids
         self.num_computed[sequence] = self.num_computed.get(sequence, 0) + len(segment.token_ids)
         is_complete = end == len(sequence.tokens)
-        if sequence.request.prompt_logprobs and segment.start < len(sequence.request.prompt):
-            assert segment.logits == "all"
-            assert sequence.num_reused == 0
-        else:
-            assert segment.logits == ("last" if is_complete else "none")
+        first, length = sequence.request.logprobs_from, len(sequence.request.prompt)
+        wanted = {len(sequence.tokens) - 1}
+        if first is not None:
+            wanted |= set(range(first - 1, length))
+        rows = range(end - segment.num_logits, end)
+        assert set(rows) == wanted & set(range(segment.start, end))
+        self.num_rows[sequence] = self.num_rows.get(sequence, 0) + len(rows)
         sequence.num_cached = end
         if is_complete:
             sequence.tokens.append(next(self.new_tokens))
@@ -147,6 +150,8 @@ class Hotel:
                 # All but the last token went through the decoder or were there before, once each.
                 computed = self.num_computed[sequence]
                 assert computed + sequence.num_reused == len(sequence.tokens) - 1
+                scored = max(length - (first or length), 0)
+                assert self.num_rows[sequence] == num_new + scored
 
 
 @given(GUESTS, st.integers(1, 5), BUDGETS)
@@ -187,24 +192,24 @@ def test_sequences_get_their_slots_in_order_of_arrival(
     assert hotel.admitted == arrived
 
 
-@given(st.dictionaries(st.integers(0, 9), PROMPTS, min_size=1, max_size=5), PROMPTS, st.booleans())
-def test_a_slot_is_chosen_for_the_longest_prefix_else_the_lowest(
-    free: dict[int, tuple[int, ...]], prompt: tuple[int, ...], may_reuse: bool
+@given(st.dictionaries(st.integers(0, 9), PROMPTS, min_size=1, max_size=5), PROMPTS)
+def test_a_slot_is_chosen_for_the_longest_prefix_else_the_lowest_empty_else_the_oldest(
+    free: dict[int, tuple[int, ...]], reusable: tuple[int, ...]
 ) -> None:
-    slot, num_reused = choose_slot(free, prompt, may_reuse)
-    assert free[slot][:num_reused] == prompt[:num_reused]
-    assert num_reused < len(prompt)
+    slot, num_reused = choose_slot(free, reusable)
+    assert free[slot][:num_reused] == reusable[:num_reused]
     assert num_reused == 0 or num_reused >= MIN_REUSED_TOKENS
     usable = {
-        slot: next(n for n in range(len(prompt) - 1, -1, -1) if held[:n] == prompt[:n])
+        slot: next(n for n in range(len(reusable), -1, -1) if held[:n] == reusable[:n])
         for slot, held in free.items()
     }
     longest = max(usable.values())
-    if may_reuse and longest >= MIN_REUSED_TOKENS:
+    if longest >= MIN_REUSED_TOKENS:
         assert num_reused == longest
-        assert slot == min(slot for slot, common in usable.items() if common == longest)
+        assert usable[slot] == longest
     else:
-        assert (slot, num_reused) == (min(free), 0)
+        empty = [slot for slot, held in free.items() if not held]
+        assert (slot, num_reused) == (min(empty, default=next(iter(free))), 0)
 
 
 @pytest.mark.parametrize(
@@ -218,13 +223,34 @@ def test_a_slot_is_chosen_for_the_longest_prefix_else_the_lowest(
         ({0: [], 1: list(range(16))}, range(30), (1, 16)),
         ({0: list(range(20)), 1: list(range(25))}, range(30), (1, 25)),
         ({0: [], 1: [9, *range(1, 30)]}, range(30), (0, 0)),
-        ({0: [5], 1: []}, [5], (0, 0)),
+        ({0: [5], 1: []}, [5], (1, 0)),
+        ({2: [5], 0: [6], 1: [7]}, range(30), (2, 0)),
     ],
 )
 def test_small_examples_of_reuse(
     free: dict[int, list[int]], prompt: Sequence[int], expected: tuple[int, int]
 ) -> None:
-    assert choose_slot(free, list(prompt), True) == expected
+    assert choose_slot(free, list(prompt)[:-1]) == expected
+
+
+def test_a_chat_that_goes_on_finds_its_beginning_after_others_came_and_went() -> None:
+    schedule = Schedule(2, PromptBudget(busy=32, idle=64))
+
+    def num_reused(prompt: list[int]) -> int:
+        sequence = TokenSequence(request(prompt))
+        schedule.add(sequence)
+        schedule.plan()
+        sequence.num_cached = len(prompt)
+        schedule.remove(sequence)
+        return sequence.num_reused
+
+    chat = list(range(100, 120))
+    assert num_reused(chat) == 0
+    assert num_reused([1] * 20) == 0
+    assert num_reused([*chat, 5]) == 20
+    # Takes the slot that was free the longest, not the chat's.
+    assert num_reused([2] * 20) == 0
+    assert num_reused([*chat, 5, 6]) == 21
 
 
 def test_what_a_cancelled_or_failed_sequence_leaves_in_its_slot() -> None:
@@ -252,11 +278,11 @@ def test_a_long_prompt_shares_its_steps_with_running_streams() -> None:
         shares = schedule.plan()
         for sequence, segment in shares:
             sequence.num_cached += len(segment.token_ids)
-            if segment.logits == "last":
+            if segment.num_logits == 1:
                 sequence.tokens.append(2)
-        assert [segment.logits for _, segment in shares[:8]] == ["last"] * 8
+        assert [segment.num_logits for _, segment in shares[:8]] == [1] * 8
         lengths.append(len(shares[8][1].token_ids))
-        if shares[8][1].logits == "last":
+        if shares[8][1].num_logits == 1:
             break
     assert lengths == [32] * 31 + [8]
 
@@ -267,6 +293,6 @@ def test_the_first_prompt_is_done_before_the_second_begins() -> None:
     ]
     shares = plan_step(running, PromptBudget(busy=1, idle=8))
     assert [segment for _, segment in shares] == [
-        Segment(0, 0, list(range(5)), "last"),
-        Segment(1, 0, list(range(3)), "none"),
+        Segment(0, 0, list(range(5)), 1),
+        Segment(1, 0, list(range(3)), 0),
     ]

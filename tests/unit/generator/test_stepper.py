@@ -44,7 +44,7 @@ def random_request(chance: random.Random) -> TokenRequest:
         prompt,
         chance.randint(1, 12),
         chance.choices(range(40), k=chance.randint(0, 3)),
-        prompt_logprobs=chance.random() < 0.2,
+        logprobs_from=chance.randint(1, 30) if chance.random() < 0.2 else None,
         temperature=0.0 if is_greedy else chance.uniform(0.2, 2),
         top_p=chance.choice([1.0, 0.9, 0.5]),
         top_k=chance.choice([0, 0, 1, 10]),
@@ -90,10 +90,11 @@ def test_the_same_tokens_alone_and_in_any_company(seed: int) -> None:
             assert_same_logprobs(
                 found, text_logprobs([*prompt, *ids(tokens)], len(prompt), num_top)
             )
-        for token in tokens[1:] if job.request.prompt_logprobs else tokens:
+        first = job.request.logprobs_from
+        for token in tokens if first is None else tokens[1:]:
             assert token.prompt == ()
-        if job.request.prompt_logprobs and tokens:
-            expected_prompt = text_logprobs(job.request.prompt, 1, num_top or 0)
+        if first is not None and tokens:
+            expected_prompt = text_logprobs(job.request.prompt, first, num_top or 0)
             assert_same_logprobs(tokens[0].prompt, expected_prompt)
 
 
@@ -155,17 +156,32 @@ def test_the_next_turn_of_a_chat_reuses_the_answer_too() -> None:
     assert tokens[0].progress.cached_tokens == 25
 
 
-def test_log_probabilities_of_a_prompt_need_all_of_it() -> None:
+@pytest.mark.parametrize(
+    ("first", "num_reused"), [(1, 0), (16, 0), (17, 16), (25, 24), (29, 28), (30, 29), (99, 29)]
+)
+def test_what_stands_before_the_scored_tokens_is_not_computed_again(
+    first: int, num_reused: int
+) -> None:
     stepper = build_stepper()
     prompt = list(range(30))
     run(stepper, request(prompt))
-    [tokens] = run(stepper, request(prompt, prompt_logprobs=True, logprobs=2))
-    assert tokens[0].progress.cached_tokens == 0
-    assert_same_logprobs(tokens[0].prompt, text_logprobs(prompt, 1, 2))
+    asked = request(prompt, logprobs_from=first, logprobs=2)
+    [tokens] = run(stepper, asked)
+    assert tokens[0].progress.cached_tokens == num_reused
+    assert_same_logprobs(tokens[0].prompt, text_logprobs(prompt, first, 2))
+    assert ids(tokens) == reference.continuation(asked)
+
+
+def test_a_prompt_that_fills_its_slot_can_be_scored() -> None:
+    stepper = build_stepper()
+    prompt = [i % 40 for i in range(stepper.decoder.slot_tokens)]
+    [[token]] = run(stepper, request(prompt, 0, logprobs_from=60, logprobs=2))
+    assert token.finish == "length"
+    assert_same_logprobs(token.prompt, text_logprobs(prompt, 60, 2))
 
 
 def test_a_prompt_of_one_token_has_no_log_probabilities() -> None:
-    [tokens] = run(build_stepper(), request([7], 2, prompt_logprobs=True))
+    [tokens] = run(build_stepper(), request([7], 2, logprobs_from=1))
     assert tokens[0].prompt == ()
 
 
@@ -213,11 +229,11 @@ def test_a_decoder_that_answers_too_few_rows_fails_its_step() -> None:
     assert stepper.is_idle
 
 
-@pytest.mark.parametrize("prompt_logprobs", [True, False])
-def test_nan_ends_only_its_own_sequence(prompt_logprobs: bool) -> None:
+@pytest.mark.parametrize("logprobs_from", [None, 1, 31])
+def test_nan_ends_only_its_own_sequence(logprobs_from: int | None) -> None:
     stepper = build_stepper(budget=PromptBudget(busy=32, idle=256))
     prompt = list(range(30))
-    bad = Job(request([*prompt, POISON, 5], 6, prompt_logprobs=prompt_logprobs))
+    bad = Job(request([*prompt, POISON, 5], 6, logprobs_from=logprobs_from))
     good = [Job(request([*prompt, own], 6)) for own in (30, 31)]
     for job in (good[0], bad, good[1]):
         stepper.add(job)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -11,7 +11,7 @@ from serving.errors import DeadlineExceeded, InvalidField, QueueFull
 from serving.metrics import EncoderMetrics, Labels, ReplicaMetrics
 from serving.replica.backend import INLINE_CHARACTERS, LocalBackend
 from serving.replica.batcher import Batcher
-from serving.seams import GenerationRequest, InferenceRequest, Sampling
+from serving.seams import GenerationRequest, InferenceRequest, Sampling, ScoreRequest
 from tests.unit.fakes import MAX_WAIT_S, FakeEngine, FakeTask, describe, row_of
 
 
@@ -155,3 +155,32 @@ async def test_generating_is_refused(replica: Replica) -> None:
     asked = GenerationRequest(("a",), (), 1, 1, sampling, (), False, True, 1, 1)
     with pytest.raises(InvalidField, match="model 'minilm' does not generate"):
         replica.backend.stream(asked)
+
+
+async def test_scoring_is_refused(replica: Replica) -> None:
+    with pytest.raises(InvalidField, match="model 'minilm' does not generate"):
+        await replica.backend.score(ScoreRequest((1,), (2,), 1))
+
+
+async def test_a_background_request_is_a_pass_and_nothing_else(replica: Replica) -> None:
+    outcome = await replica.backend.infer(replace(request("cat"), background=True))
+    assert outcome.rows.tolist() == [row_of([1, *b"cat", 2], "int4").tolist()]
+    assert [replica.count(phase) for phase in ("queue", "tokenize", "forward")] == [0, 0, 0]
+    assert replica.value("input_tokens_total") == 0
+    assert replica.value("batch_size_count") == 1
+
+
+@pytest.mark.parametrize("background", [True, False])
+async def test_a_background_request_runs_only_alone(replica: Replica, background: bool) -> None:
+    replica.engine.gate.clear()
+    first = asyncio.create_task(
+        replica.backend.infer(replace(request("cat"), background=background))
+    )
+    assert await asyncio.to_thread(replica.engine.entered.wait, MAX_WAIT_S)
+    with pytest.raises(QueueFull, match="other work"):
+        await replica.backend.infer(replace(request("dog"), background=True))
+    second = asyncio.create_task(replica.backend.infer(request("cow")))
+    replica.engine.gate.set()
+    await asyncio.gather(first, second)
+    await replica.backend.infer(replace(request("dog"), background=True))
+    assert replica.engine.batches == [[[1, *text, 2]] for text in (b"cat", b"cow", b"dog")]

@@ -5,15 +5,30 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from serving.config import ModelConfig, ServerConfig
-from serving.errors import ConfigError, DeadlineExceeded, InternalError, InvalidField, NotReady
+from serving.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    InternalError,
+    InvalidField,
+    NotReady,
+    QueueFull,
+)
 from serving.metrics import Labels, ReplicaMetrics
 from serving.replica import deployment
 from serving.replica.held import Held
-from serving.seams import Checkpoint, GenerationRequest, InferenceRequest, Sampling
-from tests.unit.fakes import FakeBackend, FakeGeneratorBackend
+from serving.seams import (
+    Checkpoint,
+    GenerationRequest,
+    InferenceRequest,
+    Sample,
+    Sampling,
+    ScoreRequest,
+)
+from tests.unit.fakes import FakeBackend, FakeGeneratorBackend, let_others_act
 
 REQUEST = GenerationRequest(
     ("a",), (), 1, 1, Sampling(0, 1, 0, 0, 0, 0, None), (), False, True, 1, 1
@@ -112,6 +127,7 @@ async def test_a_variant_that_cannot_be_loaded_says_why_on_every_call(parts: Par
     for answer in (
         *(await streamed(replica)),
         await replica.infer(InferenceRequest(("a",), False, None, 1)),
+        await replica.score(ScoreRequest((1,), (2,), 1)),
         await replica.describe(),
     ):
         assert isinstance(answer, NotReady)
@@ -139,3 +155,96 @@ async def test_health_and_end_are_those_of_what_is_held(parts: Parts) -> None:
 async def test_sizes_are_on_the_page_as_soon_as_there_are_any(parts: Parts) -> None:
     page = await (await start()).metrics()
     assert 'quantserve_weights_bytes{model="tiny",replica="r1",variant="fp32"} 100.0' in page
+
+
+async def test_a_score_is_a_value_and_so_is_what_went_wrong(parts: Parts) -> None:
+    replica = await start()
+    asked = ScoreRequest((1,), (2, 3), 5)
+    assert await replica.score(asked) == await parts.backend.score(asked)
+    parts.backend.failure = QueueFull("other work")
+    assert await replica.score(asked) is parts.backend.failure
+    parts.backend.failure = ZeroDivisionError("secret")
+    error = await replica.score(asked)
+    assert isinstance(error, InternalError)
+    assert "secret" not in error.message
+
+
+class QualityProcess:
+    """Takes every sample; or nobody is there."""
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self.failure: Exception | None = None
+        self.calls = 0
+
+    async def send(self, sample: Sample) -> None:
+        self.calls += 1
+        if self.failure is not None:
+            raise self.failure
+        self.samples.append(sample)
+
+
+@pytest.fixture
+def quality(monkeypatch: pytest.MonkeyPatch) -> QualityProcess:
+    quality = QualityProcess()
+    monkeypatch.setattr(deployment, "QualityProcess", lambda: quality)
+    return quality
+
+
+async def start_shadowed(variant: int = 1, rate: float = 1) -> Any:
+    """The reference is ``fp32``, the other variant ``int4``."""
+    model = ModelConfig(
+        name="tiny",
+        task="embeddings",
+        source="/m",
+        variants=("fp32", "int4"),
+        quality={"shadow": {"rate": rate, "max_per_second": 100}},
+    )
+    replica = Replica.__new__(Replica)
+    await replica.__init__(model, model.variants[variant], Checkpoint("/m"), ServerConfig())
+    return replica
+
+
+async def direct(replica: Any, text: str) -> int:
+    transport = httpx.ASGITransport(app=replica.__serve_build_asgi_app__())
+    async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
+        answer = await client.post("/v1/embeddings", json={"model": "tiny", "input": text})
+        return answer.status_code
+
+
+async def test_answers_of_both_paths_are_sampled(parts: Parts, quality: QualityProcess) -> None:
+    parts.backend = FakeBackend("tiny:int4", ())
+    replica = await start_shadowed()
+    await replica.infer(InferenceRequest(("a",), False, None, 1))
+    assert await direct(replica, "b") == 200
+    await let_others_act()
+    assert [(s.text, s.model, s.variant) for s in quality.samples] == [
+        ("a", "tiny", "int4"),
+        ("b", "tiny", "int4"),
+    ]
+
+
+async def test_without_a_quality_process_only_a_counter_shows_it(
+    parts: Parts, quality: QualityProcess
+) -> None:
+    parts.backend = FakeBackend("tiny:int4", ())
+    quality.failure = RuntimeError("dead")
+    replica = await start_shadowed()
+    line = 'quality_dropped_total{model="tiny",reason="unreachable",replica="r1",variant="int4"}'
+    assert f"{line} 0.0" in await replica.metrics()
+    outcome = await replica.infer(InferenceRequest(("a",), False, None, 1))
+    assert outcome.tokens == 3
+    await let_others_act()
+    assert f"{line} 1.0" in await replica.metrics()
+
+
+@pytest.mark.parametrize(("variant", "rate"), [(0, 1), (1, 0)])
+async def test_neither_the_reference_is_sampled_nor_a_share_of_nothing(
+    parts: Parts, quality: QualityProcess, variant: int, rate: float
+) -> None:
+    parts.backend = FakeBackend("tiny", ())
+    replica = await start_shadowed(variant, rate)
+    await replica.infer(InferenceRequest(("a",), False, None, 1))
+    await let_others_act()
+    assert quality.calls == 0
+    assert "quality_dropped" not in await replica.metrics()

@@ -196,6 +196,7 @@ async def test_what_a_variant_is_is_exported(parts: Parts, task: str) -> None:
         "variant": "fp32",
         "replica": "r1",
         "task": task,
+        "role": "reference",
         "device": "cpu",
         "runtime": "fake",
         "recipe": "as trained",
@@ -211,3 +212,11 @@ async def test_what_the_machine_cannot_run_is_raised(parts: Parts, monkeypatch) 
     monkeypatch.setattr(generator_loading, "get_variant", lambda name: variant)
     with pytest.raises(ConfigError, match="no such kernel"):
         await parts.hold("generation")
+
+
+@pytest.mark.parametrize("task", ["embeddings", "generation"])
+async def test_the_limit_of_the_queue_is_exported(parts: Parts, task: str) -> None:
+    held = await parts.hold(task, max_queued_requests=6)
+    labels = {"model": "tiny", "variant": "fp32", "replica": "r1"}
+    assert held.metrics.registry.get_sample_value("quantserve_queue_limit_requests", labels) == 6
+    held.close()

@@ -102,6 +102,35 @@ def test_prompts_are_encoded_as_transformers_does(
     assert smollm2.encode_prompt(prompt) == tuple(reference(prompt).input_ids)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "continuation", "scored"),
+    [
+        ("Once upon a time", " there was", [" there", " was"]),
+        ("Once upon a ti", "me there", [" time", " there"]),
+        ("", "Once upon", ["Once", " upon"]),
+        ("Once upon", "", []),
+    ],
+)
+def test_a_token_across_the_border_belongs_to_the_continuation(
+    smollm2: Generation,
+    reference: PreTrainedTokenizerFast,
+    prompt: str,
+    continuation: str,
+    scored: list[str],
+) -> None:
+    before, after = smollm2.encode_continuation(prompt, continuation)
+    assert [reference.decode([token]) for token in after] == scored
+    assert before + after == tuple(reference(prompt + continuation).input_ids)
+
+
+def test_both_parts_together_may_be_longer_than_the_model_takes(folder: Folder) -> None:
+    before, after = folder.load().encode_continuation("the cat", " the cat" * 20)
+    assert before[0] == BOS
+    assert len(after) > 16
+    before, after = folder.load().encode_continuation("", "the cat")
+    assert (before, after[0]) == ((), BOS)
+
+
 def test_special_tokens_are_added_where_the_tokenizer_does(folder: Folder) -> None:
     ids = folder.load().encode_prompt("the cat")
     assert ids[0] == BOS

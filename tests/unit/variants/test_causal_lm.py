@@ -46,7 +46,7 @@ def test_every_known_architecture_is_tested() -> None:
 def test_logits_are_those_of_transformers(name: str, seed: int) -> None:
     model, tokens = random_model(seed, **MODELS[name]), random_tokens(100, seed)
     expected = logits_of(model, tokens)
-    logits = decoder_of(model).step([Segment(1, 0, tokens, "all")])
+    logits = decoder_of(model).step([Segment(1, 0, tokens, len(tokens))])
     assert logits.shape == (100, VOCABULARY)
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits, expected, atol=TOLERANCE, rtol=0)
@@ -88,7 +88,7 @@ def test_each_layer_gets_the_importance_of_its_own_inputs(name: str) -> None:
     numerics = replace(numerics_of("fp32"), linear=spy, measure_importance=measure_input_importance)
     decoder = decoder_of(model, numerics, num_slots=ROWS, slot_tokens=TOKENS)
     ids = torch.randint(VOCABULARY, (ROWS, TOKENS), generator=torch.Generator().manual_seed(0))
-    decoder.step([Segment(slot, 0, row, "all") for slot, row in enumerate(ids.tolist())])
+    decoder.step([Segment(slot, 0, row, len(row)) for slot, row in enumerate(ids.tolist())])
     assert len(spies) == 3 * 4 + (not MODELS[name]["tie_word_embeddings"])
     for layer in spies:
         square = torch.cat(layer.seen).mean(0)

@@ -93,7 +93,7 @@ def load(checkpoints: dict[str, Checkpoint]) -> Iterator[Callable[..., Generator
 
 def alone(decoder: Decoder, texts: Sequence[Sequence[int]]) -> Logits:
     """Logits after every token of each text, prefilled at once."""
-    return np.concatenate([decoder.step([Segment(0, 0, text, "all")]) for text in texts])
+    return np.concatenate([decoder.step([Segment(0, 0, text, len(text))]) for text in texts])
 
 
 def in_company(decoder: Decoder, texts: Sequence[Sequence[int]], seed: int) -> Logits:
@@ -105,7 +105,8 @@ def in_company(decoder: Decoder, texts: Sequence[Sequence[int]], seed: int) -> L
         for slot, (start, text) in enumerate(zip(starts, texts, strict=True)):
             count = 1 if random.random() < 0.6 else int(random.integers(2, 40))
             if start < len(text) and random.random() < 0.8:
-                segments.append(Segment(slot, start, text[start : start + count], "all"))
+                piece = text[start : start + count]
+                segments.append(Segment(slot, start, piece, len(piece)))
         if not segments:
             continue
         logits = decoder.step(segments)

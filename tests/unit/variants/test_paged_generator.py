@@ -403,7 +403,7 @@ async def test_what_can_never_fit_is_refused_at_once(build: Build) -> None:
 @pytest.mark.parametrize(
     ("asked", "param"),
     [
-        (request([1, 2], 1, prompt_logprobs=True, logprobs=0), "echo"),
+        (request([1, 2], 1, logprobs_from=1, logprobs=0), "echo"),
         (request([1, 2], 1, logprobs=MAX_TOP_LOGPROBS + 1), "logprobs"),
     ],
 )

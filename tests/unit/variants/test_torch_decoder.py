@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import psutil
@@ -79,10 +78,10 @@ class RandomSteps:
             is_decoding = self.random.random() < 0.6
             count = 1 if is_decoding else int(self.random.integers(1, left + 1))
             start, end = sequence.start, sequence.start + count
-            kind: Literal["none", "last", "all"] = self.random.choice(["none", "last", "all"])
-            segments.append(Segment(sequence.slot, start, sequence.tokens[start:end], kind))
-            first = {"none": end, "last": end - 1, "all": start}[kind]
-            expected.append(sequence.expected[first:end])
+            num_logits = int(self.random.choice([0, 1, count, self.random.integers(count + 1)]))
+            tokens = sequence.tokens[start:end]
+            segments.append(Segment(sequence.slot, start, tokens, num_logits))
+            expected.append(sequence.expected[end - num_logits : end])
             sequence.start = end
             if end == len(sequence.tokens) or self.random.random() < 0.05:
                 del self.running[sequence.slot]
@@ -111,7 +110,7 @@ def test_a_decoded_token_has_the_logits_of_a_prefilled_one(name: str) -> None:
     model, tokens = random_model(**MODELS[name]), random_tokens(SLOT_TOKENS, seed=1)
     expected = logits_of(model, tokens)
     decoder = decoder_of(model, None, NUM_SLOTS, SLOT_TOKENS)
-    decoder.step([Segment(2, 0, tokens[:10], "none")])
+    decoder.step([Segment(2, 0, tokens[:10], 0)])
     for position in range(10, SLOT_TOKENS):
         (row,) = decoder.step([Segment(2, position, tokens[position : position + 1])])
         np.testing.assert_allclose(row, expected[position], atol=TOLERANCE, rtol=0)
@@ -123,9 +122,9 @@ def test_rows_come_in_the_order_of_the_segments(slots: list[int]) -> None:
     texts = {slot: random_tokens(5 + 3 * slot, seed=slot) for slot in range(NUM_SLOTS)}
     expected = {slot: logits_of(model, tokens)[-1] for slot, tokens in texts.items()}
     decoder = decoder_of(model, None, NUM_SLOTS, SLOT_TOKENS)
-    decoder.step([Segment(slot, 0, tokens[:-1], "none") for slot, tokens in texts.items()])
+    decoder.step([Segment(slot, 0, tokens[:-1], 0) for slot, tokens in texts.items()])
     rows = decoder.step(
-        [Segment(slot, len(texts[slot]) - 1, texts[slot][-1:], "last") for slot in slots]
+        [Segment(slot, len(texts[slot]) - 1, texts[slot][-1:], 1) for slot in slots]
     )
     for slot, row in zip(slots, rows, strict=True):
         np.testing.assert_allclose(row, expected[slot], atol=TOLERANCE, rtol=0)
@@ -134,14 +133,14 @@ def test_rows_come_in_the_order_of_the_segments(slots: list[int]) -> None:
 def last_rows(decoder: Decoder, own: Sequence[int], others: Sequence[Sequence[int]]) -> Logits:
     """Logits of a sequence in slot 1 that is prefilled and decoded beside others."""
     slots = [0, 2, 3]
-    decoder.step([Segment(slot, 0, o[:20], "none") for slot, o in zip(slots, others, strict=True)])
-    rows = [decoder.step([Segment(1, 0, own[:9], "all"), Segment(0, 20, others[0][20:24], "none")])]
+    decoder.step([Segment(slot, 0, o[:20], 0) for slot, o in zip(slots, others, strict=True)])
+    rows = [decoder.step([Segment(1, 0, own[:9], 9), Segment(0, 20, others[0][20:24], 0)])]
     for i in range(9, len(own)):
         rows.append(
             decoder.step(
                 [
-                    Segment(3, i + 11, others[2][i + 11 : i + 12], "none"),
-                    Segment(1, i, own[i : i + 1], "last"),
+                    Segment(3, i + 11, others[2][i + 11 : i + 12], 0),
+                    Segment(1, i, own[i : i + 1], 1),
                 ]
             )
         )
@@ -168,14 +167,14 @@ def test_a_sequence_does_not_see_what_others_hold(variant: str) -> None:
 def test_a_slot_forgets_what_it_held(variant: str) -> None:
     used = decoder_of(random_model(**MODELS["llama"]), numerics_of(variant))
     fresh = decoder_of(random_model(**MODELS["llama"]), numerics_of(variant))
-    used.step([Segment(slot, 0, random_tokens(128, seed=slot), "none") for slot in range(4)])
+    used.step([Segment(slot, 0, random_tokens(128, seed=slot), 0) for slot in range(4)])
     own, others = random_tokens(24, seed=5), [random_tokens(40, seed=j) for j in range(3)]
     np.testing.assert_array_equal(last_rows(used, own, others), last_rows(fresh, own, others))
 
 
 def test_a_step_that_wants_no_logits_returns_no_rows() -> None:
     decoder = decoder_of(random_model(**MODELS["llama"]))
-    logits = decoder.step([Segment(0, 0, [1, 2, 3], "none")])
+    logits = decoder.step([Segment(0, 0, [1, 2, 3], 0)])
     assert logits.shape == (0, VOCABULARY)
     assert logits.dtype == np.float32
 
@@ -196,9 +195,9 @@ def test_tokens_beyond_a_slot_are_refused_and_leave_the_next_one_alone() -> None
     model, tokens = random_model(**MODELS["llama"]), random_tokens(20, seed=3)
     expected = logits_of(model, tokens)
     decoder = decoder_of(model, None, num_slots=2, slot_tokens=32)
-    decoder.step([Segment(1, 0, tokens[:19], "none")])
+    decoder.step([Segment(1, 0, tokens[:19], 0)])
     with pytest.raises(IndexError):
-        decoder.step([Segment(0, 30, [1, 2, 3, 4], "none")])
+        decoder.step([Segment(0, 30, [1, 2, 3, 4], 0)])
     (row,) = decoder.step([Segment(1, 19, tokens[19:])])
     np.testing.assert_allclose(row, expected[19], atol=TOLERANCE, rtol=0)
 

@@ -1,0 +1,105 @@
+"""A backend whose live answers are sampled, for the quality process to compare."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+import numpy as np
+
+from serving.seams import (
+    Backend,
+    Description,
+    EncodedSample,
+    GeneratedSample,
+    GenerationChunk,
+    GenerationRequest,
+    GenerationSummary,
+    InferenceRequest,
+    Outcome,
+    SampleSink,
+    ScoreRequest,
+    TokenLogprob,
+    Trace,
+)
+
+
+class ShadowedBackend:
+    """Answers as ``backend`` does, and offers some of the answers to a sink.
+
+    One text, or one choice, is offered of a request that is sampled: those of one request
+    resemble each other, and the intervals of quality count every sample as independent. Neither
+    background requests are sampled, nor answers that failed or were cut off by their client.
+
+    Args:
+        backend: Answers.
+        sink: Says what to sample, and takes it.
+        model: Public name of the model; likewise ``variant``.
+    """
+
+    def __init__(self, backend: Backend, sink: SampleSink, model: str, variant: str) -> None:
+        self._backend = backend
+        self._sink = sink
+        self._model = model
+        self._variant = variant
+        self._random = np.random.default_rng()
+
+    async def infer(self, request: InferenceRequest) -> Outcome:
+        """Answer every text of ``request``; see ``Backend.infer``."""
+        is_sampled = not request.background and self._sink.wants()
+        outcome = await self._backend.infer(request)
+        if is_sampled and request.texts:
+            index = self._random.integers(len(request.texts))
+            self._sink.offer(
+                EncodedSample(
+                    model=self._model,
+                    variant=self._variant,
+                    text=request.texts[index],
+                    truncate=request.truncate,
+                    dimensions=request.dimensions,
+                    row=outcome.rows[index].copy(),  # or it would keep all the others alive
+                )
+            )
+        return outcome
+
+    def stream(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
+        """Generate; see ``Backend.stream``. What is not sampled passes without a detour."""
+        if request.background or request.trace or not self._sink.wants():
+            return self._backend.stream(request)
+        return self._stream_and_sample(replace(request, trace=True))
+
+    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
+        """Score each token of the continuation; see ``Backend.score``."""
+        return await self._backend.score(request)
+
+    async def describe(self) -> Description:
+        """Say what is loaded."""
+        return await self._backend.describe()
+
+    async def _stream_and_sample(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
+        async with aclosing(self._backend.stream(request)) as items:
+            async for item in items:
+                if isinstance(item, GenerationSummary):
+                    self._offer_one(request, item.traces)
+                    item = replace(item, traces=())
+                yield item
+
+    def _offer_one(self, request: GenerationRequest, traces: Sequence[Trace]) -> None:
+        choices = [choice for choice, trace in enumerate(traces) if trace.tokens]
+        if not choices:
+            return
+        choice = choices[self._random.integers(len(choices))]
+        asked = request.prompts or [request.messages[-1].content]
+        self._sink.offer(
+            GeneratedSample(
+                model=self._model,
+                variant=self._variant,
+                trace=traces[choice],
+                prompt=asked[choice // request.n],
+            )
+        )

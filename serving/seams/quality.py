@@ -1,0 +1,220 @@
+"""What is compared between a variant and the reference, and what is concluded from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.seams.backend import Trace
+
+QUALITY_APPLICATION = "quality"
+"""Name of the Serve application of the process that compares."""
+
+Source = Literal["probes", "shadow", "labels"]
+"""Fixed inputs, sampled live requests, labelled examples."""
+
+Verdict = Literal["indistinguishable", "degraded", "failing", "not enough samples"]
+
+DropReason = Literal[
+    "over_limit", "queue_full", "unreachable", "reference_busy", "not_ready", "failed"
+]
+"""Why a sampled request was not compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSample:
+    """What a variant answered to one text of a live request.
+
+    Attributes:
+        text: The input.
+        truncate: See ``InferenceRequest``; likewise ``dimensions``.
+        row: float32 (width,): an embedding, or class probabilities.
+    """
+
+    model: str
+    variant: str
+    text: str
+    truncate: bool
+    dimensions: int | None
+    row: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedSample:
+    """What a variant generated for one live request.
+
+    Attributes:
+        prompt: As it came; of a chat, its last message.
+    """
+
+    model: str
+    variant: str
+    trace: Trace
+    prompt: str
+
+
+Sample = EncodedSample | GeneratedSample
+
+
+class SampleSink(Protocol):
+    """Takes samples of live requests. Neither call waits, blocks or raises."""
+
+    def wants(self) -> bool:
+        """Whether the request that has just come shall be sampled."""
+
+    def offer(self, sample: Sample) -> None:
+        """Hand a sample over; it is dropped, and counted, where there is no room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean or a share with its uncertainty.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end of its 95 % interval; likewise ``high``.
+        count: Samples behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """What one source says of one variant.
+
+    Attributes:
+        source: Where the inputs came from.
+        count: Samples compared since the variant was deployed; the estimates are over the latest.
+        measures: By name: ``agreement`` always (embeddings: overlap of the 10 nearest probes;
+            classification: share of same labels; generation: share of same first choices), and
+            what else the task has: ``cosine``, ``probability_change``, ``divergence`` (nats),
+            ``perplexity_ratio``.
+        smallest_difference: The smallest difference of shares that the samples could have shown.
+    """
+
+    source: Source
+    count: int
+    measures: Mapping[str, Estimate]
+    smallest_difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReport:
+    """How one variant did on the labelled data.
+
+    Attributes:
+        dataset: Name of the file, without its ending.
+        accuracy: Share of examples whose label was met; None where perplexity is measured.
+        perplexity: None where accuracy is.
+        difference: The variant's measure minus the reference's, over the same examples; of
+            perplexity, the ratio minus 1.
+        smallest_difference: The smallest one that the examples could have shown; None for the
+            reference.
+    """
+
+    dataset: str
+    accuracy: Estimate | None
+    perplexity: Estimate | None
+    difference: Estimate | None
+    smallest_difference: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSample:
+    """One of the worst comparisons, kept only where ``quality.keep_samples`` asks for it."""
+
+    source: Source
+    text: str
+    agreement: float
+
+
+@dataclass(frozen=True, slots=True)
+class VariantQuality:
+    """Everything that is known of the quality of one variant.
+
+    Attributes:
+        is_reference: Whether the others are judged against it.
+        verdict: The conclusion; of the reference always ``indistinguishable``.
+        reason: Why, in words.
+        in_auto: Whether the router may choose it.
+        quality_low: Lower end of the interval of its agreement, the lowest of the sources that
+            have enough samples; 1 for the reference; None while there are not enough.
+        sources: Probes and shadow, as far as there are samples.
+        labels: The latest evaluation; None before the first.
+        worst: The comparisons with the least agreement, worst first.
+        probe_p95_s: 95th percentile of the time that single probes took, in seconds; None before
+            they were asked.
+    """
+
+    variant: str
+    is_reference: bool
+    verdict: Verdict
+    reason: str
+    in_auto: bool
+    quality_low: float | None
+    sources: tuple[SourceReport, ...]
+    labels: LabelReport | None
+    worst: tuple[KeptSample, ...]
+    probe_p95_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationProgress:
+    """How far an evaluation on labelled data is.
+
+    Attributes:
+        state: ``idle`` before the first.
+        done: Answers so far, of all variants; ``total`` how many there will be.
+        reason: Why it failed, in words; else empty.
+    """
+
+    state: Literal["idle", "running", "done", "failed"]
+    done: int
+    total: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelQuality:
+    """Everything that is known of the quality of a model's variants.
+
+    Attributes:
+        floor: Agreement below which a variant fails.
+        tolerance: Share of disagreement that does not count as a loss.
+        evaluation: Of the labelled data; None if the model has none.
+    """
+
+    model: str
+    task: str
+    reference: str
+    floor: float
+    tolerance: float
+    evaluation: EvaluationProgress | None
+    variants: tuple[VariantQuality, ...]
+
+
+class QualityBoard(Protocol):
+    """Where routes and the router find what is known of quality."""
+
+    async def report(self) -> tuple[ModelQuality, ...]:
+        """Return everything that is known.
+
+        Raises:
+            NotReady: The process that compares does not answer.
+        """
+
+    async def evaluate(self, model: str) -> EvaluationProgress:
+        """Start the evaluation of a model's variants on its labelled data, unless it runs.
+
+        Raises:
+            InvalidField: The model has no labelled data.
+            NotReady: The process that compares does not answer.
+        """

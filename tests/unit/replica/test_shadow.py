@@ -1,0 +1,213 @@
+"""What is sampled of live answers, and that nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from serving.errors import InvalidField, QueueFull
+from serving.replica.shadow import ShadowedBackend
+from serving.seams import (
+    EncodedSample,
+    GeneratedSample,
+    GenerationRequest,
+    GenerationSummary,
+    InferenceRequest,
+    Message,
+    Sample,
+    Sampling,
+    ScoreRequest,
+    Trace,
+)
+from tests.unit.fakes import GENERATION_TIMINGS, FakeBackend, FakeGeneratorBackend, logprob_of
+
+TEXTS = ("a cat", "two dogs", "three cows")
+ASKED = InferenceRequest(TEXTS, truncate=True, dimensions=3, timeout_s=5)
+GENERATE = GenerationRequest(
+    ("ab",), (), 3, 1, Sampling(0, 1, 0, 0, 0, 0, None), (), False, True, 1, 1
+)
+TRACES = tuple(Trace((number,), (logprob_of(number, 2),)) for number in range(3))
+
+
+class Sink:
+    """Keeps what it is offered."""
+
+    def __init__(self, *wants: bool) -> None:
+        self.plan = list(wants)
+        self.asked = 0
+        self.samples: list[Sample] = []
+
+    def wants(self) -> bool:
+        self.asked += 1
+        return self.plan.pop(0) if self.plan else True
+
+    def offer(self, sample: Sample) -> None:
+        self.samples.append(sample)
+
+
+def shadowed(
+    backend: FakeBackend | FakeGeneratorBackend, *wants: bool
+) -> tuple[ShadowedBackend, Sink]:
+    sink = Sink(*wants)
+    return ShadowedBackend(backend, sink, "tiny", "int4"), sink
+
+
+def encoder() -> FakeBackend:
+    return FakeBackend("int4", ())
+
+
+def generator(*traces: Trace) -> FakeGeneratorBackend:
+    backend = FakeGeneratorBackend()
+    backend.script[-1] = GenerationSummary(3, 1, 4, GENERATION_TIMINGS, traces)
+    return backend
+
+
+async def read(backend: ShadowedBackend, asked: GenerationRequest = GENERATE) -> list[Any]:
+    return [item async for item in backend.stream(asked)]
+
+
+async def test_one_text_of_a_request_is_offered_with_its_row() -> None:
+    backend, sink = shadowed(encoder())
+    chosen = set()
+    for number in range(60):
+        outcome = await backend.infer(ASKED)
+        assert len(sink.samples) == number + 1
+        sample = sink.samples[-1]
+        assert isinstance(sample, EncodedSample)
+        assert (sample.model, sample.variant) == ("tiny", "int4")
+        assert (sample.truncate, sample.dimensions) == (True, 3)
+        assert sample.row.tolist() == outcome.rows[TEXTS.index(sample.text)].tolist()
+        assert sample.row.base is None
+        chosen.add(sample.text)
+    assert chosen == set(TEXTS)
+
+
+async def test_only_what_the_sink_wants_is_offered() -> None:
+    backend, sink = shadowed(encoder(), False, True, False)
+    for _ in range(3):
+        await backend.infer(ASKED)
+    assert (sink.asked, len(sink.samples)) == (3, 1)
+
+
+@pytest.mark.parametrize("failure", [QueueFull("full"), asyncio.CancelledError()])
+async def test_an_answer_that_failed_is_not_offered(failure: BaseException) -> None:
+    fake = encoder()
+    fake.failure = failure  # type: ignore[assignment]
+    backend, sink = shadowed(fake)
+    with pytest.raises(type(failure)):
+        await backend.infer(ASKED)
+    assert sink.samples == []
+
+
+async def test_background_requests_are_not_sampled() -> None:
+    backend, sink = shadowed(encoder())
+    await backend.infer(replace(ASKED, background=True))
+    fake = generator()
+    over, other = shadowed(fake)
+    background = replace(GENERATE, background=True)
+    await read(over, background)
+    assert fake.requests == [background]
+    assert sink.asked == other.asked == 0
+
+
+async def test_a_sampled_stream_is_traced_and_the_caller_gets_no_trace() -> None:
+    fake = generator(*TRACES)
+    backend, sink = shadowed(fake)
+    sent = await read(backend)
+    assert fake.requests == [replace(GENERATE, trace=True)]
+    assert sent == [*fake.script[:-1], GenerationSummary(3, 1, 4, GENERATION_TIMINGS)]
+    [sample] = sink.samples
+    assert isinstance(sample, GeneratedSample)
+    assert (sample.model, sample.variant) == ("tiny", "int4")
+    assert sample.trace in TRACES
+    assert sample.prompt == "ab"
+
+
+async def test_every_choice_may_be_the_one_that_is_offered() -> None:
+    backend, sink = shadowed(generator(*TRACES))
+    for _ in range(60):
+        await read(backend)
+    assert {s.trace.prompt for s in sink.samples if isinstance(s, GeneratedSample)} == {
+        trace.prompt for trace in TRACES
+    }
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        replace(GENERATE, prompts=("a", "b", "c"), n=1),
+        replace(GENERATE, prompts=("a", "b"), n=2),
+        replace(GENERATE, prompts=(), messages=(Message("system", "x"), Message("user", "a"))),
+    ],
+)
+async def test_a_choice_goes_with_its_own_prompt(asked: GenerationRequest) -> None:
+    backend, sink = shadowed(generator(*TRACES))
+    for _ in range(40):
+        await read(backend, asked)
+    prompts = [asked.prompts[i // asked.n] if asked.prompts else "a" for i in range(3)]
+    pairs = set(zip(prompts, TRACES, strict=True))
+    assert {(s.prompt, s.trace) for s in sink.samples if isinstance(s, GeneratedSample)} == pairs
+
+
+async def test_a_choice_without_tokens_is_not_offered() -> None:
+    backend, sink = shadowed(generator(Trace((1,), ()), TRACES[2]))
+    for _ in range(10):
+        await read(backend)
+    assert sink.samples == [GeneratedSample("tiny", "int4", TRACES[2], "ab")] * 10
+    backend, sink = shadowed(generator(Trace((1,), ())))
+    await read(backend)
+    assert sink.samples == []
+
+
+async def test_a_stream_that_is_not_wanted_passes_untouched() -> None:
+    fake = generator()
+    backend, sink = shadowed(fake, False)
+    assert await read(backend) == fake.script
+    assert fake.requests == [GENERATE]
+    assert sink.samples == []
+
+
+async def test_a_trace_that_the_caller_asked_for_is_its_own() -> None:
+    fake = generator(*TRACES)
+    backend, sink = shadowed(fake)
+    assert await read(backend, replace(GENERATE, trace=True)) == fake.script
+    assert sink.asked == 0
+
+
+async def test_a_stream_that_fails_is_not_offered() -> None:
+    fake = generator(*TRACES)
+    fake.script.insert(1, QueueFull("full"))
+    backend, sink = shadowed(fake)
+    with pytest.raises(QueueFull):
+        await read(backend)
+    assert sink.samples == []
+
+
+async def test_a_stream_that_its_client_leaves_ends_and_is_not_offered() -> None:
+    fake = generator(*TRACES)
+    backend, sink = shadowed(fake)
+    stream = backend.stream(GENERATE)
+    await anext(stream)
+    assert fake.streams == 1
+    await stream.aclose()
+    assert fake.streams == 0
+    assert sink.samples == []
+
+
+async def test_a_backend_that_refuses_to_stream_still_does() -> None:
+    backend, sink = shadowed(encoder())
+    with pytest.raises(InvalidField):
+        await read(backend)
+    assert sink.samples == []
+
+
+async def test_the_rest_is_passed_on() -> None:
+    fake = generator()
+    backend, sink = shadowed(fake)
+    asked = ScoreRequest((1,), (2, 3), 5)
+    assert await backend.score(asked) == await fake.score(asked)
+    assert await backend.describe() == await fake.describe()
+    assert sink.asked == 0
