@@ -88,6 +88,7 @@ def main() -> None:
         config = folder / "config.yaml"
         config.write_text(service_config(arguments.variants, arguments.threads))
         service = stack.enter_context(running_service(config, folder / "service.log"))
+        service.wait_until_probed()
         peers = [
             stack.enter_context(running_peer(arguments.peers_python, peer, prompts, folder))
             for peer in (PEERS if arguments.peers_python else ())

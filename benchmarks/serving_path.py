@@ -61,6 +61,7 @@ def main() -> None:
         config = Path(folder, "config.yaml")
         config.write_text(CONFIG)
         with running_service(config, Path(folder, "service.log")) as service:
+            service.wait_until_probed()
             for variant in arguments.variants:
                 loaded = load_variant(variant, threads)
                 measure_latency(service, variant, loaded, arguments.rounds, arguments.requests)

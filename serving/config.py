@@ -20,7 +20,11 @@ ModelName = Annotated[
 """No ``--``, ``/`` or ``:`` can occur: they separate model and variant in names, paths and ids."""
 
 RESERVED_MODEL_NAMES = frozenset({"v1", "v2", "metrics", "healthz", "docs", "openapi.json"})
-RESERVED_VARIANT_NAMES = frozenset({"auto"})
+
+AUTO = "auto"
+"""In the place of a variant: the gateway chooses one that meets the request's limits."""
+
+RESERVED_VARIANT_NAMES = frozenset({AUTO})
 
 DEFAULT_MAX_TOKENS = 2_048
 """``max_tokens`` of a generator whose configuration gives none: keys and values of that many tokens
@@ -98,6 +102,41 @@ class VariantConfig(_Section):
         return self
 
 
+class ShadowConfig(_Section):
+    """Which live requests are answered again by the reference, in the background.
+
+    Attributes:
+        rate: Share of the requests; 0 samples none.
+        max_per_second: Most comparisons of one model in a second.
+    """
+
+    rate: float = Field(default=0.01, ge=0, le=1)
+    max_per_second: float = Field(default=1, gt=0, le=1_000)
+
+
+class QualityConfig(_Section):
+    """How the variants of a model are judged.
+
+    Attributes:
+        probes: File of fixed inputs, one JSON object ``{"input": …}`` a line, at least 11; those of
+            the package if not given.
+        dataset: File of labelled data: JSONL ``{"input", "label"}``, or for generation
+            ``{"prompt", "completion"}`` or plain text.
+        floor: Agreement below which a variant fails and leaves ``auto``; by task if not given.
+        tolerance: Share of disagreement that does not count as a loss; by task if not given.
+        shadow: Which live requests are compared.
+        keep_samples: So many of the worst comparisons of each variant are kept with their inputs,
+            and shown; otherwise no input outlives its comparison.
+    """
+
+    probes: str | None = None
+    dataset: str | None = None
+    floor: float | None = Field(default=None, ge=0, le=1)
+    tolerance: float | None = Field(default=None, ge=0, lt=1)
+    shadow: ShadowConfig = ShadowConfig()
+    keep_samples: int = Field(default=0, ge=0, le=100)
+
+
 class ModelConfig(_Section):
     """One served checkpoint under its public name.
 
@@ -106,12 +145,16 @@ class ModelConfig(_Section):
         task: An entry of the table of tasks.
         source: ``hf:org/name@revision``, ``package:import_name/path``, a folder or a GGUF file.
         variants: At least one, each once.
-        default_variant: Answers requests that choose none; the first variant if not given.
+        default_variant: Answers requests that choose none; ``auto``, or the first variant if not
+            given.
         reference: The variant that the others are judged against; ``fp32``, or the first variant
             where there is no ``fp32``.
         trust_remote_code: Allow Python code that comes with the checkpoint.
         max_tokens: Lower limit for a text's tokens than the checkpoint's own; of a generator, for
             a prompt and its continuation together, 2,048 if not given.
+        quality: How its variants are judged.
+        slo_policy: What ``auto`` does where no variant meets a request's limits: ``best_effort``
+            takes the nearest, ``strict`` refuses.
     """
 
     name: ModelName
@@ -122,6 +165,8 @@ class ModelConfig(_Section):
     reference: str = ""
     trust_remote_code: bool = False
     max_tokens: int | None = Field(default=None, ge=8)
+    quality: QualityConfig = QualityConfig()
+    slo_policy: Annotated[str, StringConstraints(pattern="^(best_effort|strict)$")] = "best_effort"
 
     @model_validator(mode="before")
     @classmethod
@@ -149,11 +194,14 @@ class ModelConfig(_Section):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"variants given twice: {', '.join(repeated)}")
-        for key in ("default_variant", "reference"):
-            if getattr(self, key) not in names:
-                raise ValueError(
-                    f"{key} {getattr(self, key)!r} is not one of the variants: {', '.join(names)}"
-                )
+        listed = ", ".join(names)
+        if self.reference not in names:
+            raise ValueError(f"reference {self.reference!r} is not one of the variants: {listed}")
+        if self.default_variant not in (*names, AUTO):
+            raise ValueError(
+                f"default_variant {self.default_variant!r} is not one of the variants: {listed}; "
+                f"nor is it {AUTO}"
+            )
         return self
 
 

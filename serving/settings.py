@@ -53,7 +53,7 @@ def load_config(path: Path, command_line: Mapping[str, Any] | None = None) -> Co
         ConfigError: The file is missing, is not YAML, or holds something wrong; every problem
             is named by the path of its key.
     """
-    from_file = _read_yaml(path)
+    from_file = read_yaml(path, "models and server")
     _refuse_unknown_variables()
 
     class Settings(BaseSettings):
@@ -102,7 +102,16 @@ def explain(error: ValidationError) -> str:
     return "\n".join(problems)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, example: str) -> dict[str, Any]:
+    """Read a mapping from a file, each key once.
+
+    Args:
+        path: The file.
+        example: Keys that one would expect in it, for the message if it is no mapping.
+
+    Raises:
+        ConfigError: It is missing, is not YAML, gives a key twice or holds something else.
+    """
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506
     except (OSError, UnicodeDecodeError) as error:
@@ -112,7 +121,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: expected keys such as models and server at the top level")
+        raise ConfigError(f"{path}: expected keys such as {example} at the top level")
     return {str(key): value for key, value in document.items()}
 
 

@@ -1,7 +1,8 @@
-"""Composes the Serve applications of a plan: one per variant, and the gateway."""
+"""Composes the Serve applications of a plan: one per variant, the gateway and the monitor."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ray import serve
@@ -14,7 +15,9 @@ from serving.app.ray_environment import GENERATOR_KERNEL_THREADS
 from serving.config import Config, ModelConfig, VariantConfig
 from serving.gateway.deployment import Gateway
 from serving.gateway.variant_status import application_name
+from serving.monitor.deployment import Monitor
 from serving.replica.deployment import Replica
+from serving.seams import QUALITY_APPLICATION
 from serving.tasks import GENERATION_TASKS
 
 GATEWAY = "gateway"
@@ -44,7 +47,23 @@ def build_applications(config: Config, plan: Plan, has_gpu: bool) -> list[RunTar
         )
     ]
     targets += [_variant_application(config, planned, has_gpu) for planned in plan.variants]
+    targets.append(_monitor_application(config))
     return targets
+
+
+def _monitor_application(config: Config) -> RunTarget:
+    monitor = serve.deployment(
+        name=QUALITY_APPLICATION,
+        ray_actor_options={"num_cpus": ACTOR_CPUS},
+        max_ongoing_requests=UNLIMITED,
+    )(Monitor)
+    # Without a route: clients reach it through the gateway's routes only.
+    return RunTarget(
+        monitor.bind(config, Path.cwd()),
+        name=QUALITY_APPLICATION,
+        route_prefix=None,
+        logging_config=NO_ACCESS_LOG,
+    )
 
 
 def _variant_application(config: Config, planned: PlannedVariant, has_gpu: bool) -> RunTarget:

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serving.app.plan import Plan, PlannedVariant
 from serving.errors import ConfigError
 from serving.quality.agreement import cosine_similarities, same_label_share
+from serving.quality.dataset import Example
 from serving.replica.batching import pad, split_by_length
 from serving.replica.encoder_loading import MAX_BATCH_TOKENS, load
-from serving.settings import explain
 from serving.tasks import GENERATION_TASKS
 from serving.variants.saved_size import saved_bytes
-
-
-class Example(BaseModel):
-    """One line of a data file: a text and, for accuracy, its label."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    input: str = Field(min_length=1)
-    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +61,6 @@ class Row:
     accuracy: float | None
     agreement: float
     measurement: Measurement
-
-
-def read_examples(path: Path) -> list[Example]:
-    """Read ``.jsonl`` lines ``{"input": …, "label": …}``, or any other file as one text per line.
-
-    Raises:
-        ConfigError: The file is missing or empty, or a line is wrong; names the line.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    examples = [
-        _read_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()
-    ]
-    if not examples:
-        raise ConfigError(f"{path}: no texts")
-    labelled = sum(example.label is not None for example in examples)
-    if labelled not in (0, len(examples)):
-        raise ConfigError(f"{path}: {labelled} of {len(examples)} lines have a label; all or none")
-    return examples
 
 
 def compare(plan: Plan, model: str, examples: Sequence[Example]) -> Iterator[Row]:
@@ -178,14 +146,3 @@ def _agreement(measurement: Measurement, reference: NDArray[np.float32]) -> floa
     if measurement.labels:
         return same_label_share(measurement.rows, reference)
     return float(cosine_similarities(measurement.rows, reference).mean())
-
-
-def _read_line(path: Path, number: int, line: str) -> Example:
-    if path.suffix != ".jsonl":
-        return Example(input=line)
-    try:
-        return Example.model_validate(json.loads(line))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: line {number}: not JSON: {error}") from None
-    except ValidationError as error:
-        raise ConfigError(f"{path}: line {number}: {explain(error)}") from None

@@ -20,6 +20,8 @@ from serving.config import (
     VariantConfig,
 )
 from serving.errors import ConfigError
+from serving.quality.dataset import read_dataset
+from serving.quality.probes import read_probes
 from serving.seams import Checkpoint, WeightShape
 from serving.settings import explain
 from serving.tasks import GENERATION_TASKS, check_task
@@ -96,10 +98,11 @@ class Plan:
 
 
 def make_plan(config: Config) -> Plan:
-    """Find every source, validate every name and option, and estimate sizes.
+    """Find every source, validate every name, option and file, and estimate sizes.
 
     Raises:
-        ConfigError: A task, variant or option is unknown; names the key.
+        ConfigError: A task, variant or option is unknown, or a file of probes or labelled data is
+            wrong; names the key.
         SourceError: A source is missing.
     """
     variants = [
@@ -146,6 +149,7 @@ def _plan_model(key: str, model: ModelConfig) -> list[PlannedVariant]:
         raise ConfigError(f"{key}.task: {error}") from None
     for index, variant in enumerate(model.variants):
         _check_variant(f"{key}.variants[{index}]", model, variant)
+    _check_quality(f"{key}.quality", model)
     checkpoint = find_checkpoint(model.name, model.source, model.trust_remote_code)
     shapes = weight_shapes(checkpoint)
     return [_plan_variant(model, variant, checkpoint, shapes) for variant in model.variants]
@@ -166,6 +170,21 @@ def _check_variant(key: str, model: ModelConfig, variant: VariantConfig) -> None
         get_variant(variant.name).options(**variant.options)
     except ValidationError as error:
         raise ConfigError(f"{key}.options.{explain(error)}") from None
+
+
+def _check_quality(key: str, model: ModelConfig) -> None:
+    """Read the files that the variants will be judged by, so that a wrong one is told now."""
+    files = (
+        ("probes", model.quality.probes, read_probes),
+        ("dataset", model.quality.dataset, read_dataset),
+    )
+    for name, file, read in files:
+        if file is None:
+            continue
+        try:
+            read(Path(file), model.task)
+        except ConfigError as error:
+            raise ConfigError(f"{key}.{name}: {error}") from None
 
 
 def _plan_variant(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from loadtests.cli import loadtest
 from serving.cli.check import check
 from serving.cli.compare import compare_command
+from serving.cli.evaluate import evaluate_command
 from serving.cli.models import models
+from serving.cli.quality import quality_command
 from serving.cli.serve import serve
 
 app = typer.Typer(
@@ -19,3 +22,6 @@ app.command()(serve)
 app.command()(models)
 app.command()(check)
 app.command("compare")(compare_command)
+app.command("quality")(quality_command)
+app.command("evaluate")(evaluate_command)
+app.command()(loadtest)

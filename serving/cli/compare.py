@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from serving.app.comparison import Row, compare, read_examples
+from serving.app.comparison import Row, compare
 from serving.app.plan import make_plan
 from serving.cli.console import clean_errors, config_or_demo, err, mebibytes, new_table, out
+from serving.quality.dataset import read_examples
 from serving.settings import load_config
 
 

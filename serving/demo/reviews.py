@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,7 @@ TEST_FILE = Path(__file__).with_name("reviews_test.jsonl")
 
 _RATING_THRESHOLD = 0.5
 _TEST_PERCENT = 20
+_MIN_PASSAGE_WORDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +73,22 @@ def split_reviews(reviews: Iterable[Review]) -> tuple[list[Review], list[Review]
 def to_json_lines(reviews: Iterable[Review]) -> str:
     """``reviews`` as JSON lines, one ``{"input": text, "label": "positive"|"negative"}`` each."""
     rows = ({"input": review.text, "label": review.label} for review in reviews)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def to_passages(reviews: Iterable[Review], count: int) -> str:
+    """The first ``count`` of ``reviews`` that are long enough, each cut in two.
+
+    The first third of the words becomes the prompt, which is not scored: what a review is about
+    cannot be known. The space at the cut goes to the completion.
+
+    Returns:
+        JSON lines, one ``{"prompt": text, "completion": text}`` each.
+    """
+    words = (review.text.split() for review in reviews)
+    long = islice((w for w in words if len(w) >= _MIN_PASSAGE_WORDS), count)
+    rows = (
+        {"prompt": " ".join(w[: len(w) // 3]), "completion": " " + " ".join(w[len(w) // 3 :])}
+        for w in long
+    )
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

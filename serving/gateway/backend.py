@@ -14,6 +14,8 @@ from ray.serve.handle import DeploymentResponseGenerator
 
 from serving.errors import DeadlineExceeded, InternalError, NotReady, RequestError
 from serving.gateway.cluster import Cluster
+from serving.gateway.latencies import Latencies
+from serving.gateway.measured import MeasuredBackend
 from serving.seams import (
     Backend,
     Description,
@@ -22,6 +24,8 @@ from serving.seams import (
     GenerationSummary,
     InferenceRequest,
     Outcome,
+    ScoreRequest,
+    TokenLogprob,
     VariantStatus,
 )
 
@@ -51,13 +55,11 @@ class RemoteBackend:
 
     async def infer(self, request: InferenceRequest) -> Outcome:
         """Answer every text of ``request``; see ``Backend.infer``."""
-        deadline = _now() + request.timeout_s
-        try:
-            async with asyncio.timeout(request.timeout_s):
-                await self._cluster.require_ready(self._model, self._variant)
-                return await self._infer_until(deadline, request)
-        except TimeoutError:
-            raise DeadlineExceeded(f"no answer within {request.timeout_s:g} s") from None
+        return cast(Outcome, await self._ask("infer", request))
+
+    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
+        """Score each token of the continuation; see ``Backend.score``."""
+        return cast(tuple[TokenLogprob, ...], await self._ask("score", request))
 
     async def stream(
         self, request: GenerationRequest
@@ -87,11 +89,23 @@ class RemoteBackend:
         await self._cluster.require_ready(self._model, self._variant)
         return await self._cluster.describe(self._model, self._variant)
 
-    async def _infer_until(self, deadline: float, request: InferenceRequest) -> Outcome:
+    async def _ask(self, method: str, request: InferenceRequest | ScoreRequest) -> Any:
+        """Call a method that answers in one piece; raise the error that a replica returns."""
+        deadline = _now() + request.timeout_s
+        try:
+            async with asyncio.timeout(request.timeout_s):
+                await self._cluster.require_ready(self._model, self._variant)
+                return await self._ask_until(deadline, method, request)
+        except TimeoutError:
+            raise DeadlineExceeded(f"no answer within {request.timeout_s:g} s") from None
+
+    async def _ask_until(
+        self, deadline: float, method: str, request: InferenceRequest | ScoreRequest
+    ) -> Any:
         handle = await self._cluster.handle(self._model, self._variant)
         while True:
             try:
-                answer: Outcome | RequestError = await handle.infer.remote(
+                answer = await getattr(handle, method).remote(
                     replace(request, timeout_s=_until(deadline))
                 )
             except RayActorError:
@@ -140,7 +154,7 @@ class RemoteBackend:
                 return call, await _next(call)
             except RayActorError:
                 if _now() > first_token_deadline:
-                    raise self._died() from None
+                    raise (TimeoutError() if request.stream else self._died()) from None
                 await self._pause_after_death()
             except DeploymentUnavailableError:
                 raise self._given_up() from None
@@ -165,14 +179,23 @@ class RemoteBackend:
 
 
 class RemoteVariants:
-    """``Backends`` of the gateway."""
+    """``Backends`` of the gateway.
 
-    def __init__(self, cluster: Cluster) -> None:
+    Args:
+        cluster: Where the replicas are.
+        latencies: Learns how long requests take; None if nobody wants to know.
+    """
+
+    def __init__(self, cluster: Cluster, latencies: Latencies | None = None) -> None:
         self._cluster = cluster
+        self._latencies = latencies
 
     def backend(self, model: str, variant: str) -> Backend:
         """Return a backend for the variant."""
-        return RemoteBackend(self._cluster, model, variant)
+        remote = RemoteBackend(self._cluster, model, variant)
+        if self._latencies is None:
+            return remote
+        return MeasuredBackend(remote, self._latencies, model, variant)
 
     async def statuses(self) -> list[VariantStatus]:
         """State of every configured variant."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ray import serve
@@ -35,6 +36,21 @@ REPLICA_ANSWER_S = 2.0
 
 NO_ANSWER = (TimeoutError, RayActorError, RayServeException)
 """What a call to a replica that is dying, or not there, raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class VariantPages:
+    """What was gathered of one variant for a scrape.
+
+    Attributes:
+        running: Replicas that run.
+        pages: Prometheus text of those that answered.
+    """
+
+    model: str
+    variant: str
+    running: int
+    pages: tuple[str, ...]
 
 
 class Cluster:
@@ -96,7 +112,7 @@ class Cluster:
         return answer
 
     async def _status(self, model: str, variant: str) -> VariantStatus:
-        state = (await self._application_states())[model, variant]
+        state = (await self.states())[model, variant]
         if not state.running:
             return VariantStatus(model, variant, False, state.failed, state.reason, 0, None)
         description, failed, reason = None, False, ""
@@ -110,12 +126,16 @@ class Cluster:
             model, variant, description is not None, failed, reason, state.running, description
         )
 
-    async def metrics_pages(self) -> list[str]:
-        """Prometheus text of every replica that answers."""
-        states = await self._application_states()
-        running = [name for name in self._names if states[name].running]
-        pages = await asyncio.gather(*(self._metrics(*name) for name in running))
-        return [page for variant_pages in pages for page in variant_pages]
+    async def metrics_pages(self) -> list[VariantPages]:
+        """Prometheus text of every replica that answers, for every variant."""
+        states = await self.states()
+        return await asyncio.gather(
+            *(self._variant_pages(*name, states[name].running) for name in self._names)
+        )
+
+    async def _variant_pages(self, model: str, variant: str, running: int) -> VariantPages:
+        pages = await self._metrics(model, variant) if running else []
+        return VariantPages(model, variant, running, tuple(pages))
 
     async def _metrics(self, model: str, variant: str) -> list[str]:
         try:
@@ -128,7 +148,8 @@ class Cluster:
         # A replica that is just dying must not hide the others.
         return [page for page in pages if isinstance(page, str)]
 
-    async def _application_states(self) -> dict[tuple[str, str], ApplicationState]:
+    async def states(self) -> Mapping[tuple[str, str], ApplicationState]:
+        """What Ray Serve knows of every configured variant, at most half a second old."""
         async with self._reading:
             if time.monotonic() - self._read_at > STATES_MAX_AGE_S:
                 async with asyncio.timeout(CONTROLLER_ANSWER_S):

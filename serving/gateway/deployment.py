@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from ray import serve
 
 from serving.config import Config
+from serving.gateway.auto import AutoRouter
 from serving.gateway.backend import RemoteVariants
 from serving.gateway.cluster import Cluster
-from serving.metrics import EdgeMetrics, exposition, merge_expositions
+from serving.gateway.latencies import Latencies
+from serving.gateway.quality_board import RemoteQuality
+from serving.metrics import EdgeMetrics, ScrapeMetrics, exposition, merge_expositions
 from serving.routes.api import build_gateway_api
 from serving.routes.edge import Edge
 from serving.routes.exchange import Services
@@ -32,8 +37,18 @@ class Gateway:
         self._cluster = Cluster(
             [(model.name, variant) for model in catalog.values() for variant in model.variants]
         )
-        services = Services(catalog, RemoteVariants(self._cluster), config.server)
-        self._edge_metrics = EdgeMetrics(serve.get_replica_context().replica_id.unique_id)
+        self._quality = RemoteQuality()
+        latencies = Latencies()
+        services = Services(
+            catalog,
+            RemoteVariants(self._cluster, latencies),
+            config.server,
+            board=self._quality,
+            chooser=AutoRouter(config.models, self._cluster.statuses, latencies, self._quality),
+        )
+        replica = serve.get_replica_context().replica_id.unique_id
+        self._edge_metrics = EdgeMetrics(replica)
+        self._scrape_metrics = ScrapeMetrics(replica)
         self._edge = build_gateway_api(services, self._edge_metrics, self._metrics_page)
 
     def __serve_build_asgi_app__(self) -> Edge:
@@ -44,5 +59,14 @@ class Gateway:
         return self._edge.in_flight
 
     async def _metrics_page(self) -> str:
-        own = exposition([self._edge_metrics.registry])
-        return merge_expositions([own, *await self._cluster.metrics_pages()])
+        variants, quality = await asyncio.gather(
+            self._cluster.metrics_pages(), self._quality.metrics_page()
+        )
+        pages = [] if quality is None else [quality]
+        for variant in variants:
+            self._scrape_metrics.observe(
+                variant.model, variant.variant, variant.running, len(variant.pages)
+            )
+            pages.extend(variant.pages)
+        own = exposition([self._edge_metrics.registry, self._scrape_metrics.registry])
+        return merge_expositions([own, *pages])

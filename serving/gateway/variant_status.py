@@ -23,11 +23,13 @@ class ApplicationState:
         running: Replicas that run.
         failed: Whether Ray Serve has given up to start one.
         reason: Why none runs, in words; empty if one does.
+        deployed_at: When it was deployed last, in Unix seconds.
     """
 
     running: int
     failed: bool
     reason: str
+    deployed_at: float = 0.0
 
 
 NOT_DEPLOYED = ApplicationState(0, False, "waiting to be deployed")
@@ -42,7 +44,7 @@ def application_state(overview: Any) -> ApplicationState:
         if str(getattr(state, "value", state)) == "RUNNING"
     )
     if running:
-        return ApplicationState(running, False, "")
+        return ApplicationState(running, False, "", overview.last_deployed_time_s)
     status = str(getattr(overview.status, "value", overview.status))
     messages = [overview.message, *(d.message for d in overview.deployments.values())]
     error = next((line for message in messages if (line := error_line(message))), "")

@@ -3,7 +3,10 @@
 An ``EdgeMetrics`` counts requests where the client's answer is written: in the replica on the
 direct path, in the gateway on the selecting path. A ``ReplicaMetrics`` says what a replica holds,
 and an ``EncoderMetrics`` or a ``GeneratorMetrics`` beside it measures the work itself, whichever
-way it came. Summed over the ``replica`` label each request is counted once.
+way it came. A ``ScrapeMetrics`` says in the gateway whether the page has every replica. A
+``QualityMetrics`` says what is known of the variants' quality, and ``QualityDrops`` counts what was
+sampled and not compared. Summed over
+the ``replica`` label each request is counted once.
 """
 
 from serving.metrics.edge import EdgeMetrics
@@ -11,7 +14,10 @@ from serving.metrics.encoder import EncoderMetrics
 from serving.metrics.exposition import CONTENT_TYPE, exposition, merge_expositions
 from serving.metrics.generator import GeneratorMetrics
 from serving.metrics.labels import Labels
+from serving.metrics.quality import QualityMetrics
+from serving.metrics.quality_drops import QualityDrops
 from serving.metrics.replica import ReplicaMetrics
+from serving.metrics.scrape import ScrapeMetrics
 
 __all__ = [
     "CONTENT_TYPE",
@@ -19,7 +25,10 @@ __all__ = [
     "EncoderMetrics",
     "GeneratorMetrics",
     "Labels",
+    "QualityDrops",
+    "QualityMetrics",
     "ReplicaMetrics",
+    "ScrapeMetrics",
     "exposition",
     "merge_expositions",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry
 
 from serving.metrics import series
@@ -17,6 +19,7 @@ class EdgeMetrics:
         self._replica = replica
         self._requests = counter(series.REQUESTS, self.registry)
         self._duration = histogram(series.REQUEST_DURATION, self.registry)
+        self._auto = counter(series.AUTO_REQUESTS, self.registry)
 
     def observe(self, labels: Labels, status: int, duration_s: float) -> None:
         """Record one answered request."""
@@ -24,3 +27,13 @@ class EdgeMetrics:
             labels.model, labels.variant, labels.operation, str(status), self._replica
         ).inc()
         self._duration.labels(labels.model, labels.variant, self._replica).observe(duration_s)
+
+    def observe_choice(self, labels: Labels, missed: Sequence[str]) -> None:
+        """Record that ``auto`` chose a variant.
+
+        Args:
+            labels: Of the variant.
+            missed: Limits that it does not meet, by their names in a request.
+        """
+        which = "several" if len(missed) > 1 else next(iter(missed), "none")
+        self._auto.labels(labels.model, labels.variant, which, self._replica).inc()

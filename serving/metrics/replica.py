@@ -22,16 +22,24 @@ class ReplicaMetrics:
         self.input_tokens = self.counter(series.INPUT_TOKENS)
         self.in_flight = self.gauge(series.IN_FLIGHT_REQUESTS)
         self.queued = self.gauge(series.QUEUED_REQUESTS)
+        self._queue_limit = self.gauge(series.QUEUE_LIMIT)
         self._weights = self.gauge(series.WEIGHTS_BYTES)
         self._resident = self.gauge(series.RESIDENT_BYTES)
         self._peak = self.gauge(series.PEAK_BYTES)
         self._load = self.gauge(series.LOAD_SECONDS)
 
-    def set_info(self, device: str, runtime: str, recipe: str, isa: str) -> None:
+    def set_info(
+        self, device: str, runtime: str, recipe: str, isa: str, *, is_reference: bool
+    ) -> None:
         """Publish ``variant_info``, whose value is always 1."""
+        role = "reference" if is_reference else ""
         registered.gauge(series.VARIANT_INFO, self.registry).labels(
-            *self._values, self._task, device, runtime, recipe, isa
+            *self._values, self._task, role, device, runtime, recipe, isa
         ).set(1)
+
+    def set_queue_limit(self, requests: int) -> None:
+        """Publish how many requests may wait before one is refused."""
+        self._queue_limit.set(requests)
 
     def set_description(self, description: Description) -> None:
         """Publish what the replica occupies."""

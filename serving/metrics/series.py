@@ -33,7 +33,7 @@ class Series:
 # models of four variants, each asked on both paths. A bucket is a line of some 110 bytes for
 # each replica, so:
 # - What clients wait for is known within a factor of 1.5 (the time to a first token: 2); the
-#   phases behind it, which say where that time went, within 2.5 (decoding: 4). Means are exact.
+#   phases behind it, which say where that time went, within 4. Means are exact.
 # - Nothing is resolved below 1 ms but whole requests: no phase is worth a look there.
 # - Histograms have no label that the others determine. A model has one task: ``variant_info`` says
 #   which.
@@ -44,7 +44,7 @@ class Series:
 REQUEST_BUCKETS = _geometric(1e-4, 1.5, 34)
 FIRST_TOKEN_BUCKETS = _geometric(1e-2, 2, 13)
 TOKEN_BUCKETS = _geometric(2e-3, 1.5, 14)
-PHASE_BUCKETS = _geometric(1e-3, 2.5, 11)
+PHASE_BUCKETS = _geometric(1e-3, 4, 8)
 DECODE_BUCKETS = _geometric(1.6e-2, 4, 8)
 TOKENIZE_BUCKETS = _geometric(1e-3, 10, 3)
 BATCH_SIZE_BUCKETS = _geometric(1, 4, 5)
@@ -86,6 +86,9 @@ QUEUED_REQUESTS = Series(
     "Requests (of a generator: sequences) that wait for their first forward pass.",
     VARIANT,
 )
+QUEUE_LIMIT = Series(
+    "queue_limit_requests", "What queued_requests can be at most; then requests get 429.", VARIANT
+)
 WEIGHTS_BYTES = Series("weights_bytes", "Parameters and buffers in their packed size.", VARIANT)
 RESIDENT_BYTES = Series(
     "resident_bytes", "Resident memory of the process (CUDA: allocated by torch).", VARIANT
@@ -94,8 +97,8 @@ PEAK_BYTES = Series("peak_bytes", "The largest that resident_bytes has been.", V
 LOAD_SECONDS = Series("load_seconds", "Time to load the variant.", VARIANT)
 VARIANT_INFO = Series(
     "variant_info",
-    "What the variant is.",
-    (*VARIANT, "task", "device", "runtime", "recipe", "isa"),
+    "What the variant is; the others of a model are judged against the one of role 'reference'.",
+    (*VARIANT, "task", "role", "device", "runtime", "recipe", "isa"),
 )
 
 # In the replicas of encoders.
@@ -150,4 +153,69 @@ KV_CACHE_BYTES = Series(
 )
 KV_CACHE_USED_RATIO = Series(
     "kv_cache_used_ratio", "Share of the cache that sequences occupy, 0 to 1.", VARIANT
+)
+
+# In the process that compares variants with the reference.
+SIMILARITY_BUCKETS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999, 1.0)
+DIVERGENCE_BUCKETS = (1e-6, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
+SOURCE = ("model", "variant", "source", "replica")
+
+QUALITY_SAMPLES = Series(
+    "quality_samples", "Answers compared with the reference's, by source of the input.", SOURCE
+)
+QUALITY_AGREEMENT = Series(
+    "quality_agreement_ratio", "Agreement with the reference over the latest samples.", SOURCE
+)
+QUALITY_AGREEMENT_LOW = Series(
+    "quality_agreement_low_ratio",
+    "Lower end of the 95 % interval of quality_agreement_ratio.",
+    SOURCE,
+)
+QUALITY_SIMILARITY = Series(
+    "quality_similarity",
+    "Cosine of an embedding to the reference's.",
+    SOURCE,
+    SIMILARITY_BUCKETS,
+)
+QUALITY_DIVERGENCE = Series(
+    "quality_divergence",
+    "Divergence from the reference's probabilities, in nats.",
+    SOURCE,
+    DIVERGENCE_BUCKETS,
+)
+QUALITY_ACCURACY = Series(
+    "quality_accuracy",
+    "Share of labelled examples whose label was met.",
+    ("model", "variant", "dataset", "replica"),
+)
+QUALITY_PERPLEXITY = Series(
+    "quality_perplexity",
+    "Perplexity on the labelled text.",
+    ("model", "variant", "dataset", "replica"),
+)
+QUALITY_VERDICT = Series(
+    "quality_verdict",
+    "1 for the verdict that holds, 0 for the others.",
+    ("model", "variant", "verdict", "replica"),
+)
+QUALITY_IN_AUTO = Series(
+    "quality_in_auto", "Whether the router may choose the variant, 0 or 1.", VARIANT
+)
+
+# There and in the replicas, whose requests are sampled.
+QUALITY_DROPPED = Series(
+    "quality_dropped",
+    "Sampled requests that were not compared, by reason.",
+    ("model", "variant", "reason", "replica"),
+)
+
+# In the gateway.
+SCRAPE_EXPECTED = Series(
+    "scrape_replicas_expected", "Replicas that run, of each configured variant.", VARIANT
+)
+SCRAPE_ANSWERED = Series("scrape_replicas_answered", "Replicas that this page has.", VARIANT)
+AUTO_REQUESTS = Series(
+    "auto_requests",
+    "Requests whose variant the router chose, by the limit that it could not meet.",
+    ("model", "variant", "missed", "replica"),
 )

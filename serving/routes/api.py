@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI, Response
 
 from serving import __version__
 from serving.metrics import CONTENT_TYPE, EdgeMetrics, Labels
-from serving.routes import health, inference, models, open_inference
+from serving.routes import compare, health, inference, models, open_inference, quality
 from serving.routes.edge import Edge
 from serving.routes.error_responses import add_error_handlers
 from serving.routes.exchange import Services, check_path_choice
@@ -39,6 +39,8 @@ def build_gateway_api(
     app = _new_app(services)
     _add_routes(app)
     _add_routes(app, prefix=PATH_CHOICE)
+    for room in (quality, compare):
+        app.include_router(room.router)
 
     @app.get("/metrics", tags=["metrics"])
     async def metrics_of_all() -> Response:

@@ -96,6 +96,8 @@ class Edge:
             # A route that does not exist must not create series.
             if record.labels is not None and status not in (404, 405):
                 self._metrics.observe(record.labels, status, total)
+                if record.choice is not None:
+                    self._metrics.observe_choice(record.labels, record.choice.missed)
             _log(scope, record, status, total)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
@@ -177,6 +179,10 @@ def _set_headers(headers: MutableHeaders, record: Record, total: float) -> None:
     if record.labels is not None:
         headers["X-Model"] = record.labels.model
         headers["X-Variant"] = record.labels.variant
+    if record.choice is not None:
+        headers["X-Variant-Reason"] = record.choice.reason
+        if record.choice.missed:
+            headers["X-SLO-Missed"] = ", ".join(record.choice.missed)
     headers["Server-Timing"] = ", ".join(
         f"{name};dur={seconds * 1e3:.3f}" for name, seconds in _phases(record, total)
     )

@@ -8,15 +8,21 @@ from typing import cast
 
 from fastapi import Request
 
-from serving.config import ServerConfig
+from serving.config import AUTO, ServerConfig
 from serving.errors import InvalidField
 from serving.metrics import Labels
+from serving.routes.limits import HEADERS, read_limits
+from serving.routes.schemas import Slo
 from serving.routes.selection import VARIANT_HEADER, Choice, select
 from serving.seams import (
+    NO_LIMITS,
+    AutoChoice,
     Backends,
     InferenceRequest,
     Outcome,
+    QualityBoard,
     ServedModel,
+    VariantChooser,
     VariantStatus,
 )
 
@@ -30,12 +36,16 @@ class Services:
         backends: Where their backends are found.
         server: Limits and key.
         fixed: The model and variant that the path has chosen already, in a replica.
+        board: Where quality is known; None in a replica.
+        chooser: Chooses where a request says ``auto``; None in a replica.
     """
 
     catalog: Mapping[str, ServedModel]
     backends: Backends
     server: ServerConfig
     fixed: tuple[str, str] | None = None
+    board: QualityBoard | None = None
+    chooser: VariantChooser | None = None
 
 
 @dataclass(slots=True)
@@ -44,7 +54,8 @@ class Record:
 
     Attributes:
         request_id: The client's, or one of our own.
-        labels: The variant that answers, once it is known.
+        labels: The variant that answers, once it is known; ``auto`` until it is chosen.
+        choice: Why it answers, if ``auto`` chose it.
         phases: Where the time has gone, in seconds, as far as it is known.
         failure: Status of an error that came after the status was sent, and that the request is
             counted under.
@@ -52,6 +63,7 @@ class Record:
 
     request_id: str
     labels: Labels | None = None
+    choice: AutoChoice | None = None
     phases: dict[str, float] = field(default_factory=dict)
     failure: int | None = None
 
@@ -73,6 +85,7 @@ async def answer(
     *,
     models: list[Choice],
     variants: list[Choice],
+    slo: Slo | None,
     truncate: bool,
     dimensions: int | None = None,
 ) -> tuple[ServedModel, str, Outcome]:
@@ -84,14 +97,15 @@ async def answer(
         texts: The inputs.
         models: Places of the body or the route's own path that name a model.
         variants: Likewise for a variant.
+        slo: Limits that the body states for ``auto``.
         truncate: See ``InferenceRequest``.
         dimensions: See ``InferenceRequest``.
 
     Raises:
-        RequestError: Anything that ``select`` or ``Backend.infer`` raises.
+        RequestError: Anything that ``choose`` or ``Backend.infer`` raises.
     """
     services = services_of(request)
-    model, variant = choose(request, operation, models, variants)
+    model, variant = await choose(request, operation, models, variants, slo)
     if len(texts) > services.server.max_inputs:
         raise InvalidField(
             f"{len(texts)} inputs; at most {services.server.max_inputs} in one request",
@@ -109,20 +123,40 @@ async def answer(
     return model, variant, outcome
 
 
-def choose(
-    request: Request, operation: str, models: list[Choice], variants: list[Choice]
+async def choose(
+    request: Request,
+    operation: str,
+    models: list[Choice],
+    variants: list[Choice],
+    slo: Slo | None,
 ) -> tuple[ServedModel, str]:
     """Resolve the variant for a route that serves ``operation``, and note it in the record.
 
     Raises:
-        RequestError: Anything that ``select`` raises.
-        InvalidField: The model has another task.
+        RequestError: Anything that ``select``, ``read_limits`` or ``VariantChooser.choose`` raises.
+        InvalidField: The model has another task, or limits are stated for a variant that is chosen
+            already.
     """
     model, variant = resolve(request, models, variants)
-    record_of(request).labels = Labels(model.name, variant, model.task)
+    record = record_of(request)
+    record.labels = Labels(model.name, variant, model.task)
     if operation != model.task:
         raise InvalidField(
             f"model {model.name!r} serves {model.task}, this route {operation}", param="model"
+        )
+    limits = read_limits(request.headers, slo)
+    if variant == AUTO:
+        chooser = services_of(request).chooser
+        assert chooser is not None  # or ``auto`` would have been unknown
+        record.choice = await chooser.choose(model.name, limits)
+        variant = record.choice.variant
+        record.labels = Labels(model.name, variant, model.task)
+    elif limits != NO_LIMITS:
+        raise InvalidField(
+            f"limits ({', '.join(HEADERS)}) are for the variant {AUTO!r}; this request has the "
+            f"variant {variant!r}. Ask for {model.name + ':' + AUTO!r} on the path without a "
+            "variant, or leave the limits out",
+            param="slo",
         )
     return model, variant
 
@@ -130,7 +164,10 @@ def choose(
 def resolve(
     request: Request, models: list[Choice], variants: list[Choice]
 ) -> tuple[ServedModel, str]:
-    """Resolve model and variant from the path, the header and what the route adds."""
+    """Resolve model and variant from the path, the header and what the route adds.
+
+    The variant may be ``auto``, where a chooser is.
+    """
     services = services_of(request)
     fixed = _path_choice(request)
     header = request.headers.get(VARIANT_HEADER)
@@ -142,6 +179,7 @@ def resolve(
             *([Choice("header X-Variant", header)] if header is not None else []),
             *variants,
         ],
+        has_auto=services.chooser is not None,
     )
 
 

@@ -61,6 +61,7 @@ async def _ask(
         body.texts,
         models=body.models,
         variants=body.variants,
+        slo=body.slo,
         truncate=body.truncate,
         dimensions=dimensions,
     )

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 over REST; a version is a variant.
+"""The Open Inference Protocol v2 over REST; a version is a variant, or ``auto``.
 
 One input ``text`` (BYTES, one text per element). Outputs: ``embedding`` FP32 [texts, width] for
 embeddings; ``label`` BYTES [texts], ``score`` FP32 [texts] and ``scores`` FP32 [texts, labels] for
@@ -14,10 +14,11 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving import __version__
+from serving.config import AUTO
 from serving.errors import InvalidField, NotReady
 from serving.routes.exchange import answer, resolve, services_of, statuses_of
 from serving.routes.json_response import json_response
-from serving.routes.schemas import Text
+from serving.routes.schemas import Slo, Text
 from serving.routes.selection import Choice
 from serving.seams import Outcome, ServedModel, VariantStatus
 from serving.variants import get_variant
@@ -29,8 +30,11 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Parameters(_Body):
-    """Parameters of a request: as the fields of the same names in the OpenAI routes."""
+class Parameters(Slo):
+    """Parameters of a request: as the fields of the same names in the OpenAI routes.
+
+    The protocol's parameters are flat, so the limits of ``slo`` stand among them.
+    """
 
     truncate: bool = False
     dimensions: int | None = Field(default=None, ge=1)
@@ -94,13 +98,13 @@ async def server_metadata() -> Response:
 async def model_metadata(request: Request, model: str, version: str | None = None) -> Response:
     """Tensors of a model."""
     served, variant = _resolve(request, model, version)
-    described = (await _status(request, served.name, variant)).description
-    width = described.width if described else -1
+    status = await _status(request, served, variant)
+    width = status.description.width if status.description else -1
     return json_response(
         {
             "name": served.name,
             "versions": list(served.variants),
-            "platform": get_variant(variant).runtime,
+            "platform": get_variant(status.variant).runtime,
             "inputs": _input_metadata(served.task),
             "outputs": _output_metadata(served.task, width),
         }
@@ -112,7 +116,7 @@ async def model_metadata(request: Request, model: str, version: str | None = Non
 async def model_ready(request: Request, model: str, version: str | None = None) -> Response:
     """200 if the variant answers requests, else 503 with the reason."""
     served, variant = _resolve(request, model, version)
-    status = await _status(request, served.name, variant)
+    status = await _status(request, served, variant)
     if not status.ready:
         raise NotReady(f"{served.name}:{variant}: {status.reason}")
     return json_response({"name": served.name, "version": variant, "ready": True})
@@ -125,7 +129,7 @@ async def infer(
 ) -> Response:
     """Answer every text."""
     services = services_of(request)
-    served, variant = _resolve(request, model, version)
+    served, _ = _resolve(request, model, version)
     if not _input_metadata(served.task):
         raise InvalidField(
             f"model {served.name!r} serves {served.task}, which has no tensors; use "
@@ -138,12 +142,13 @@ async def infer(
         raise InvalidField(
             f"outputs: unknown {', '.join(unknown)}; known: {', '.join(known)}", param="outputs"
         )
-    _, _, outcome = await answer(
+    _, variant, outcome = await answer(
         request,
         services.catalog[served.name].task,
         body.texts(),
         models=[Choice("the route", model)],
         variants=_versions(version),
+        slo=body.parameters,
         truncate=body.parameters.truncate,
         dimensions=body.parameters.dimensions,
     )
@@ -166,9 +171,14 @@ def _versions(version: str | None) -> list[Choice]:
     return [] if version is None else [Choice("the route's version", version)]
 
 
-async def _status(request: Request, model: str, variant: str) -> VariantStatus:
-    statuses = await statuses_of(request)
-    return next(s for s in statuses if (s.model, s.variant) == (model, variant))
+async def _status(request: Request, model: ServedModel, variant: str) -> VariantStatus:
+    """State of a variant; of ``auto``, that of the first that is ready, or of the reference."""
+    of_model = [s for s in await statuses_of(request) if s.model == model.name]
+    if variant != AUTO:
+        return next(s for s in of_model if s.variant == variant)
+    ready = [s for s in of_model if s.ready]
+    reference = [s for s in of_model if s.variant == model.reference]
+    return [*ready, *reference][0]
 
 
 def _input_metadata(task: str) -> list[dict[str, Any]]:

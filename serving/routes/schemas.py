@@ -33,17 +33,34 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Slo(Body):
+    """Limits for the variant ``auto``; none is needed.
+
+    Attributes:
+        max_latency_ms: Most milliseconds until the answer, or the end of a generated text.
+        min_quality: Least agreement with the reference that is certain.
+        max_weights_bytes: Largest packed size of the weights.
+    """
+
+    max_latency_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    min_quality: float | None = Field(default=None, ge=0, le=1)
+    max_weights_bytes: int | None = Field(default=None, gt=0)
+
+
 class ChoosingBody(Body):
     """The fields that every inference route has.
 
     Attributes:
         model: Public name, with an optional variant suffix; not needed where the path names it.
-        variant: Choice of the variant.
+        variant: Choice of the variant; ``auto`` leaves it to the service.
+        slo: Limits for ``auto``; headers X-Max-Latency-Ms, X-Min-Quality and X-Max-Weights-Bytes
+            state the same.
         user: Accepted since OpenAI's clients send it; no answer depends on it.
     """
 
     model: str | None = Field(default=None, examples=["minilm:int4"])
     variant: str | None = None
+    slo: Slo | None = None
     user: str | None = None
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from serving.config import AUTO
 from serving.errors import ConflictingChoice, InvalidField, Unknown
 from serving.seams import ServedModel
 
@@ -26,7 +27,11 @@ def split_model(model: str) -> tuple[str, str | None]:
 
 
 def select(
-    catalog: Mapping[str, ServedModel], models: Sequence[Choice], variants: Sequence[Choice]
+    catalog: Mapping[str, ServedModel],
+    models: Sequence[Choice],
+    variants: Sequence[Choice],
+    *,
+    has_auto: bool = False,
 ) -> tuple[ServedModel, str]:
     """Resolve a request to a model and one of its variants.
 
@@ -34,9 +39,10 @@ def select(
         catalog: Served models by name.
         models: Every place of the request that names a model, possibly with a variant suffix.
         variants: Every place that names a variant, in the order of precedence.
+        has_auto: Whether ``auto`` may stand in the place of a variant.
 
     Returns:
-        The model, and the chosen variant or else the model's default.
+        The model, and the chosen variant or else the model's default; either may be ``auto``.
 
     Raises:
         InvalidField: No model is named.
@@ -57,9 +63,10 @@ def select(
     model = catalog[name]
     choices = [*variants, *suffixes]
     variant = _the_one("variant", choices) if choices else model.default_variant
-    if variant not in model.variants:
+    if variant not in model.variants and not (has_auto and variant == AUTO):
+        hint = "; 'auto' is chosen without a path of its own" if variant == AUTO else ""
         raise Unknown(
-            f"model {name!r} has no variant {variant!r}; served: {', '.join(model.variants)}",
+            f"model {name!r} has no variant {variant!r}; served: {', '.join(model.variants)}{hint}",
             param="variant",
         )
     return model, variant

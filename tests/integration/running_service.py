@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
 import psutil
 
 START_S = 300
+PROBED_S = 600
 STOP_S = 60
 POLL_S = 0.3
 
@@ -27,9 +28,16 @@ class RunningService:
         config: YAML file.
         log: Where its output goes.
         port: Port to bind; a free one if None.
+        environment: Variables beside those of this process.
     """
 
-    def __init__(self, config: Path, log: Path, port: int | None = None) -> None:
+    def __init__(
+        self,
+        config: Path,
+        log: Path,
+        port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
@@ -37,7 +45,11 @@ class RunningService:
         with log.open("wb") as out:
             # A process group of its own, so that Ctrl-C can reach all of it, as in a terminal.
             self.process = subprocess.Popen(
-                command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **(environment or {})},
             )
 
     def wait_until_settled(self) -> list[dict[str, object]]:
@@ -50,6 +62,17 @@ class RunningService:
                 return missing
             time.sleep(POLL_S)
         raise AssertionError(f"not ready within {START_S} s: {self.log.read_text()}")
+
+    def wait_until_probed(self) -> None:
+        """Wait until every variant has answered its probes: the background is quiet then."""
+        deadline = time.monotonic() + PROBED_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.HTTPError, KeyError):
+                models = httpx.get(f"{self.url}/v1/quality", timeout=5).json()["data"]
+                if all(v["probe_p95_s"] is not None for m in models for v in m["variants"]):
+                    return
+            time.sleep(POLL_S)
+        raise AssertionError(f"not probed within {PROBED_S} s: {self.log.read_text()}")
 
     def not_ready(self) -> list[dict[str, object]] | None:
         """What the service says is not ready; None while it does not answer."""
@@ -108,9 +131,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_service(config: Path, log: Path) -> Iterator[RunningService]:
+def running_service(
+    config: Path, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[RunningService]:
     """Start a service, wait for it, and stop it in the end."""
-    service = RunningService(config, log)
+    service = RunningService(config, log, environment=environment)
     try:
         service.wait_until_settled()
         yield service

@@ -17,18 +17,18 @@ router = APIRouter(prefix="/v1", tags=["generation"])
 @router.post("/completions", response_model=CompletionsAnswer, responses=EVENTS)
 async def completions(request: Request, body: CompletionsBody) -> Response:
     """Continue each prompt."""
-    return _generate(request, body, CompletionWriter())
+    return await _generate(request, body, CompletionWriter())
 
 
 @router.post("/chat/completions", response_model=ChatAnswer, responses=EVENTS)
 async def chat_completions(request: Request, body: ChatBody) -> Response:
     """Answer a chat."""
-    return _generate(request, body, ChatWriter())
+    return await _generate(request, body, ChatWriter())
 
 
-def _generate(request: Request, body: CompletionsBody | ChatBody, writer: Writer) -> Response:
+async def _generate(request: Request, body: CompletionsBody | ChatBody, writer: Writer) -> Response:
     services = services_of(request)
-    model, variant = choose(request, "generation", body.models, body.variants)
+    model, variant = await choose(request, "generation", body.models, body.variants, body.slo)
     generation = body.to_request(services.server)
     num_choices = max(len(generation.prompts), 1) * generation.n
     if num_choices > services.server.max_inputs:

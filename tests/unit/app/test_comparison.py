@@ -2,9 +2,10 @@
 
 import pytest
 
-from serving.app.comparison import Example, compare
+from serving.app.comparison import compare
 from serving.app.plan import make_plan
 from serving.errors import ConfigError
+from serving.quality.dataset import Example
 from serving.settings import load_config
 from tests.unit.conftest import WriteConfig
 

@@ -180,6 +180,42 @@ def test_a_missing_source_is_refused(write_config: WriteConfig, checkpoint_folde
         plan_of(write_config())
 
 
+def with_quality(file: Path, quality: str) -> Path:
+    file.write_text(file.read_text().replace("name: tiny", f"name: tiny, quality: {quality}"))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("task", "key", "content", "said"),
+    [
+        ("embeddings", "probes", '{"input": "a"}', r"lines\.jsonl: 1 probes; at least 11"),
+        ("embeddings", "dataset", '{"input": "a"}', "a model that embeds has no labels"),
+        ("classification", "dataset", '{"input": "a"}', r"lines\.jsonl: no labels"),
+        ("generation", "dataset", '{"input": "a"}', "line 1: prompt: Field required"),
+        ("generation", "dataset", None, r"lines\.jsonl: cannot be read"),
+    ],
+)
+def test_a_wrong_file_to_judge_variants_by_names_its_key(
+    write_config: WriteConfig, tmp_path: Path, task: str, key: str, content: str | None, said: str
+) -> None:
+    data = tmp_path / "lines.jsonl"
+    if content is not None:
+        data.write_text(content)
+    config = with_quality(write_config("[fp32]", task), f"{{{key}: {data}}}")
+    with pytest.raises(ConfigError, match=rf"models\[0\]\.quality\.{key}: .*{said}"):
+        plan_of(config)
+
+
+def test_good_files_to_judge_variants_by_are_let_through(
+    write_config: WriteConfig, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "probes.jsonl").write_text('{"input": "a"}\n' * 11)
+    (tmp_path / "data.jsonl").write_text('{"input": "a", "label": "b"}')
+    quality = "{probes: ~/probes.jsonl, dataset: ~/data.jsonl}"
+    assert plan_of(with_quality(write_config("[fp32]", "classification"), quality)).variants
+
+
 def test_a_plan_that_fits_is_let_through(write_config: WriteConfig, monkeypatch) -> None:
     monkeypatch.setattr(module, "available_bytes", lambda: SERVICE_BYTES + 10 * PROCESS_BYTES)
     plan = plan_of(write_config())

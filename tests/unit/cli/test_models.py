@@ -22,11 +22,13 @@ def service(answer: httpx.Response, monkeypatch) -> list[tuple[str, dict[str, st
     """The running service; notes every request's address and headers."""
     requests = []
 
-    def get(url: str, headers: dict[str, str], timeout: float) -> httpx.Response:
+    def request(
+        method: str, url: str, headers: dict[str, str], timeout: float, params: dict[str, str]
+    ) -> httpx.Response:
         requests.append((url, headers))
         return answer
 
-    monkeypatch.setattr(httpx, "get", get)
+    monkeypatch.setattr(httpx, "request", request)
     return requests
 
 
@@ -59,10 +61,10 @@ def test_the_key_comes_from_the_environment(run: Run, service, monkeypatch) -> N
     "failure", [httpx.ConnectError("refused"), httpx.InvalidURL("no"), ValueError("not JSON")]
 )
 def test_no_answer_prints_one_message(run: Run, monkeypatch, failure: Exception) -> None:
-    def get(url: str, **arguments: object) -> httpx.Response:
+    def request(method: str, url: str, **arguments: object) -> httpx.Response:
         raise failure
 
-    monkeypatch.setattr(httpx, "get", get)
+    monkeypatch.setattr(httpx, "request", request)
     result = run("models")
     assert result.exit_code == 1
     assert "http://127.0.0.1:8000/v1/models: no answer from a running service" in result.stderr

@@ -46,5 +46,5 @@ def test_what_cannot_be_served_is_refused_before_ray_starts(
 
 def test_without_a_command_help_is_shown(run: Run) -> None:
     result = run()
-    for command in ("serve", "models", "check"):
+    for command in ("serve", "models", "check", "quality", "evaluate"):
         assert command in result.output

@@ -19,10 +19,13 @@ from serving.demo.prepare import (
     HEAD_FILE,
     demo_directory,
     encoder_folder,
+    prepare_data,
     prepare_sentiment,
     prepare_smollm2,
 )
+from serving.demo.reviews import TEST_FILE, read_reviews, split_reviews
 from serving.errors import SourceError
+from serving.quality.dataset import Passage, read_dataset
 from serving.seams import Message
 from serving.tasks import load_generation_task
 
@@ -188,3 +191,41 @@ def test_the_expanded_generator_is_the_packages(tmp_path: Path) -> None:
     chat = [Message("user", "Hello")]
     assert tasks[0].encode_chat(chat) == tasks[1].encode_chat(chat)
     assert tasks[0].stop_tokens == tasks[1].stop_tokens
+
+
+def test_the_data_are_the_held_out_reviews(tmp_path: Path) -> None:
+    folder = prepare_data(tmp_path)
+    assert (folder / "reviews_test.jsonl").read_bytes() == TEST_FILE.read_bytes()
+    passages = read_dataset(folder / "reviews_continued.jsonl", "generation")
+    assert len(passages) == 200
+    _, test = split_reviews(read_reviews())
+    held_out = {" ".join(review.text.split()) for review in test}
+    for passage in passages:
+        assert isinstance(passage, Passage)
+        assert passage.prompt + passage.continuation in held_out
+        assert len(passage.prompt.split()) >= 3
+        assert len(passage.continuation.split()) >= 7
+
+
+def test_current_data_are_left_alone_and_damaged_ones_repaired(tmp_path: Path) -> None:
+    folder = prepare_data(tmp_path)
+    before, whole = write_times(folder), (folder / "reviews_continued.jsonl").read_bytes()
+    assert prepare_data(tmp_path) == folder
+    assert write_times(folder) == before
+    (folder / "reviews_continued.jsonl").unlink()
+    prepare_data(tmp_path)
+    assert (folder / "reviews_continued.jsonl").read_bytes() == whole
+
+
+def test_the_demo_config_names_the_prepared_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    prepare_data(demo_directory())
+    config = Config.model_validate(yaml.safe_load(DEMO_CONFIG.read_text()))
+    sizes = {
+        model.name: len(read_dataset(Path(model.quality.dataset), model.task))
+        for model in config.models
+        if model.quality.dataset is not None
+    }
+    assert sizes == {"sentiment": 1_961, "smollm2": 200}

@@ -2,7 +2,6 @@ from collections import Counter
 
 import pytest
 
-from serving.app.comparison import Example, read_examples
 from serving.demo.reviews import (
     TEST_FILE,
     Review,
@@ -10,6 +9,7 @@ from serving.demo.reviews import (
     split_reviews,
     to_json_lines,
 )
+from serving.quality.dataset import Example, read_examples
 
 
 @pytest.fixture(scope="module")

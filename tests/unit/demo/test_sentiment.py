@@ -3,11 +3,12 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from serving.app.comparison import compare, read_examples
+from serving.app.comparison import compare
 from serving.app.plan import make_plan
 from serving.config import Config
 from serving.demo.reviews import TEST_FILE
 from serving.demo.train_sentiment import train_head
+from serving.quality.dataset import read_examples
 
 
 def test_transformers_loads_every_weight_and_misses_none(sentiment: Path) -> None:

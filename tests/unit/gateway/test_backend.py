@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,23 +11,26 @@ from ray.exceptions import RayActorError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
-from serving.errors import DeadlineExceeded, InvalidField, NotReady
+from serving.errors import DeadlineExceeded, InvalidField, NotReady, QueueFull
 from serving.gateway import backend as module
 from serving.gateway.backend import RemoteBackend, RemoteVariants
-from serving.seams import Description, InferenceRequest, Outcome
+from serving.seams import Description, InferenceRequest, Outcome, ScoreRequest, TokenLogprob
 from tests.unit.fakes import TIMINGS, FakeTask, describe
 
 OUTCOME = Outcome(np.zeros((1, 2), np.float32), (), 3, TIMINGS)
 REQUEST = InferenceRequest(("x",), truncate=False, dimensions=None, timeout_s=5)
 SHORT = InferenceRequest(("x",), truncate=False, dimensions=None, timeout_s=0.05)
+SCORES = (TokenLogprob(3, -0.5, ((3, -0.5),)),)
+
+Answer = Outcome | tuple[TokenLogprob, ...] | Exception
 
 
 class FakeCluster:
     """Hands out a handle whose replicas give the planned answers, one per call."""
 
-    def __init__(self, *answers: Outcome | Exception | None) -> None:
+    def __init__(self, *answers: Answer | None) -> None:
         self.answers = list(answers)
-        self.requests: list[InferenceRequest] = []
+        self.requests: list[InferenceRequest | ScoreRequest] = []
         self.asked: list[tuple[str, str]] = []
         self.reason: str | None = None
 
@@ -36,13 +40,23 @@ class FakeCluster:
 
     async def handle(self, model: str, variant: str) -> SimpleNamespace:
         self.asked.append((model, variant))
-        return SimpleNamespace(infer=SimpleNamespace(remote=self._infer))
+        return SimpleNamespace(
+            infer=SimpleNamespace(remote=self._infer), score=SimpleNamespace(remote=self._score)
+        )
 
     async def describe(self, model: str, variant: str) -> Description:
         self.asked.append((model, variant))
         return describe(FakeTask())
 
-    async def _infer(self, request: InferenceRequest) -> Outcome | Exception:
+    async def _infer(self, request: InferenceRequest) -> Answer:
+        assert isinstance(request, InferenceRequest)
+        return await self._answer(request)
+
+    async def _score(self, request: ScoreRequest) -> Answer:
+        assert isinstance(request, ScoreRequest)
+        return await self._answer(request)
+
+    async def _answer(self, request: InferenceRequest | ScoreRequest) -> Answer:
         self.requests.append(request)
         answer = self.answers.pop(0) if self.answers else None
         if answer is None:
@@ -110,3 +124,19 @@ async def test_a_variant_that_serve_has_given_up_is_not_ready(backend_over) -> N
     given_up = DeploymentUnavailableError(DeploymentID("minilm--int4"))
     with pytest.raises(NotReady, match="minilm:int4 has no replica"):
         await backend_over(FakeCluster(given_up)).infer(REQUEST)
+
+
+async def test_a_score_is_asked_for_as_an_inference_is(backend_over) -> None:
+    cluster = FakeCluster(RayActorError(), SCORES)
+    asked = ScoreRequest((1, 2), (3,), timeout_s=5, background=True)
+    assert await backend_over(cluster).score(asked) is SCORES
+    first, second = cluster.requests
+    assert 0 < second.timeout_s < first.timeout_s <= 5
+    assert replace(second, timeout_s=5) == asked
+
+
+async def test_a_score_that_a_replica_refuses_or_delays_is_an_error(backend_over) -> None:
+    with pytest.raises(QueueFull, match="other work"):
+        await backend_over(FakeCluster(QueueFull("other work"))).score(ScoreRequest("a", "b", 5))
+    with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.05 s"):
+        await backend_over(FakeCluster()).score(ScoreRequest("a", "b", 0.05))

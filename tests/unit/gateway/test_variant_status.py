@@ -39,7 +39,9 @@ def overview(
     status: Any, replicas: dict[Any, int] | None = None, message: str = "", deployment: str = ""
 ) -> SimpleNamespace:
     one = SimpleNamespace(replica_states=replicas or {}, message=deployment)
-    return SimpleNamespace(status=status, message=message, deployments={"minilm--int4": one})
+    return SimpleNamespace(
+        status=status, message=message, last_deployed_time_s=7.0, deployments={"minilm--int4": one}
+    )
 
 
 @pytest.mark.parametrize("status", [Ray.RUNNING, Ray.DEPLOYING, Ray.UNHEALTHY, "DEPLOY_FAILED"])

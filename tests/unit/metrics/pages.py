@@ -17,7 +17,8 @@ LOAD = GeneratorLoad(running=2, waiting=3, kv_cache_bytes=4_000, kv_cache_used=0
 def encoder(labels: Labels = EMBEDDINGS, name: str = "r1") -> tuple[ReplicaMetrics, EncoderMetrics]:
     """Metrics of a replica that is loaded."""
     replica = ReplicaMetrics(labels, name)
-    replica.set_info("cpu", "torch", 'a "quoted"\nline \\', "avx2")
+    replica.set_info("cpu", "torch", 'a "quoted"\nline \\', "avx2", is_reference=False)
+    replica.set_queue_limit(5)
     replica.set_description(describe(FakeTask()))
     return replica, EncoderMetrics(replica)
 
@@ -27,7 +28,8 @@ def generator(
 ) -> tuple[ReplicaMetrics, GeneratorMetrics]:
     """Likewise, of a generator."""
     replica = ReplicaMetrics(labels, name)
-    replica.set_info("cpu", "torch", "4 bits", "avx2")
+    replica.set_info("cpu", "torch", "4 bits", "avx2", is_reference=True)
+    replica.set_queue_limit(6)
     replica.set_description(describe_generator())
     return replica, GeneratorMetrics(replica, lambda: LOAD)
 

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.metrics import EdgeMetrics, Labels, exposition, merge_expositions
+from serving.metrics import (
+    EdgeMetrics,
+    Labels,
+    ScrapeMetrics,
+    exposition,
+    merge_expositions,
+)
 from serving.metrics.series import REQUEST_BUCKETS
 from serving.seams import Progress
 from tests.unit.fakes import TIMINGS
@@ -70,19 +76,21 @@ def test_a_merged_page_keeps_help_and_type() -> None:
 
 
 def test_the_page_of_three_models_asked_on_both_paths_is_below_200_kb() -> None:
-    gateway = EdgeMetrics("4hq2y7wd")
+    gateway, scrape = EdgeMetrics("4hq2y7wd"), ScrapeMetrics("4hq2y7wd")
     pages = []
     for model, task in MODELS.items():
         for variant in VARIANTS:
             labels, name = Labels(model, variant, task), "x1zp83ka"
             edge = EdgeMetrics(name)
+            scrape.observe(model, variant, 1, 1)
             for _ in range(1_234):
                 for one in (edge, gateway):
                     one.observe(labels, 200, 0.0123)
             for one in (edge, gateway):
                 one.observe(labels, 422, 0.001)
             pages.append(_busy_page(labels, name) + exposition([edge.registry]))
-    page = merge_expositions([exposition([gateway.registry]), *pages])
+    own = exposition([gateway.registry, scrape.registry])
+    page = merge_expositions([own, *pages])
     assert len(page.encode()) < 200_000
 
 

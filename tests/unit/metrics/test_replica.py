@@ -13,6 +13,7 @@ OF_EVERY_REPLICA = {
     "input_tokens": "counter",
     "in_flight_requests": "gauge",
     "queued_requests": "gauge",
+    "queue_limit_requests": "gauge",
     "weights_bytes": "gauge",
     "resident_bytes": "gauge",
     "peak_bytes": "gauge",
@@ -58,9 +59,17 @@ def test_what_a_replica_occupies_is_published(name: str, expected: float) -> Non
 
 
 def test_what_a_variant_is_stands_in_its_info() -> None:
-    what = {"task": "generation", "device": "cpu", "runtime": "torch", "recipe": "4 bits"}
+    what = {"device": "cpu", "runtime": "torch", "isa": "avx2"}
     registry = generator()[0].registry
-    assert value(registry, "variant_info", GENERATION, **what, isa="avx2") == 1
+    own = {"task": "generation", "role": "reference", "recipe": "4 bits"}
+    assert value(registry, "variant_info", GENERATION, **what, **own) == 1
+    registry = encoder()[0].registry
+    own = {"task": "embeddings", "role": "", "recipe": 'a "quoted"\nline \\'}
+    assert value(registry, "variant_info", EMBEDDINGS, **what, **own) == 1
+
+
+def test_the_limit_of_the_queue_is_published() -> None:
+    assert value(encoder()[0].registry, "queue_limit_requests", EMBEDDINGS) == 5
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from serving.metrics import EdgeMetrics, Labels
 from serving.routes.api import build_gateway_api, build_replica_api
 from serving.routes.edge import Edge
 from serving.routes.exchange import Services
-from serving.seams import ServedModel
+from serving.seams import ServedModel, VariantChooser
 from tests.unit.fakes import FakeBackend, FakeBackends
 from tests.unit.generation_fakes import FakeGenerator
 
@@ -72,7 +72,9 @@ class Site:
         )
 
 
-def open_gateway(models: Sequence[ServedModel] = MODELS, **server: Any) -> Site:
+def open_gateway(
+    models: Sequence[ServedModel] = MODELS, chooser: VariantChooser | None = None, **server: Any
+) -> Site:
     """The selecting path over every model."""
     backends, metrics = _fakes(models), EdgeMetrics("gateway-1")
 
@@ -80,7 +82,7 @@ def open_gateway(models: Sequence[ServedModel] = MODELS, **server: Any) -> Site:
         return METRICS_PAGE
 
     catalog = {model.name: model for model in models}
-    services = Services(catalog, backends, ServerConfig(**server))
+    services = Services(catalog, backends, ServerConfig(**server), chooser=chooser)
     edge = build_gateway_api(services, metrics, metrics_page)
     return Site(edge, _client(edge, ""), backends, metrics)
 

@@ -1,0 +1,157 @@
+"""Chooses the variant of a request that states limits, from what is known of each variant."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from serving.config import ModelConfig, VariantConfig
+from serving.errors import NotReady
+from serving.gateway.auto_policy import Candidate, Refusal, choose
+from serving.gateway.cluster import RETRY_AFTER_S
+from serving.gateway.latencies import Latencies
+from serving.gateway.refreshed import Refreshed
+from serving.seams import AutoChoice, Limits, QualityBoard, VariantQuality, VariantStatus
+
+Name = tuple[str, str]
+
+STATUSES_FIRST_WAIT_S = 5.0
+QUALITY_FIRST_WAIT_S = 0.5
+"""How long the first request waits; without a status nothing can be chosen."""
+
+MAX_REASONS = 1_000
+"""Most characters about variants that are not ready."""
+
+MAX_REMEMBERED = 256
+"""Limits whose last choice is remembered; clients may state any."""
+
+
+class AutoRouter:
+    """``VariantChooser`` of the gateway.
+
+    It knows readiness and sizes from the replicas, quality from the process that compares, and
+    times from the gateway's own calls; before there were any, from that process' single probes.
+
+    Args:
+        models: The configuration.
+        statuses: Asks for the state of every variant.
+        latencies: What the gateway has measured.
+        board: What is known of quality; with None only the reference's is.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ModelConfig],
+        statuses: Callable[[], Awaitable[Sequence[VariantStatus]]],
+        latencies: Latencies,
+        board: QualityBoard | None,
+    ) -> None:
+        self._models = {model.name: model for model in models}
+        self._latencies = latencies
+        self._statuses: Refreshed[Mapping[Name, VariantStatus]] = Refreshed(
+            "the state of the variants", _by_name(statuses), {}, STATUSES_FIRST_WAIT_S
+        )
+        self._quality: Refreshed[Mapping[Name, VariantQuality]] = Refreshed(
+            "the quality of the variants", _qualities(board), {}, QUALITY_FIRST_WAIT_S
+        )
+        self._previous: OrderedDict[tuple[str, Limits], str] = OrderedDict()
+
+    async def choose(self, model: str, limits: Limits) -> AutoChoice:
+        """Choose a variant; see ``VariantChooser.choose``."""
+        statuses = await self._statuses.get()
+        qualities = await self._quality.get()
+        config = self._models[model]
+        candidates, missing = [], []
+        for variant in config.variants:
+            status = statuses.get((model, variant.name))
+            if status is None or not status.ready or status.description is None:
+                missing.append((variant.name, status))
+            else:
+                quality = qualities.get((model, variant.name))
+                candidates.append(self._candidate(config, variant, status, quality))
+        if not candidates:
+            raise _nothing_ready(model, missing)
+        previous = self._previous.get((model, limits))
+        choice = choose(candidates, limits, config.slo_policy, previous)
+        if isinstance(choice, Refusal):
+            not_ready = f"; not ready: {', '.join(name for name, _ in missing)}" if missing else ""
+            raise NotReady(f"{model}:auto: {choice.reason}{not_ready}")
+        self._remember(model, limits, choice.variant)
+        return choice
+
+    def _candidate(
+        self,
+        model: ModelConfig,
+        variant: VariantConfig,
+        status: VariantStatus,
+        quality: VariantQuality | None,
+    ) -> Candidate:
+        assert status.description is not None
+        measured = self._latencies.figures(model.name, variant.name)
+        probe_s = quality.probe_p95_s if quality else None
+        service_s = measured.service_s if measured else None
+        unjudged = 1.0 if variant.name == model.reference else None
+        return Candidate(
+            variant=variant.name,
+            p95_latency_s=measured.p95_s if measured else probe_s,
+            service_s=service_s if service_s is not None else probe_s,
+            device=status.description.device,
+            share_of_machine=_share_of_machine(variant, status),
+            quality_low=quality.quality_low if quality else unjudged,
+            in_auto=quality.in_auto if quality else True,
+            weights_bytes=status.description.weights_bytes,
+        )
+
+    def _remember(self, model: str, limits: Limits, variant: str) -> None:
+        self._previous[model, limits] = variant
+        self._previous.move_to_end((model, limits))
+        if len(self._previous) > MAX_REMEMBERED:
+            self._previous.popitem(last=False)
+
+
+def _by_name(
+    statuses: Callable[[], Awaitable[Sequence[VariantStatus]]],
+) -> Callable[[], Awaitable[Mapping[Name, VariantStatus]]]:
+    async def read() -> Mapping[Name, VariantStatus]:
+        return {(status.model, status.variant): status for status in await statuses()}
+
+    return read
+
+
+def _qualities(
+    board: QualityBoard | None,
+) -> Callable[[], Awaitable[Mapping[Name, VariantQuality]]]:
+    async def read() -> Mapping[Name, VariantQuality]:
+        models = await board.report() if board else ()
+        return {
+            (model.model, quality.variant): quality
+            for model in models
+            for quality in model.variants
+        }
+
+    return read
+
+
+def _share_of_machine(variant: VariantConfig, status: VariantStatus) -> float:
+    """Share of the cores that the variant's replicas use together; of a GPU, all of it."""
+    if variant.threads is None or (status.description and status.description.device == "cuda"):
+        return 1.0
+    return min(variant.threads * status.replicas / _num_cores(), 1.0)
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _nothing_ready(model: str, missing: Sequence[tuple[str, VariantStatus | None]]) -> NotReady:
+    reasons = "; ".join(
+        f"{variant} ({status.reason if status else 'not known yet'})" for variant, status in missing
+    )
+    has_failed = all(status is not None and status.failed for _, status in missing)
+    return NotReady(
+        f"{model}:auto: no variant is ready: {reasons[:MAX_REASONS]}",
+        retry_after_s=None if has_failed else RETRY_AFTER_S,
+    )

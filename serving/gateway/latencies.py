@@ -1,0 +1,181 @@
+"""How long each variant's answers take, as the gateway sees it, and would take now."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import ceil
+
+from serving.errors import DeadlineExceeded
+
+WINDOW_S = 120.0
+"""Calls that ended longer ago are forgotten, so that a variant that was slow is tried again."""
+
+MAX_SAMPLES = 512
+"""Most calls of one variant that are remembered."""
+
+SUMMARY_MAX_AGE_S = 0.1
+"""They are added up at most this often; only the requests in flight are always the present ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a variant offers at the present load.
+
+    Attributes:
+        p95_s: 95 of 100 requests that came now would be answered within these seconds.
+        service_s: Mean seconds of a request that had the machine for itself, as far as the
+            gateway can tell; None if none had. Comparable between variants of different load.
+    """
+
+    p95_s: float
+    service_s: float | None
+
+
+@dataclass(slots=True)
+class Call:
+    """A call that is under way.
+
+    Attributes:
+        started: When it began, on the clock of ``Latencies``.
+        ahead: Requests that were in flight to the variant then.
+        others: Calls of all variants that had begun then; None if one of them was still open.
+        is_open: Whether the variant still works on it.
+    """
+
+    name: tuple[str, str]
+    started: float
+    ahead: int
+    others: int | None
+    is_open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    ended: float
+    service_s: float
+    queue_s: float
+    ahead: int
+    is_alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Summary:
+    at: float
+    p95_s: float
+    p95_service_s: float
+    service_s: float | None
+    wait_per_request_s: float
+
+
+@dataclass(slots=True)
+class _Variant:
+    in_flight: int = 0
+    samples: deque[_Sample] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
+    summary: _Summary | None = None
+
+
+class Latencies:
+    """A record of the latest calls of every variant.
+
+    A request that came now would be answered, 95 times of 100, within the larger of
+
+    - the 95th percentile of what the calls of the window took,
+    - the 95th percentile of what they took apart from waiting, and for each request that is in
+      flight now what one has cost those that came after it: their waits divided by the requests
+      that they found, or, before any found one, the mean time of a call.
+
+    The second answers a rising load at once. The first remembers that the load was too much: a
+    variant that was chosen less for that reason would look fast again at once, and be chosen
+    again. So it is tried again when the window has passed.
+
+    Where requests are batched, and where several variants share the machine, what is foreseen
+    holds for a load like that of the window. Requests of all sizes are taken together.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._variants: dict[tuple[str, str], _Variant] = {}
+        self._begun = 0
+        self._in_flight = 0
+
+    @contextmanager
+    def measuring(self, model: str, variant: str) -> Iterator[Call]:
+        """Measure the call inside. It counts if it is answered, or if its deadline passes."""
+        call = self.begin(model, variant)
+        try:
+            yield call
+        except DeadlineExceeded:
+            self.answered(call, queue_s=0)
+            raise
+        finally:
+            self.end(call)
+
+    def begin(self, model: str, variant: str) -> Call:
+        """Note that a call begins."""
+        name = (model, variant)
+        record = self._variants.setdefault(name, _Variant())
+        others = None if self._in_flight else self._begun
+        call = Call(name, self._clock(), record.in_flight, others)
+        record.in_flight += 1
+        self._in_flight += 1
+        self._begun += 1
+        return call
+
+    def answered(self, call: Call, queue_s: float, total_s: float | None = None) -> None:
+        """Note that the whole answer came, and end the call.
+
+        Args:
+            call: The call.
+            queue_s: Seconds that it waited for its first forward pass.
+            total_s: Seconds that it took, if they are not those until now.
+        """
+        self.end(call)
+        record, now = self._variants[call.name], self._clock()
+        service_s = (now - call.started if total_s is None else total_s) - queue_s
+        is_alone = call.others is not None and self._begun == call.others + 1
+        record.samples.append(_Sample(now, max(service_s, 0.0), queue_s, call.ahead, is_alone))
+
+    def end(self, call: Call) -> None:
+        """Note that the variant works on a call no more; without an answer it teaches nothing."""
+        if call.is_open:
+            call.is_open = False
+            self._variants[call.name].in_flight -= 1
+            self._in_flight -= 1
+
+    def figures(self, model: str, variant: str) -> Figures | None:
+        """What the variant offers now; None if no call has ended within the window."""
+        record = self._variants.get((model, variant))
+        if record is None or (summary := self._summary(record)) is None:
+            return None
+        behind_s = summary.p95_service_s + record.in_flight * summary.wait_per_request_s
+        return Figures(max(summary.p95_s, behind_s), summary.service_s)
+
+    def _summary(self, record: _Variant) -> _Summary | None:
+        now = self._clock()
+        if record.summary is None or now - record.summary.at > SUMMARY_MAX_AGE_S:
+            while record.samples and now - record.samples[0].ended > WINDOW_S:
+                record.samples.popleft()
+            record.summary = _summarise(now, record.samples) if record.samples else None
+        return record.summary
+
+
+def _summarise(now: float, samples: Sequence[_Sample]) -> _Summary:
+    service = [sample.service_s for sample in samples]
+    alone = [sample.service_s for sample in samples if sample.is_alone]
+    wait_s = sum(sample.queue_s for sample in samples if sample.ahead)
+    found = sum(sample.ahead for sample in samples)
+    return _Summary(
+        at=now,
+        p95_s=_p95([sample.service_s + sample.queue_s for sample in samples]),
+        p95_service_s=_p95(service),
+        service_s=sum(alone) / len(alone) if alone else None,
+        wait_per_request_s=wait_s / found if found else sum(service) / len(service),
+    )
+
+
+def _p95(values: Sequence[float]) -> float:
+    return sorted(values)[ceil(0.95 * len(values)) - 1]

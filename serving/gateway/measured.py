@@ -1,0 +1,63 @@
+"""A backend whose calls are measured."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from serving.gateway.latencies import Latencies
+from serving.seams import (
+    Backend,
+    Description,
+    GenerationChunk,
+    GenerationRequest,
+    GenerationSummary,
+    InferenceRequest,
+    Outcome,
+    ScoreRequest,
+    TokenLogprob,
+)
+
+
+class MeasuredBackend:
+    """Passes everything on, and notes how long requests that somebody waits for take."""
+
+    def __init__(self, backend: Backend, latencies: Latencies, model: str, variant: str) -> None:
+        self._backend = backend
+        self._latencies = latencies
+        self._name = model, variant
+
+    async def infer(self, request: InferenceRequest) -> Outcome:
+        """See ``Backend.infer``."""
+        if request.background:
+            return await self._backend.infer(request)
+        with self._latencies.measuring(*self._name) as call:
+            outcome = await self._backend.infer(request)
+            self._latencies.answered(call, outcome.timings.queue)
+            return outcome
+
+    async def stream(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
+        """See ``Backend.stream``."""
+        async with aclosing(self._backend.stream(request)) as pieces:
+            if request.background:
+                async for piece in pieces:
+                    yield piece
+                return
+            with self._latencies.measuring(*self._name) as call:
+                async for piece in pieces:
+                    if isinstance(piece, GenerationSummary):
+                        # The replica's own time: a client that reads slowly is not the variant's
+                        # fault.
+                        timings = piece.timings
+                        self._latencies.answered(call, timings.queue, timings.total)
+                    yield piece
+
+    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
+        """See ``Backend.score``."""
+        return await self._backend.score(request)
+
+    async def describe(self) -> Description:
+        """See ``Backend.describe``."""
+        return await self._backend.describe()

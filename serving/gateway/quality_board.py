@@ -1,0 +1,59 @@
+"""Asks the quality process; see ``QualityBoard``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from serving.errors import InvalidField, NotReady
+from serving.gateway.cluster import NO_ANSWER
+from serving.seams import QUALITY_APPLICATION, EvaluationProgress, ModelQuality
+
+ANSWER_S = 2.0
+RETRY_AFTER_S = 5
+
+
+class RemoteQuality:
+    """The quality process, reached over its handle."""
+
+    def __init__(self) -> None:
+        self._handle: DeploymentHandle[Any] | None = None
+
+    async def report(self) -> tuple[ModelQuality, ...]:
+        """Return everything that is known; see ``QualityBoard.report``."""
+        report: tuple[ModelQuality, ...] = await self._ask("report")
+        return report
+
+    async def evaluate(self, model: str) -> EvaluationProgress:
+        """Start an evaluation; see ``QualityBoard.evaluate``."""
+        answer: EvaluationProgress | InvalidField = await self._ask("evaluate", model)
+        if isinstance(answer, InvalidField):
+            raise answer
+        return answer
+
+    async def metrics_page(self) -> str | None:
+        """Prometheus text of the quality process; None if it does not answer."""
+        try:
+            page: str = await self._ask("metrics")
+        except NotReady:
+            return None
+        return page
+
+    async def _ask(self, method: str, *arguments: object) -> Any:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                if self._handle is None:
+                    # Asks the controller, and waits for it.
+                    self._handle = await asyncio.to_thread(
+                        serve.get_app_handle, QUALITY_APPLICATION
+                    )
+                return await getattr(self._handle, method).remote(*arguments)
+        except NO_ANSWER as error:
+            raise NotReady(
+                "the process that compares variants does not answer; every other route works "
+                "without it",
+                retry_after_s=RETRY_AFTER_S,
+            ) from error

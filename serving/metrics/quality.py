@@ -1,0 +1,74 @@
+"""What is known of the variants' quality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import get_args
+
+from prometheus_client import CollectorRegistry
+
+from serving.metrics import series
+from serving.metrics.registered import counter, gauge, histogram
+from serving.seams import ModelQuality, Source, VariantQuality, Verdict
+
+
+class QualityMetrics:
+    """Exports comparisons as they come, and conclusions as they stand."""
+
+    def __init__(self, replica: str) -> None:
+        self.registry = CollectorRegistry()
+        self._replica = replica
+        self._samples = counter(series.QUALITY_SAMPLES, self.registry)
+        self._similarity = histogram(series.QUALITY_SIMILARITY, self.registry)
+        self._divergence = histogram(series.QUALITY_DIVERGENCE, self.registry)
+        self._agreement = gauge(series.QUALITY_AGREEMENT, self.registry)
+        self._agreement_low = gauge(series.QUALITY_AGREEMENT_LOW, self.registry)
+        self._accuracy = gauge(series.QUALITY_ACCURACY, self.registry)
+        self._perplexity = gauge(series.QUALITY_PERPLEXITY, self.registry)
+        self._verdict = gauge(series.QUALITY_VERDICT, self.registry)
+        self._in_auto = gauge(series.QUALITY_IN_AUTO, self.registry)
+
+    def observe(
+        self,
+        model: str,
+        variant: str,
+        source: Source,
+        cosine: float | None,
+        divergence: float | None,
+    ) -> None:
+        """Record one comparison; None for what its task does not have."""
+        values = (model, variant, source, self._replica)
+        self._samples.labels(*values).inc()
+        if cosine is not None:
+            self._similarity.labels(*values).observe(cosine)
+        if divergence is not None:
+            self._divergence.labels(*values).observe(divergence)
+
+    def set_report(self, report: Iterable[ModelQuality]) -> None:
+        """Publish what is concluded now; what is no longer known disappears."""
+        for family in (self._agreement, self._agreement_low, self._accuracy, self._perplexity):
+            family.clear()
+        for model in report:
+            for variant in model.variants:
+                self._set_variant(model.model, variant)
+
+    def _set_variant(self, model: str, quality: VariantQuality) -> None:
+        name = (model, quality.variant)
+        for source in quality.sources:
+            agreement = source.measures["agreement"]
+            values = (*name, source.source, self._replica)
+            self._agreement.labels(*values).set(agreement.value)
+            self._agreement_low.labels(*values).set(agreement.low)
+        if quality.labels is not None:
+            dataset = quality.labels.dataset
+            if quality.labels.accuracy is not None:
+                self._accuracy.labels(*name, dataset, self._replica).set(
+                    quality.labels.accuracy.value
+                )
+            if quality.labels.perplexity is not None:
+                self._perplexity.labels(*name, dataset, self._replica).set(
+                    quality.labels.perplexity.value
+                )
+        for verdict in get_args(Verdict):
+            self._verdict.labels(*name, verdict, self._replica).set(verdict == quality.verdict)
+        self._in_auto.labels(*name, self._replica).set(quality.in_auto)

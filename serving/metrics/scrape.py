@@ -1,0 +1,23 @@
+"""Whether the page of the whole service is whole."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from serving.metrics import series
+from serving.metrics.registered import gauge
+
+
+class ScrapeMetrics:
+    """Says, in the gateway, how many replicas should be on the page and how many are."""
+
+    def __init__(self, replica: str) -> None:
+        self.registry = CollectorRegistry()
+        self._replica = replica
+        self._expected = gauge(series.SCRAPE_EXPECTED, self.registry)
+        self._answered = gauge(series.SCRAPE_ANSWERED, self.registry)
+
+    def observe(self, model: str, variant: str, expected: int, answered: int) -> None:
+        """Record what was gathered of one variant for the page that is being made."""
+        self._expected.labels(model, variant, self._replica).set(expected)
+        self._answered.labels(model, variant, self._replica).set(answered)

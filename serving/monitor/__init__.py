@@ -1,0 +1,1 @@
+"""The quality process: compares variants with their reference, in the background."""

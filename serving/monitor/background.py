@@ -1,0 +1,122 @@
+"""Asks replicas for what nobody waits for: one thing at a time, and only of idle replicas."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import InternalError, QueueFull
+from serving.seams import (
+    GREEDY,
+    Backends,
+    GenerationRequest,
+    GenerationSummary,
+    InferenceRequest,
+    Outcome,
+    ScoreRequest,
+    TokenLogprob,
+    Trace,
+)
+
+ANSWER_S = 60.0
+"""How long one answer may take."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+"""Between two tries while the replica has other work; each pause is twice the last."""
+
+Answer = TypeVar("Answer")
+
+
+class Background:
+    """The one place from which the quality process asks replicas.
+
+    Every method raises ``QueueFull`` if the replica has had other work for ``patience_s``
+    seconds, and what ``Backend`` raises otherwise.
+    """
+
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
+        self._turn = asyncio.Lock()
+
+    async def infer(
+        self,
+        name: tuple[str, str],
+        texts: Sequence[str],
+        patience_s: float,
+        truncate: bool = True,
+        dimensions: int | None = None,
+    ) -> Outcome:
+        """Have the variant ``name`` answer texts."""
+        request = InferenceRequest(tuple(texts), truncate, dimensions, ANSWER_S, background=True)
+        return await self._when_idle(
+            lambda: self._backends.backend(*name).infer(request), patience_s
+        )
+
+    async def row(
+        self, name: tuple[str, str], text: str, patience_s: float
+    ) -> tuple[NDArray[np.float32], float]:
+        """Have it answer one text; returns the row, and the seconds without the queue."""
+        outcome = await self.infer(name, [text], patience_s)
+        return outcome.rows[0], outcome.timings.total - outcome.timings.queue
+
+    async def generate(
+        self, name: tuple[str, str], prompt: str, max_tokens: int, patience_s: float
+    ) -> tuple[Trace, float]:
+        """Have it continue a prompt greedily; returns what it wrote, and likewise the seconds."""
+        request = GenerationRequest(
+            prompts=(prompt,),
+            messages=(),
+            n=1,
+            max_tokens=max_tokens,
+            sampling=GREEDY,
+            stop=(),
+            echo=False,
+            stream=False,
+            first_token_timeout_s=ANSWER_S,
+            timeout_s=ANSWER_S,
+            trace=True,
+            background=True,
+        )
+        summary = await self._when_idle(lambda: self._last_piece(name, request), patience_s)
+        return summary.traces[0], summary.timings.total - summary.timings.queue
+
+    async def score(
+        self,
+        name: tuple[str, str],
+        prompt: tuple[int, ...] | str,
+        continuation: tuple[int, ...] | str,
+        patience_s: float,
+    ) -> tuple[TokenLogprob, ...]:
+        """Have it score a continuation."""
+        request = ScoreRequest(prompt, continuation, ANSWER_S, background=True)
+        return await self._when_idle(
+            lambda: self._backends.backend(*name).score(request), patience_s
+        )
+
+    async def _last_piece(
+        self, name: tuple[str, str], request: GenerationRequest
+    ) -> GenerationSummary:
+        async with aclosing(self._backends.backend(*name).stream(request)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, GenerationSummary):
+                    return piece
+        raise InternalError(f"{name[0]}:{name[1]} broke off its answer")
+
+    async def _when_idle(self, ask: Callable[[], Awaitable[Answer]], patience_s: float) -> Answer:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_s
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                async with self._turn:
+                    return await ask()
+            except QueueFull:
+                if loop.time() + pause > deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)

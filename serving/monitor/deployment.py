@@ -1,0 +1,128 @@
+"""The Ray Serve deployment of the quality process."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from ray import serve
+
+from serving.config import Config, ModelConfig
+from serving.errors import InvalidField
+from serving.gateway.backend import RemoteVariants
+from serving.gateway.cluster import Cluster
+from serving.metrics import QualityDrops, QualityMetrics, exposition
+from serving.monitor.assessment import Assessment
+from serving.monitor.background import Background
+from serving.monitor.encoder_judge import EncoderJudge
+from serving.monitor.evaluation import evaluate
+from serving.monitor.generator_judge import GeneratorJudge
+from serving.monitor.judge import Judge
+from serving.monitor.probing import Probing
+from serving.monitor.shadowing import Shadowing
+from serving.quality.agreement import Comparison
+from serving.quality.probes import read_probes
+from serving.seams import (
+    DropReason,
+    EvaluationProgress,
+    ModelQuality,
+    Sample,
+    Source,
+)
+from serving.tasks import GENERATION_TASKS
+
+DROP_REASONS: tuple[DropReason, ...] = (
+    "over_limit",
+    "queue_full",
+    "reference_busy",
+    "not_ready",
+    "failed",
+)
+
+
+class Monitor:
+    """Compares every variant with its reference, and says what is known of their quality.
+
+    No request of a client passes through it: without it, all that is missing is the comparison.
+
+    Args:
+        config: What is served.
+        folder: Where relative paths in it begin.
+    """
+
+    # Ray Serve awaits it: the tasks need the event loop that they run in.
+    async def __init__(self, config: Config, folder: Path) -> None:  # type: ignore[misc]
+        self._folder = folder
+        replica = serve.get_replica_context().replica_id.unique_id
+        cluster = Cluster(
+            [(model.name, variant.name) for model in config.models for variant in model.variants]
+        )
+        background = Background(RemoteVariants(cluster))
+        self._metrics = QualityMetrics(replica)
+        self._drops = QualityDrops(
+            [(model.name, variant.name) for model in config.models for variant in model.variants],
+            replica,
+            DROP_REASONS,
+        )
+        self._models = {model.name: model for model in config.models}
+        self._assessments = {
+            model.name: self._assessment(background, model) for model in config.models
+        }
+        self._shadowing = Shadowing(self._assessments, self._drops.count)
+        probing = Probing(cluster, self._assessments.values())
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._shadowing.run()), loop.create_task(probing.run())]
+        self._evaluations: dict[str, asyncio.Task[None]] = {}
+
+    async def offer(self, sample: Sample) -> None:
+        """Take a sampled live request."""
+        self._shadowing.offer(sample)
+
+    async def report(self) -> tuple[ModelQuality, ...]:
+        """Return everything that is known."""
+        return tuple(assessment.report() for assessment in self._assessments.values())
+
+    async def evaluate(self, model: str) -> EvaluationProgress | InvalidField:
+        """Start an evaluation, unless it runs; an expected error is a value, see ``Replica``."""
+        dataset = self._models[model].quality.dataset
+        if dataset is None:
+            return InvalidField(
+                f"model {model!r} has no labelled data; name a file in its quality.dataset",
+                param="model",
+            )
+        running = self._evaluations.get(model)
+        assessment = self._assessments[model]
+        if running is None or running.done():
+            assessment.evaluation = EvaluationProgress("running", 0, 0, "")
+            self._evaluations[model] = asyncio.get_running_loop().create_task(
+                evaluate(assessment, self._models[model].task, self._path(dataset))
+            )
+        assert assessment.evaluation is not None
+        return assessment.evaluation
+
+    async def metrics(self) -> str:
+        """Prometheus text of this process."""
+        self._metrics.set_report(await self.report())
+        return exposition([self._metrics.registry, self._drops.registry])
+
+    async def in_flight(self) -> int:
+        """No request of a client is ever here."""
+        return 0
+
+    def _observe(self, model: str, variant: str, source: Source, comparison: Comparison) -> None:
+        self._metrics.observe(model, variant, source, comparison.cosine, comparison.divergence)
+
+    def _assessment(self, background: Background, model: ModelConfig) -> Assessment:
+        file = model.quality.probes
+        probes = read_probes(None if file is None else self._path(file), model.task)
+        judge: Judge
+        if model.task in GENERATION_TASKS:
+            judge = GeneratorJudge(background, model.name, model.reference, probes)
+        else:
+            is_classifier = model.task == "classification"
+            judge = EncoderJudge(background, model.name, model.reference, is_classifier, probes)
+        return Assessment(model, judge, probes, partial(self._observe, model.name))
+
+    def _path(self, configured: str) -> Path:
+        return self._folder / Path(configured).expanduser()

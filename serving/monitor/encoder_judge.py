@@ -1,0 +1,118 @@
+"""Judges models that embed or classify."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import InvalidField
+from serving.monitor.background import Background
+from serving.monitor.judge import (
+    SHADOW_PATIENCE_S,
+    UNTIL_IDLE_S,
+    NotComparable,
+    Probed,
+)
+from serving.quality.agreement import Comparison, compare_classification, compare_embeddings
+from serving.quality.dataset import Example, Passage
+from serving.quality.labels import LabelledScore
+from serving.seams import EncodedSample, Sample
+
+
+class EncoderJudge:
+    """See ``Judge``.
+
+    Args:
+        background: Asks.
+        model: Its public name.
+        reference: The variant that the others are judged against.
+        is_classifier: Whether answers are probabilities of labels, or else embeddings.
+        probes: Fixed inputs, at least 11.
+    """
+
+    def __init__(
+        self,
+        background: Background,
+        model: str,
+        reference: str,
+        is_classifier: bool,
+        probes: Sequence[str],
+    ) -> None:
+        self._background = background
+        self._model = model
+        self._reference = reference
+        self._is_classifier = is_classifier
+        self._probes = probes
+        self._rows: dict[str, NDArray[np.float32]] = {}
+        """Each variant's answers to the probes, (probes, width)."""
+
+    async def probe(self, variant: str) -> Probed:
+        """See ``Judge.probe``."""
+        rows, seconds = [], []
+        for text in self._probes:
+            row, elapsed = await self._background.row((self._model, variant), text, UNTIL_IDLE_S)
+            rows.append(row)
+            seconds.append(elapsed)
+        self._rows[variant] = np.stack(rows)
+        comparisons: tuple[Comparison, ...] = ()
+        if variant != self._reference:
+            reference = self._rows_of(self._reference)
+            comparisons = tuple(
+                self._compare(variant, row, reference[index], index)
+                for index, row in enumerate(rows)
+            )
+        return Probed(comparisons, tuple(seconds))
+
+    async def compare(self, sample: Sample) -> Comparison:
+        """See ``Judge.compare``."""
+        assert isinstance(sample, EncodedSample)
+        if not self._is_classifier:
+            self._rows_of(sample.variant)
+            self._rows_of(self._reference)
+        outcome = await self._background.infer(
+            (self._model, self._reference),
+            [sample.text],
+            SHADOW_PATIENCE_S,
+            sample.truncate,
+            sample.dimensions,
+        )
+        return self._compare(sample.variant, sample.row, outcome.rows[0], None)
+
+    async def score(
+        self, variant: str, examples: Sequence[Example | Passage]
+    ) -> list[LabelledScore]:
+        """See ``Judge.score``."""
+        known = [example for example in examples if isinstance(example, Example)]
+        texts = [example.input for example in known]
+        outcome = await self._background.infer((self._model, variant), texts, UNTIL_IDLE_S)
+        unknown = {str(example.label) for example in known} - set(outcome.labels)
+        if unknown:
+            raise InvalidField(
+                f"the data has labels {', '.join(sorted(unknown))}; {self._model!r} has "
+                f"{', '.join(outcome.labels)}"
+            )
+        predicted = [outcome.labels[int(row.argmax())] for row in outcome.rows]
+        return [
+            LabelledScore(float(label == example.label), 1)
+            for label, example in zip(predicted, known, strict=True)
+        ]
+
+    def _compare(
+        self,
+        variant: str,
+        row: NDArray[np.float32],
+        reference: NDArray[np.float32],
+        probe: int | None,
+    ) -> Comparison:
+        if self._is_classifier:
+            return compare_classification(row, reference)
+        return compare_embeddings(
+            row, reference, self._rows_of(variant), self._rows_of(self._reference), probe
+        )
+
+    def _rows_of(self, variant: str) -> NDArray[np.float32]:
+        if variant not in self._rows:
+            raise NotComparable(f"{self._model}:{variant} has not answered the probes yet")
+        return self._rows[variant]

@@ -1,0 +1,82 @@
+"""Compares sampled live requests with the reference, one at a time; drops what is too much."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from serving.errors import QueueFull, RequestError
+from serving.monitor.assessment import Assessment
+from serving.monitor.judge import NotComparable
+from serving.quality.rate_limit import RateLimit
+from serving.seams import DropReason, EncodedSample, Sample
+
+logger = logging.getLogger("ray.serve.quantserve")
+
+MAX_WAITING = 64
+"""Samples of all models together; a sample is a text or some hundred tokens."""
+
+
+class Shadowing:
+    """Takes samples as they come and compares them in the order of their arrival.
+
+    Args:
+        assessments: By model.
+        on_drop: Told the model, the variant and why a sample was not compared.
+    """
+
+    def __init__(
+        self,
+        assessments: Mapping[str, Assessment],
+        on_drop: Callable[[str, str, DropReason], None],
+    ) -> None:
+        self._assessments = assessments
+        self._on_drop = on_drop
+        self._waiting: asyncio.Queue[Sample] = asyncio.Queue(MAX_WAITING)
+        self._limits = {
+            name: RateLimit(assessment.config.shadow.max_per_second)
+            for name, assessment in assessments.items()
+        }
+
+    def offer(self, sample: Sample) -> None:
+        """Take a sample, or drop it."""
+        if not self._limits[sample.model].take():
+            self._on_drop(sample.model, sample.variant, "over_limit")
+            return
+        try:
+            self._waiting.put_nowait(sample)
+        except asyncio.QueueFull:
+            self._on_drop(sample.model, sample.variant, "queue_full")
+
+    async def run(self) -> None:
+        """Compare until cancelled."""
+        while True:
+            sample = await self._waiting.get()
+            reason = await self._compare(sample)
+            if reason is not None:
+                self._on_drop(sample.model, sample.variant, reason)
+
+    async def _compare(self, sample: Sample) -> DropReason | None:
+        assessment = self._assessments[sample.model]
+        deployed = assessment.deployed_at(sample.variant)
+        try:
+            comparison = await assessment.judge.compare(sample)
+        except NotComparable:
+            return "not_ready"
+        except QueueFull:
+            return "reference_busy"
+        except RequestError as error:
+            logger.warning("a sample of %s was not compared: %s", sample.model, error)
+            return "failed"
+        except Exception:
+            logger.exception("a sample of %s was not compared", sample.model)
+            return "failed"
+        if assessment.deployed_at(sample.variant) != deployed:
+            return "not_ready"  # a new deployment must not answer for the old one
+        assessment.record(sample.variant, "shadow", comparison, _text(sample))
+        return None
+
+
+def _text(sample: Sample) -> str:
+    return sample.text if isinstance(sample, EncodedSample) else sample.prompt

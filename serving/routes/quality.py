@@ -1,0 +1,63 @@
+"""``/v1/quality``: what is known of the variants' quality, and evaluations on labelled data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from fastapi import APIRouter, Request, Response
+
+from serving.errors import NotReady, Unknown
+from serving.routes.exchange import Services, services_of
+from serving.routes.json_response import json_response
+from serving.routes.schemas import Body
+from serving.seams import QualityBoard
+
+router = APIRouter(prefix="/v1/quality", tags=["quality"])
+
+
+class EvaluateBody(Body):
+    """``POST /v1/quality/evaluate``.
+
+    Attributes:
+        model: Public name, without a variant: all of them are evaluated.
+    """
+
+    model: str
+
+
+@router.get("")
+async def quality(request: Request, model: str | None = None) -> Response:
+    """Every variant's agreement with the reference, by source, with intervals and a verdict."""
+    services = services_of(request)
+    if model is not None:
+        check_model(services, model)
+    report = await board_of(services).report()
+    data = [asdict(entry) for entry in report if model in (None, entry.model)]
+    return json_response({"object": "list", "data": data})
+
+
+@router.post("/evaluate", status_code=202)
+async def evaluate(request: Request, body: EvaluateBody) -> Response:
+    """Start the evaluation of every variant of a model on its labelled data, at low priority.
+
+    ``GET /v1/quality`` tells how far it is. While one runs, another is not started.
+    """
+    services = services_of(request)
+    check_model(services, body.model)
+    progress = await board_of(services).evaluate(body.model)
+    return json_response({"model": body.model, **asdict(progress)}, status=202)
+
+
+def board_of(services: Services) -> QualityBoard:
+    """Where quality is known."""
+    if services.board is None:
+        raise NotReady("no process compares variants here")
+    return services.board
+
+
+def check_model(services: Services, model: str) -> None:
+    """Raise ``Unknown`` unless the model is served."""
+    if model not in services.catalog:
+        raise Unknown(
+            f"unknown model {model!r}; served: {', '.join(services.catalog)}", param="model"
+        )

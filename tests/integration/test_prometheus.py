@@ -1,0 +1,122 @@
+"""The real Prometheus scrapes the service under load; rules and dashboards get their values."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from deploy.grafana.queries import Query, all_queries
+from tests.integration.running_prometheus import RunningPrometheus, running_prometheus
+from tests.integration.running_service import RunningService
+from tests.integration.test_answers import TEXTS, ask
+from tests.unit.deploy.metric_names import records, rules
+
+LOAD_S = 150
+VARIANTS = ["fp32", "int4"]
+QUERIES = all_queries(span="1m")
+ROUTES = {
+    "minilm": ("v1/embeddings", {"input": TEXTS}),
+    "sentiment": ("v1/classify", {"input": TEXTS}),
+    "smollm2": ("v1/completions", {"prompt": TEXTS[0], "max_tokens": 4, "temperature": 0}),
+}
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    demo: RunningService, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningPrometheus]:
+    targets = {
+        "quantserve": f"127.0.0.1:{demo.port}",
+        "haproxy": f"127.0.0.1:{exporter_port(demo)}",
+    }
+    with running_prometheus(targets, tmp_path_factory.mktemp("prometheus")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def loaded(prometheus: RunningPrometheus, client: httpx.Client) -> RunningPrometheus:
+    """Prometheus after a load that lasts until every query has an answer, or too long."""
+    missing = [query.expression for query in QUERIES] + sorted(records())
+    deadline = time.monotonic() + LOAD_S
+    while missing and time.monotonic() < deadline:
+        for model, (route, body) in ROUTES.items():
+            for variant in VARIANTS:
+                for path in ("direct", "suffix"):
+                    answer = ask(client, path, model, variant, route, **body)
+                    assert answer.status_code == 200, answer.text
+        missing = [expression for expression in missing if not prometheus.values(expression)]
+    return prometheus
+
+
+def exporter_port(service: RunningService) -> int:
+    """Where HAProxy's own exporter listens: another port than usual if that was taken."""
+    for process in service.descendants():
+        try:
+            command = process.cmdline()
+        except psutil.NoSuchProcess:
+            continue
+        if "haproxy" in " ".join(command[:1]) and "-f" in command:
+            config = Path(command[command.index("-f") + 1]).read_text()
+            found = re.search(r"frontend prometheus\n\s+bind \S*:(\d+)", config)
+            assert found is not None, config
+            return int(found[1])
+    raise AssertionError("the service has no HAProxy")
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.dashboard}: {query.panel}")
+def test_every_query_of_every_panel_has_an_answer(loaded: RunningPrometheus, query: Query) -> None:
+    assert loaded.values(query.expression), query.expression
+
+
+@pytest.mark.parametrize("record", sorted(records()))
+def test_every_record_has_values(loaded: RunningPrometheus, record: str) -> None:
+    assert loaded.values(record)
+
+
+def test_every_rule_is_evaluated_without_an_error(loaded: RunningPrometheus) -> None:
+    evaluated = [rule for group in loaded.get("rules")["groups"] for rule in group["rules"]]
+    assert len(evaluated) == len(rules())
+    assert {(rule["name"], rule["health"], rule.get("lastError", "")) for rule in evaluated} == {
+        (rule.get("record") or rule["alert"], "ok", "") for rule in rules()
+    }
+
+
+def test_targets_are_up_and_nothing_says_that_variants_are_missing(
+    loaded: RunningPrometheus,
+) -> None:
+    assert set(loaded.values("up == 1")) == set(loaded.values("up"))
+    assert len(loaded.values("up")) == 2
+    down = 'ALERTS{alertname=~"QuantserveDown|VariantDown|ScrapeIncomplete|RequestsFailing"}'
+    assert loaded.values(down) == {}
+
+
+def test_references_and_ratios_are_those_of_the_service(
+    loaded: RunningPrometheus, client: httpx.Client
+) -> None:
+    entries = [entry["quantserve"] for entry in client.get("/v1/models").json()["data"]]
+    references = {entry["model"]: entry for entry in entries if entry["reference"]}
+    assert set(loaded.values("quantserve:reference")) == {
+        (model, entry["variant"]) for model, entry in references.items()
+    }
+    ratios = {
+        (entry["model"], entry["variant"]): pytest.approx(
+            entry["weights_bytes"] / references[entry["model"]]["weights_bytes"]
+        )
+        for entry in entries
+    }
+    assert loaded.values("quantserve:weights_bytes:mean_to_reference") == ratios
+
+
+def test_rates_belong_to_the_variants_that_were_asked(loaded: RunningPrometheus) -> None:
+    asked = {(model, variant) for model in ROUTES for variant in VARIANTS}
+    assert asked <= set(loaded.values("quantserve:requests:rate1m > 0"))
+    for percentile in ("p50", "p95", "p99"):
+        ratios = loaded.values(f"quantserve:request_duration_seconds:{percentile}_to_reference")
+        assert asked <= set(ratios)
+        assert {ratios[model, "fp32"] for model in ROUTES} == {1}

@@ -1,0 +1,248 @@
+"""A variant that loses too much is found out, an honest one is not; the monitor may die."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from serving.demo import DEMO_CONFIG
+from serving.demo.reviews import read_reviews
+from serving.settings import load_config
+from tests.integration.running_service import RunningService, running_service
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 180
+NUM_HONEST = 2_000
+
+CONFIG = """
+models:
+  - name: sentiment
+    task: classification
+    source: {source}
+    variants: [fp32, bf16, int2]
+    default_variant: auto
+    quality:
+      shadow: {{rate: 1, max_per_second: 1000}}
+      dataset: {dataset}
+      keep_samples: 3
+"""
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    """Sentences of film reviews."""
+    return [review.text for review in read_reviews()][:NUM_HONEST]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Iterator[RunningService]:
+    """A classifier with an honest variant and one of 2-bit weights; every request is sampled."""
+    folder = tmp_path_factory.mktemp("quality")
+    (source,) = [m.source for m in load_config(DEMO_CONFIG).models if m.name == "sentiment"]
+    dataset = folder / "labelled.jsonl"
+    examples = (ROOT / "serving" / "demo" / "reviews_test.jsonl").read_text().splitlines()[:200]
+    dataset.write_text("\n".join(examples))
+    config = folder / "config.yaml"
+    config.write_text(CONFIG.format(source=source, dataset=dataset))
+    sabotage = ROOT / "tests" / "integration" / "sabotage"
+    environment = {"PYTHONPATH": os.pathsep.join([str(sabotage), str(ROOT)])}
+    with running_service(config, folder / "service.log", environment) as service:
+        assert service.not_ready() == []
+        yield service
+
+
+@pytest.fixture(scope="module")
+def http(service: RunningService) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=60) as http:
+        yield http
+
+
+def variant_of(http: httpx.Client, variant: str) -> dict[str, Any]:
+    (model,) = (
+        http.get("/v1/quality", params={"model": "sentiment"}).raise_for_status().json()["data"]
+    )
+    return next(entry for entry in model["variants"] if entry["variant"] == variant)
+
+
+def source_of(http: httpx.Client, variant: str, source: str) -> dict[str, Any]:
+    found = [s for s in variant_of(http, variant)["sources"] if s["source"] == source]
+    return found[0] if found else {"count": 0}
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+
+
+def test_probes_find_the_sabotaged_variant(http: httpx.Client) -> None:
+    wait_for(lambda: source_of(http, "int2", "probes")["count"] >= 64)
+    found = variant_of(http, "int2")
+    assert found["verdict"] == "failing", found["reason"]
+    assert not found["in_auto"]
+    wait_for(lambda: source_of(http, "bf16", "probes")["count"] >= 64)
+    honest = variant_of(http, "bf16")
+    assert honest["verdict"] == "indistinguishable", honest["reason"]
+
+
+def test_shadow_finds_it_within_100_requests(http: httpx.Client, texts: list[str]) -> None:
+    for text in texts[:50]:
+        http.post("/sentiment/int2/v1/classify", json={"input": text}).raise_for_status()
+    for text in texts[50:100]:
+        body = {"model": "sentiment:int2", "input": text}
+        http.post("/v1/classify", json=body).raise_for_status()
+    floor = http.get("/v1/quality").json()["data"][0]["floor"]
+    wait_for(lambda: source_of(http, "int2", "shadow")["count"] >= 50)
+    time.sleep(1)
+    shadow = source_of(http, "int2", "shadow")
+    assert shadow["count"] <= 100
+    assert shadow["measures"]["agreement"]["high"] < floor
+    worst = variant_of(http, "int2")["worst"]
+    assert len(worst) == 3
+    assert all(sample["agreement"] == 0 for sample in worst)
+
+
+def test_the_metrics_say_so(http: httpx.Client) -> None:
+    lines = http.get("/metrics").text.splitlines()
+
+    def value(name: str, *labels: str) -> float:
+        (line,) = [
+            line
+            for line in lines
+            if line.startswith(f"quantserve_{name}{{") and all(label in line for label in labels)
+        ]
+        return float(line.rsplit(" ", 1)[1])
+
+    int2, bf16 = 'variant="int2"', 'variant="bf16"'
+    assert value("quality_verdict", int2, 'verdict="failing"') == 1
+    assert value("quality_verdict", bf16, 'verdict="indistinguishable"') == 1
+    assert value("quality_in_auto", int2) == 0
+    assert value("quality_in_auto", bf16) == 1
+    assert value("quality_samples_total", int2, 'source="shadow"') >= 50
+    assert value("quality_agreement_ratio", int2, 'source="probes"') < 0.9
+
+
+def test_auto_leaves_it(http: httpx.Client) -> None:
+    for _ in range(20):
+        answer = http.post("/v1/classify", json={"model": "sentiment:auto", "input": "A film."})
+        answer.raise_for_status()
+        assert answer.headers["x-variant"] in ("fp32", "bf16")
+        assert answer.headers["x-variant-reason"]
+
+
+def test_an_honest_variant_stays_indistinguishable(http: httpx.Client, texts: list[str]) -> None:
+    sent = 0
+    while (count := source_of(http, "bf16", "shadow")["count"]) < NUM_HONEST:
+        assert variant_of(http, "bf16")["verdict"] == "indistinguishable"
+        # Not faster than they are compared, so that few are dropped.
+        for text in (texts * 3)[sent : sent + 40]:
+            http.post("/sentiment/bf16/v1/classify", json={"input": text}).raise_for_status()
+        sent += 40
+        assert sent < 3 * NUM_HONEST, f"{count} of {sent} were compared"
+        wait_for(lambda sent=sent: nothing_waits(http, sent))
+    quality = variant_of(http, "bf16")
+    assert quality["verdict"] == "indistinguishable", quality["reason"]
+    assert source_of(http, "bf16", "shadow")["measures"]["agreement"]["low"] > 0.98
+
+
+def nothing_waits(http: httpx.Client, sent: int) -> bool:
+    """Whether every sample of bf16 was compared or dropped."""
+    dropped = sum(
+        float(line.rsplit(" ", 1)[1])
+        for line in http.get("/metrics").text.splitlines()
+        if line.startswith("quantserve_quality_dropped_total{") and 'variant="bf16"' in line
+    )
+    return source_of(http, "bf16", "shadow")["count"] + dropped >= sent
+
+
+def test_labels_are_evaluated_on_demand(http: httpx.Client) -> None:
+    started = http.post("/v1/quality/evaluate", json={"model": "sentiment"})
+    assert started.status_code == 202
+
+    def progress() -> dict[str, Any]:
+        return dict(http.get("/v1/quality").json()["data"][0]["evaluation"])
+
+    wait_for(lambda: progress()["state"] in ("done", "failed"))
+    assert progress() == {"state": "done", "done": 600, "total": 600, "reason": ""}
+    reference, int2 = variant_of(http, "fp32")["labels"], variant_of(http, "int2")["labels"]
+    assert reference["accuracy"]["count"] == 200
+    assert int2["difference"]["high"] < 0
+    assert variant_of(http, "bf16")["labels"]["difference"]["low"] <= 0
+
+
+def test_compare_shows_all_variants_side_by_side(http: httpx.Client) -> None:
+    answer = http.post("/v1/compare", json={"model": "sentiment", "input": "A warm, funny film."})
+    assert answer.status_code == 200, answer.text
+    data = answer.json()["data"]
+    assert [entry["variant"] for entry in data] == ["fp32", "bf16", "int2"]
+    assert data[0]["measures"] == {
+        "same_label": True,
+        "probability_change": 0.0,
+        "divergence": 0.0,
+    }
+    assert data[1]["measures"]["probability_change"] < 0.05
+    assert all(entry["timings"]["total_ms"] > 0 for entry in data)
+
+
+def test_killing_the_monitor_changes_no_answer(
+    service: RunningService, http: httpx.Client, texts: list[str]
+) -> None:
+    (monitor,) = [p for p in service.descendants() if "ServeReplica:quality" in cmdline(p)]
+    expected = answers(http, texts[:20])
+    found: list[Any] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        with httpx.Client(base_url=service.url, timeout=60) as client:
+            while not stop.is_set():
+                found.append(answers(client, texts[:20]))
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    wait_for(lambda: len(found) >= 2)
+    before = len(found)
+    monitor.kill()
+    wait_for(lambda: len(found) >= before + 5)
+    stop.set()
+    loader.join()
+    assert all(one == expected for one in found)
+    # Serve starts another one, which begins anew.
+    wait_for(lambda: http.get("/v1/quality").status_code == 200)
+
+
+def answers(http: httpx.Client, texts: list[str]) -> list[Any]:
+    """What both paths answer; raises if one fails."""
+    found = []
+    for number, text in enumerate(texts):
+        if number % 2:
+            answer = http.post("/sentiment/bf16/v1/classify", json={"input": text})
+        else:
+            body = {"model": "sentiment:bf16", "input": text}
+            answer = http.post("/v1/classify", json=body)
+        found.append(answer.raise_for_status().json()["data"])
+    return found
+
+
+def cmdline(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def test_a_model_without_labels_says_so(client: httpx.Client) -> None:
+    """The demo's embeddings have none."""
+    answer = client.post("/v1/quality/evaluate", json={"model": "minilm"})
+    assert answer.status_code == 422
+    assert "quality.dataset" in answer.json()["error"]["message"]
+    assert json.dumps(answer.json())

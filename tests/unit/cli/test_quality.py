@@ -1,0 +1,264 @@
+"""``quantserve quality`` and ``quantserve evaluate`` over a service that answers what they show."""
+
+import io
+from dataclasses import asdict, replace
+from math import inf
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from serving.cli import evaluate
+from serving.cli.quality_tables import labels_table, measures_table, verdict_table
+from serving.seams.quality import (
+    Estimate,
+    EvaluationProgress,
+    LabelReport,
+    ModelQuality,
+    SourceReport,
+    VariantQuality,
+)
+from tests.unit.cli.conftest import Run
+
+REFERENCE = VariantQuality(
+    variant="fp32",
+    is_reference=True,
+    verdict="indistinguishable",
+    reason="the others are judged against it",
+    in_auto=True,
+    quality_low=1.0,
+    sources=(),
+    labels=LabelReport("reviews_test", Estimate(0.7476, 0.7279, 0.7663, 1_961), None, None, None),
+    worst=(),
+    probe_p95_s=0.01,
+)
+INT8 = VariantQuality(
+    variant="int8-dynamic",
+    is_reference=False,
+    verdict="not enough samples",
+    reason="shadow: 12 samples show differences from 0.5 only; [probes] agree",
+    in_auto=True,
+    quality_low=0.9642,
+    sources=(
+        SourceReport(
+            source="shadow",
+            count=5_000,
+            measures={
+                "agreement": Estimate(0.9812, 0.9642, 0.9901, 512),
+                "probability_change": Estimate(0.01234, 0.01134, 0.01334, 512),
+                "divergence": Estimate(1.23e-4, 1.01e-4, 1.51e-4, 512),
+            },
+            smallest_difference=0.0123,
+        ),
+    ),
+    labels=LabelReport(
+        "reviews_test",
+        Estimate(0.7456, 0.7259, 0.7643, 1_961),
+        None,
+        Estimate(-0.0020, -0.0111, 0.0071, 1_961),
+        0.0123,
+    ),
+    worst=(),
+    probe_p95_s=None,
+)
+SENTIMENT = ModelQuality(
+    model="sentiment",
+    task="classification",
+    reference="fp32",
+    floor=0.9,
+    tolerance=0.005,
+    evaluation=EvaluationProgress("done", 3_922, 3_922, ""),
+    variants=(REFERENCE, INT8),
+)
+FRESH = replace(
+    SENTIMENT,
+    model="minilm",
+    task="embeddings",
+    evaluation=None,
+    variants=(replace(REFERENCE, labels=None), replace(INT8, sources=(), labels=None)),
+)
+
+
+def entry(quality: ModelQuality) -> dict[str, Any]:
+    """As the route writes it."""
+    read: dict[str, Any] = orjson.loads(orjson.dumps(asdict(quality)))
+    return read
+
+
+def screen_of(table: Table | None, width: int = 80) -> str:
+    assert table is not None
+    screen = Console(width=width, record=True, file=io.StringIO())
+    screen.print(table)
+    return screen.export_text()
+
+
+def test_a_verdict_comes_with_its_reason() -> None:
+    text = screen_of(verdict_table(entry(SENTIMENT)), 200)
+    rows = [line.split() for line in text.splitlines()]
+    [reference] = [row for row in rows if row[:1] == ["fp32"]]
+    [int8] = [row for row in rows if row[:1] == ["int8-dynamic"]]
+    assert reference == ["fp32", "indistinguishable", "yes", "the", "reference"]
+    assert int8[:5] == ["int8-dynamic", "not", "enough", "samples", "yes"]
+    assert INT8.reason in text
+    assert "reference fp32, floor 0.900, tolerance 0.005" in text
+
+
+def test_every_measure_comes_with_its_interval_and_count() -> None:
+    text = screen_of(measures_table(entry(SENTIMENT)))
+    assert "0.981 [0.964, 0.990] n=512" in text
+    assert "0.0123 [0.0113, 0.0133] n=512" in text
+    assert "1.2e-04 [1.0e-04, 1.5e-04] n=512" in text
+    assert "int8-dynamic shadow smallest difference 0.012" in " ".join(text.split())
+
+
+def test_a_measured_accuracy_stands_beside_the_reference_s() -> None:
+    text = screen_of(labels_table(entry(SENTIMENT)))
+    assert "sentiment on reviews_test, beside fp32" in text
+    for shown in (
+        "0.7476 n=1,961",
+        "[0.7279, 0.7663]",
+        "0.7456 n=1,961 -0.0020 0.0123",
+        "[-0.0111, +0.0071]",
+    ):
+        assert shown in " ".join(text.split())
+
+
+def test_perplexity_is_told_as_a_ratio() -> None:
+    perplexity = Estimate(23.4567, 21.0, 26.0, 5_120)
+    labels = LabelReport(
+        "reviews", None, perplexity, Estimate(0.0123, 0.0101, 0.0145, 5_120), 0.003
+    )
+    alone = replace(labels, difference=None, smallest_difference=None)
+    variants = (replace(REFERENCE, labels=alone), replace(INT8, labels=labels))
+    text = screen_of(labels_table(entry(replace(SENTIMENT, variants=variants))))
+    for shown in ("perplexity", "ratio minus 1", "23.457 n=5,120", "+0.0123", "0.0030"):
+        assert shown in text
+
+
+def test_an_interval_without_an_end_says_so() -> None:
+    single = SourceReport("shadow", 1, {"cosine": Estimate(0.9, -inf, inf, 1)}, 1.0)
+    quality = replace(SENTIMENT, variants=(REFERENCE, replace(INT8, sources=(single,))))
+    assert "0.90000 [–∞, ∞] n=1" in screen_of(measures_table(entry(quality)))
+
+
+def test_nothing_measured_is_no_table() -> None:
+    assert measures_table(entry(FRESH)) is None
+    assert labels_table(entry(FRESH)) is None
+
+
+@pytest.mark.parametrize("make", [verdict_table, measures_table, labels_table])
+def test_a_table_fits_80_columns(make) -> None:
+    report = INT8.sources[0]
+    source = replace(
+        report, measures={**report.measures, "cosine": Estimate(0.99987, 0.9998, 1, 5)}
+    )
+    crowded = replace(SENTIMENT, variants=(REFERENCE, replace(INT8, sources=(source,))))
+    text = screen_of(make(entry(crowded)))
+    assert "…" not in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert "int8-dynamic" in text
+    # A figure stands in one line with its interval and count.
+    assert all(line.count("[") == line.count("]") for line in text.splitlines())
+
+
+class Service:
+    """Answers with one list of entries after the other, the last one again and again."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: ModelQuality) -> None:
+        self.requests: list[tuple[str, str, dict[str, Any]]] = []
+        self.refusal: httpx.Response | None = None
+        self._answers = list(answers)
+        monkeypatch.setattr(httpx, "request", self._answer)
+        monkeypatch.setattr(evaluate, "POLL_S", 0)
+
+    def _answer(
+        self, method: str, url: str, headers: dict[str, str], timeout: float, **content: Any
+    ) -> httpx.Response:
+        self.requests.append((method, url, content))
+        if self.refusal is not None:
+            return self.refusal
+        if method == "POST":
+            return httpx.Response(202, json={"model": "sentiment", "state": "running"})
+        now = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        return httpx.Response(200, json={"object": "list", "data": [entry(now)]})
+
+
+def at(state: Any, done: int = 0, reason: str = "") -> ModelQuality:
+    return replace(SENTIMENT, evaluation=EvaluationProgress(state, done, 3_922, reason))
+
+
+def test_quality_prints_every_table(run: Run, monkeypatch) -> None:
+    service = Service(monkeypatch, at("running", 120))
+    result = run("quality", "--url", "http://there:1/", "--model", "sentiment")
+    assert result.exit_code == 0
+    url = "http://there:1/v1/quality"
+    assert service.requests == [("GET", url, {"params": {"model": "sentiment"}})]
+    for shown in (INT8.reason, "n=512", "n=1,961", "evaluation running: 120 of 3,922 answers"):
+        assert shown in result.stdout
+
+
+def test_quality_before_the_first_sample_prints_the_verdicts(run: Run, monkeypatch) -> None:
+    service = Service(monkeypatch, FRESH)
+    result = run("quality")
+    assert result.exit_code == 0
+    assert service.requests[0][2] == {"params": {}}
+    assert "minilm (embeddings)" in result.stdout
+    assert "n=" not in result.stdout
+
+
+def test_evaluate_waits_until_all_is_done(run: Run, monkeypatch) -> None:
+    service = Service(monkeypatch, at("running"), at("running", 2_000), SENTIMENT)
+    result = run("evaluate", "sentiment", "--url", "http://there:1")
+    assert result.exit_code == 0
+    [start, *polls] = service.requests
+    url = "http://there:1/v1/quality/evaluate"
+    assert start == ("POST", url, {"json": {"model": "sentiment"}})
+    assert [content for _, _, content in polls] == [{"params": {"model": "sentiment"}}] * 3
+    assert "-0.0020" in result.stdout
+    assert INT8.reason in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (at("failed", reason="labels [meh] are not the model's"), "labels [meh] are not the model"),
+        (at("idle"), "it was lost; start it again"),
+    ],
+)
+def test_an_evaluation_that_fails_or_is_lost_says_so(
+    run: Run, monkeypatch, last: ModelQuality, said: str
+) -> None:
+    Service(monkeypatch, at("running"), last)
+    result = run("evaluate", "sentiment")
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_refusal_is_told_in_the_service_s_words(run: Run, monkeypatch) -> None:
+    service = Service(monkeypatch, SENTIMENT)
+    error = {"message": "model 'minilm' has no labelled data", "type": "x", "code": "x"}
+    service.refusal = httpx.Response(422, json={"error": error})
+    result = run("evaluate", "minilm")
+    assert result.exit_code == 1
+    assert "/v1/quality/evaluate: model 'minilm' has no labelled data" in result.stderr
+    assert "no answer" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json=[]),
+        httpx.Response(200, json={"data": [{"id": "gpt"}]}),
+        httpx.Response(404, json={"detail": "Not Found"}),
+    ],
+)
+def test_another_server_is_told_apart(run: Run, monkeypatch, response: httpx.Response) -> None:
+    Service(monkeypatch, SENTIMENT).refusal = response
+    result = run("quality")
+    assert result.exit_code == 1
+    assert "/v1/quality: no answer from a running service" in result.stderr

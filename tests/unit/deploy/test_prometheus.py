@@ -1,0 +1,95 @@
+"""Rules: checked by Prometheus's own tool, and held to the series and buckets of the service."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client.utils import floatToGoString
+
+from tests.unit.deploy.metric_names import (
+    PROMETHEUS,
+    bounds_in,
+    exported,
+    names_in,
+    records,
+    rules,
+)
+
+RULE_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
+ALERTS = [rule for rule in rules() if "alert" in rule]
+
+
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    found = shutil.which("promtool")
+    if found is None:
+        message = "promtool is missing: apt-get install prometheus"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    return found
+
+
+def run(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_takes_the_configuration_and_its_rules(promtool: str) -> None:
+    run(promtool, "check", "config", PROMETHEUS / "prometheus.yml")
+
+
+@pytest.mark.parametrize("file", RULE_TESTS, ids=lambda file: file.stem)
+def test_rules_do_what_their_tests_say(promtool: str, file: Path) -> None:
+    run(promtool, "test", "rules", file)
+
+
+def test_every_record_has_a_test() -> None:
+    asked = {
+        name
+        for file in RULE_TESTS
+        for test in yaml.safe_load(file.read_text())["tests"]
+        for case in test.get("promql_expr_test", ())
+        if case["exp_samples"]
+        for name in names_in(case["expr"])
+    }
+    assert records() - asked == set()
+
+
+@pytest.mark.parametrize("alert", [rule["alert"] for rule in ALERTS])
+def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not(alert: str) -> None:
+    fires = {
+        bool(case["exp_alerts"])
+        for file in RULE_TESTS
+        for test in yaml.safe_load(file.read_text())["tests"]
+        for case in test.get("alert_rule_test", ())
+        if case["alertname"] == alert
+    }
+    assert fires == {True, False}
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_every_alert_says_what_happened_and_what_to_do(rule: dict[str, dict[str, str]]) -> None:
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert set(rule["annotations"]) == {"summary", "description"}
+    assert f"`{rule['alert']}`" in (PROMETHEUS.parents[1] / "docs/dashboards.md").read_text()
+
+
+def test_rules_ask_only_for_series_that_exist() -> None:
+    asked = set().union(*(names_in(rule["expr"]) for rule in rules()))
+    assert asked - set(exported()) - records() == set()
+    assert asked & set(exported())
+
+
+def test_limits_of_the_objective_are_bounds_of_buckets() -> None:
+    bounds = [bound for rule in rules() for bound in bounds_in(rule["expr"])]
+    assert {series for series, _ in bounds} == {
+        "request_duration_seconds",
+        "time_to_first_token_seconds",
+    }
+    for series, bound in bounds:
+        buckets = exported()[f"quantserve_{series}_bucket"].buckets
+        assert bound in {floatToGoString(one) for one in buckets}

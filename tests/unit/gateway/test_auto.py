@@ -1,0 +1,242 @@
+"""The router: what it knows of each variant, and when it asks."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from serving.config import ModelConfig
+from serving.errors import NotReady
+from serving.gateway import auto as module
+from serving.gateway import refreshed
+from serving.gateway.auto import AutoRouter
+from serving.gateway.latencies import Latencies
+from serving.seams import (
+    NO_LIMITS,
+    EvaluationProgress,
+    Limits,
+    ModelQuality,
+    VariantQuality,
+    VariantStatus,
+)
+from tests.unit.fakes import FakeTask, describe, let_others_act
+
+VARIANTS = ("fp32", "bf16", "int4")
+
+
+class FakeBoard:
+    """Knows the quality of minilm's variants; a test changes it, or makes it fail or hang."""
+
+    def __init__(self) -> None:
+        self.low: dict[str, float | None] = {"fp32": 1.0, "bf16": 0.99, "int4": 0.9}
+        self.probe_s: dict[str, float | None] = {"fp32": 0.03, "bf16": 0.02, "int4": 0.01}
+        self.failing: set[str] = set()
+        self.reports = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def report(self) -> tuple[ModelQuality, ...]:
+        self.reports += 1
+        await self.answers.wait()
+        qualities = tuple(
+            VariantQuality(
+                variant=variant,
+                is_reference=variant == "fp32",
+                verdict="failing" if variant in self.failing else "indistinguishable",
+                reason="",
+                in_auto=variant not in self.failing,
+                quality_low=self.low[variant],
+                sources=(),
+                labels=None,
+                worst=(),
+                probe_p95_s=self.probe_s[variant],
+            )
+            for variant in VARIANTS
+        )
+        return (ModelQuality("minilm", "embeddings", "fp32", 0.8, 0.05, None, qualities),)
+
+    async def evaluate(self, model: str) -> EvaluationProgress:
+        raise NotReady("nothing is evaluated here")
+
+
+class Site:
+    """A router over three variants, on a clock that stands still."""
+
+    def __init__(self, board: FakeBoard | None, **changes) -> None:
+        self.not_ready: dict[str, bool] = {}
+        """Variants that are not ready, and whether they have failed."""
+        self.asked = 0
+        self.now = 0.0
+        self.latencies = Latencies(lambda: self.now)
+        model = {
+            "name": "minilm",
+            "task": "embeddings",
+            "source": "hf:a/b",
+            "variants": list(VARIANTS),
+        }
+        config = ModelConfig(**{**model, **changes})
+        self.router = AutoRouter([config], self.statuses, self.latencies, board)
+
+    async def statuses(self) -> list[VariantStatus]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return [
+            VariantStatus("minilm", name, False, self.not_ready[name], "loading", 0, None)
+            if name in self.not_ready
+            else VariantStatus("minilm", name, True, False, "", 1, describe(FakeTask()))
+            for name in VARIANTS
+        ]
+
+    def measure(self, variant: str, total_s: float) -> None:
+        """A request to ``variant`` that took so long."""
+        self.now += 1
+        with self.latencies.measuring("minilm", variant) as call:
+            self.now += total_s
+            self.latencies.answered(call, queue_s=0)
+
+    async def choose(self, limits: Limits = NO_LIMITS) -> str:
+        return (await self.router.choose("minilm", limits)).variant
+
+
+@pytest.fixture
+def board() -> FakeBoard:
+    return FakeBoard()
+
+
+async def test_before_anything_is_measured_the_single_probes_tell(board) -> None:
+    site = Site(board)
+    assert await site.choose() == "int4"
+    assert await site.choose(Limits(min_quality=0.95)) == "bf16"
+    assert await site.choose(Limits(max_latency_s=0.025, min_quality=0.95)) == "bf16"
+
+
+async def test_what_is_measured_goes_before_the_probes(board) -> None:
+    site = Site(board)
+    site.measure("int4", 0.5)
+    assert await site.choose() == "bf16"
+    choice = await site.router.choose("minilm", Limits(max_latency_s=0.1))
+    assert (
+        choice.reason == "cheapest of 2 within the limits: p95 20.0 ms, quality 0.9900, 100 bytes"
+    )
+
+
+async def test_requests_in_flight_turn_the_next_one_elsewhere(board) -> None:
+    site = Site(board)
+    limits = Limits(max_latency_s=0.035)
+    site.measure("int4", 0.01)
+    assert await site.choose(limits) == "int4"
+    for _ in range(3):
+        site.latencies.begin("minilm", "int4")
+    assert await site.choose(limits) == "bf16"
+
+
+async def test_without_a_board_only_the_reference_s_quality_is_known() -> None:
+    site = Site(None)
+    assert await site.choose(Limits(min_quality=0.5)) == "fp32"
+    assert await site.choose() == "fp32"
+
+
+async def test_a_failing_variant_leaves(board) -> None:
+    site = Site(board)
+    board.failing.add("int4")
+    assert await site.choose() == "bf16"
+
+
+async def test_a_variant_that_is_not_ready_is_not_chosen(board) -> None:
+    site = Site(board)
+    site.not_ready = {"int4": False}
+    assert await site.choose() == "bf16"
+
+
+@pytest.mark.parametrize(("failed", "retry_after_s"), [(False, 5), (True, None)])
+async def test_without_a_ready_variant_the_reasons_are_told(board, failed, retry_after_s) -> None:
+    site = Site(board)
+    site.not_ready = dict.fromkeys(VARIANTS, failed)
+    with pytest.raises(NotReady) as caught:
+        await site.choose()
+    assert caught.value.message == (
+        "minilm:auto: no variant is ready: fp32 (loading); bf16 (loading); int4 (loading)"
+    )
+    assert caught.value.retry_after_s == retry_after_s
+
+
+async def test_a_strict_model_refuses_with_the_table(board) -> None:
+    site = Site(board, slo_policy="strict")
+    site.not_ready = {"int4": False}
+    with pytest.raises(NotReady) as caught:
+        await site.choose(Limits(max_latency_s=0.001))
+    assert caught.value.message == (
+        "minilm:auto: no variant meets max_latency_ms 1: "
+        "fp32 (p95 30.0 ms, quality 1.0000, 100 bytes); "
+        "bf16 (p95 20.0 ms, quality 0.9900, 100 bytes); not ready: int4"
+    )
+    assert await site.choose(Limits(max_latency_s=0.1)) == "bf16"
+
+
+async def test_the_same_model_takes_the_nearest_by_default(board) -> None:
+    choice = await Site(board).router.choose("minilm", Limits(max_latency_s=0.001))
+    assert (choice.variant, choice.missed) == ("int4", ("max_latency_ms",))
+
+
+async def test_the_last_choice_for_the_same_limits_stays_if_it_is_hardly_dearer(board) -> None:
+    board.probe_s = {"fp32": 0.03, "bf16": 0.0100, "int4": 0.0101}
+    site = Site(board)
+    assert await site.choose() == "bf16"
+    site.measure("bf16", 0.0105)
+    assert await site.choose() == "bf16"
+    # Other limits have no last choice yet.
+    assert await site.choose(Limits(min_quality=0.5)) == "int4"
+
+
+async def test_the_last_choices_of_few_limits_only_are_remembered(board, monkeypatch) -> None:
+    monkeypatch.setattr(module, "MAX_REMEMBERED", 2)
+    board.probe_s = {"fp32": 0.03, "bf16": 0.0100, "int4": 0.0101}
+    site = Site(board)
+    first, second, third = (Limits(min_quality=low) for low in (0.1, 0.2, 0.3))
+    for limits in (first, second, first, third):
+        await site.choose(limits)
+    site.measure("bf16", 0.0105)
+    assert await site.choose(first) == "bf16"
+    assert await site.choose(second) == "int4"
+
+
+@pytest.mark.parametrize(
+    ("variants", "expected"),
+    [
+        ([{"name": "fp32", "threads": 1}, "int4"], "fp32"),  # 0.03 × ¼ beside 0.01
+        ([{"name": "fp32", "threads": 2}, "int4"], "int4"),
+        ([{"name": "fp32", "threads": 9}, {"name": "int4", "threads": 9}], "int4"),
+    ],
+)
+async def test_the_share_of_the_cores_counts(board, monkeypatch, variants, expected) -> None:
+    monkeypatch.setattr(module, "_num_cores", lambda: 4)
+    assert await Site(board, variants=variants).choose() == expected
+
+
+async def test_a_choice_asks_nobody_while_the_answers_are_new(board) -> None:
+    site = Site(board)
+    for _ in range(10):
+        await site.choose()
+    await let_others_act()
+    assert (site.asked, board.reports) == (1, 1)
+
+
+async def test_a_board_that_hangs_holds_no_choice_up(board, monkeypatch) -> None:
+    monkeypatch.setattr(module, "QUALITY_FIRST_WAIT_S", 0.01)
+    board.answers.clear()
+    site = Site(board)
+    assert await site.choose(Limits(min_quality=0.5)) == "fp32"
+    board.answers.set()
+    await let_others_act()
+    assert await site.choose(Limits(min_quality=0.5)) == "int4"
+
+
+async def test_the_last_quality_holds_while_the_board_is_gone(board, monkeypatch) -> None:
+    site = Site(board)
+    assert await site.choose(Limits(min_quality=0.95)) == "bf16"
+    monkeypatch.setattr(refreshed, "MAX_AGE_S", -1)
+    monkeypatch.setattr(board, "report", None)
+    for _ in range(3):
+        assert await site.choose(Limits(min_quality=0.95)) == "bf16"
+        await let_others_act()

@@ -1,0 +1,61 @@
+"""Agreement with the reference from the answers of a test."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loadtests.agreement import agreement, pair
+
+
+def embedding(*values: float, as_text: bool = True) -> bytes:
+    vector = np.array(values, "<f4")
+    packed: Any = base64.b64encode(vector.tobytes()).decode() if as_text else list(values)
+    return json.dumps({"data": [{"embedding": packed}]}).encode()
+
+
+def label(name: str) -> bytes:
+    return json.dumps({"data": [{"label": name}]}).encode()
+
+
+def test_answers_are_paired_by_round_and_index() -> None:
+    ours = [{0: b"a", 1: b"b"}, {1: b"c"}]
+    theirs = [{1: b"B", 2: b"x"}, {1: b"C"}]
+    assert pair(ours, theirs) == [(b"b", b"B"), (b"c", b"C")]
+    assert agreement("chat", []) is None
+
+
+def test_embeddings_agree_by_their_angle() -> None:
+    pairs = [
+        (embedding(3, 4), embedding(1, 0)),
+        (embedding(0, 2, as_text=False), embedding(0, 1)),
+        (b"not json", embedding(0, 1)),
+        (embedding(0, 0), embedding(0, 1)),
+        (embedding(1, 2, 3), embedding(0, 1)),
+    ]
+    found = agreement("embeddings", pairs)
+    assert found is not None
+    assert (found.measure, found.pairs) == ("cosine", 2)
+    assert found.estimate.value == pytest.approx(0.8)
+
+
+def test_classifications_agree_by_their_label() -> None:
+    pairs = [(label("a"), label("a"))] * 3 + [(label("a"), label("b")), (b"{}", label("b"))]
+    found = agreement("classify", pairs)
+    assert found is not None
+    assert (found.measure, found.pairs, found.estimate.value) == ("same_label", 4, 0.75)
+    assert found.estimate.low is not None
+    assert 0.2 < found.estimate.low < 0.75
+
+
+def test_texts_agree_when_they_are_the_same() -> None:
+    pairs = [(b"one two", b"one two"), (b"one three", b"one two"), (b"", b""), (b"x", b"")]
+    found = agreement("completions", pairs)
+    assert found is not None
+    assert (found.measure, found.pairs, found.estimate.value) == ("same_text", 4, 0.5)
+    assert found.common_prefix is not None
+    assert found.common_prefix.value == pytest.approx((1 + 5 / 7 + 1 + 0) / 4)

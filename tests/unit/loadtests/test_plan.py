@@ -1,0 +1,88 @@
+"""Plans: shipped ones, and what is refused, by the path of its key."""
+
+from __future__ import annotations
+
+import pytest
+
+from loadtests.arrivals import measured_s
+from loadtests.inputs import input_source
+from loadtests.plan import SHIPPED, find_plan, load_plan
+from serving.errors import ConfigError
+
+PLAN = """
+scenarios:
+  - model: m
+    operation: embeddings
+    inputs: {synthetic: {}}
+    arrivals: {kind: poisson, rate: 5}
+"""
+
+
+@pytest.mark.parametrize("name", ["smoke", "compare", "generation", "soak", "burst"])
+def test_a_shipped_plan_is_found_by_name_and_can_be_read(name) -> None:
+    plan = load_plan(find_plan(name))
+    for scenario in plan.scenarios:
+        assert input_source(scenario.inputs, SHIPPED, (0,))(0, 1)
+
+
+def test_smoke_takes_less_than_a_minute() -> None:
+    plan = load_plan(find_plan("smoke"))
+    seconds = sum(
+        len(scenario.variants) * (plan.warmup_s + measured_s(scenario.arrivals, plan.duration_s))
+        for scenario in plan.scenarios
+        if scenario.variants
+    )
+    assert all(scenario.variants for scenario in plan.scenarios)
+    assert seconds * plan.rounds < 50
+
+
+def test_an_unknown_plan_is_refused_with_the_known_names() -> None:
+    with pytest.raises(ConfigError, match="no plan of that name; shipped: burst, compare"):
+        find_plan("smoek")
+
+
+def test_the_address_of_the_command_line_wins(tmp_path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN + "target: {url: 'http://a:1', model_template: '{variant}'}")
+    plan = load_plan(path, "http://b:2/")
+    assert (plan.target.url, plan.target.model_template) == ("http://b:2", "{variant}")
+    assert plan.scenarios[0].name == "m"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("rate: 5", "rate: 5, rats: 1", r"scenarios\[0\].arrivals.poisson.rats: unknown key"),
+        ("rate: 5", "rate: 0", r"scenarios\[0\].arrivals.poisson.rate: .*greater than 0"),
+        ("poisson", "uniform", r"scenarios\[0\].arrivals: .*'constant', 'poisson', 'gamma'"),
+        ("embeddings", "embed", r"scenarios\[0\].operation: .*'embeddings'"),
+        ("{synthetic: {}}", "{}", r"scenarios\[0\].inputs: give either file or synthetic"),
+        ("model: m", "model: m\n    slo: {ttft_ms: 5}", r"slo.ttft_ms: embeddings has no tokens"),
+        ("model: m", "model: m\n    body: {input: x}", r"body.input: is filled in"),
+        ("model: m", "model: m\n    variants: [a, a]", "variants: one is named twice"),
+        (
+            "model: m",
+            "model: m\n    variants: [a]\n    reference: b",
+            "reference: 'b' is not among the variants a",
+        ),
+        (
+            "scenarios:",
+            "target: {model_template: '{x}'}\nscenarios:",
+            "target: model_template: only",
+        ),
+        ("scenarios:", "target: {url: here}\nscenarios:", "target.url: "),
+        ("scenarios:", "rounds: 0\nscenarios:", "rounds: "),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_key(tmp_path, old, new, message) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN.replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        load_plan(path)
+
+
+def test_two_scenarios_of_one_name_are_refused(tmp_path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN + PLAN.split("scenarios:")[1])
+    with pytest.raises(ConfigError, match=r"scenarios\[1\].name: 'm' is taken"):
+        load_plan(path)

@@ -1,0 +1,176 @@
+"""Whole runs: who takes turns, what is joined into a result, and when it is not valid."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loadtests.plan import Plan
+from loadtests.results import Results
+from loadtests.runner import run_plan
+from loadtests.scenario_run import TurnName
+from serving.errors import ConfigError
+from tests.unit.loadtests.plans import make_plan
+
+HERE = Path(__file__).parent
+
+
+async def run(plan: Plan, **options: Any) -> Results:
+    return await run_plan(plan, HERE, lambda *_: None, **options)
+
+
+async def test_variants_take_turns_on_the_same_inputs_at_the_same_times(server) -> None:
+    results = await run(make_plan(server.url, rounds=2))
+    order = [body["model"] for body in server.arrived]
+    changes = [order[0], *(b for a, b in pairwise(order) if a != b)]
+    assert changes == ["m:int4", "m:fp32", "m:int4"]
+    texts: dict[str, list[str]] = {"m:fp32": [], "m:int4": []}
+    for body in server.arrived:
+        texts[body["model"]].append(body["input"])
+    assert sorted(texts["m:fp32"]) == sorted(texts["m:int4"])
+    assert len(set(texts["m:fp32"])) == 40
+    int4, fp32 = results.scenarios[0].variants
+    np.testing.assert_allclose(int4.samples.planned, fp32.samples.planned, atol=1e-6)
+
+
+async def test_a_result_holds_what_clients_and_server_saw(server) -> None:
+    plan = make_plan(server.url, {"slo": {"latency_ms": 60_000}}, rounds=2)
+    results = await run(plan)
+    scenario = results.scenarios[0]
+    int4, fp32 = scenario.variants
+    assert scenario.reference == "fp32"
+    assert (fp32.is_reference, fp32.agreement) == (True, None)
+    assert int4.agreement is not None
+    assert int4.agreement.estimate.value == pytest.approx(0.6)
+    assert (int4.planned, int4.ok, int4.cut_off, int4.errors) == (32, 32, 0, {})
+    assert int4.offered_rate.value == pytest.approx(80)
+    assert int4.slo_attainment is not None
+    assert int4.slo_attainment.value == 1
+    assert int4.latency is not None
+    assert int4.latency.count == 32
+    assert int4.ttft is None
+    server_side = int4.server
+    assert server_side.queue is not None
+    assert server_side.queue.value == pytest.approx(0.002)
+    assert (server_side.weights_bytes, server_side.recipe) == (1000, "as trained")
+    assert server_side.tokenize is server_side.resident_bytes is server_side.replica_cpu is None
+
+
+@pytest.mark.parametrize(
+    ("operation", "measure", "value"),
+    [("classify", "same_label", 0), ("completions", "same_text", 0)],
+)
+async def test_other_operations_agree_in_their_own_way(server, operation, measure, value) -> None:
+    results = await run(make_plan(server.url, operation=operation))
+    found = results.scenarios[0].variants[0].agreement
+    assert found is not None
+    assert (found.measure, found.estimate.value, found.pairs) == (measure, value, 16)
+    if operation == "completions":
+        assert found.common_prefix is not None
+        assert found.common_prefix.value == pytest.approx(8 / 13)
+        tokens = results.scenarios[0].variants[0].output_tokens_per_s
+        assert tokens is not None
+        assert tokens.value > 0
+
+
+async def test_another_server_says_nothing_of_itself(server) -> None:
+    server.is_known = False
+    results = await run(make_plan(server.url, {"variants": ["int4", "fp32"]}))
+    first = results.scenarios[0].variants[0]
+    assert (first.variant, first.is_reference) == ("int4", True)
+    assert first.ok == 16
+    assert set(first.server.model_dump().values()) == {None}
+
+
+async def test_lag_makes_a_run_invalid(server) -> None:
+    """The server blocks the event loop that it shares with the generator."""
+    taken = server.take
+
+    async def take(request: Any) -> str:
+        time.sleep(0.05)  # noqa: ASYNC251
+        return str(await taken(request))
+
+    server.take = take
+    results = await run(make_plan(server.url, {"variants": ["fp32"]}))
+    variant = results.scenarios[0].variants[0]
+    assert variant.lag_share is not None
+    assert variant.lag_share > 0.1
+    assert not results.is_valid
+    assert results.problems[0].startswith("m, fp32: the generator lagged: its p99 is")
+
+
+async def test_a_run_without_answers_is_not_valid(server) -> None:
+    server.status = 500
+    results = await run(make_plan(server.url, {"variants": ["fp32"]}))
+    variant = results.scenarios[0].variants[0]
+    assert variant.latency is None
+    assert variant.errors == {"http_500": 16}
+    assert results.problems == ("m, fp32: no request was answered with success",)
+
+
+async def test_a_peak_is_searched(server) -> None:
+    """No answer is quick enough, so the search ends below every rate that it may try."""
+    plan = make_plan(
+        server.url,
+        {
+            "variants": ["fp32"],
+            "slo": {"latency_ms": 1e-6},
+            "arrivals": {"kind": "constant", "rate": 500},
+        },
+        duration_s=0.01,
+        warmup_s=0,
+    )
+    results = await run(plan, find_peaks=True)
+    peaks = results.scenarios[0].peaks
+    assert [peak.variant for peak in peaks] == ["fp32"]
+    assert peaks[0].rate is None
+    assert peaks[0].probes[0].why_not == "0.0% met the SLO (at least 99.0%)"
+
+
+async def test_the_observer_hears_of_every_turn(server) -> None:
+    heard: list[TurnName] = []
+    plan = make_plan(server.url, duration_s=1.5)
+    await run_plan(plan, HERE, lambda name, _: heard.append(name))
+    assert [name.variant for name in dict.fromkeys(heard)] == ["int4", "fp32"]
+    assert heard[0].stage == "round 1 of 1"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "message"),
+    [
+        ({"model": "x"}, "scenario 'x': the server has no model 'x'; served: m"),
+        ({"variants": ["bf16"]}, "scenario 'm': m has no variant 'bf16'; served: int4, fp32"),
+        ({"inputs": {"file": "none.jsonl"}}, "none.jsonl: no such file"),
+        ({"arrivals": {"kind": "replay", "file": "none.txt"}}, "none.txt: no such file"),
+    ],
+)
+async def test_what_cannot_run_is_refused_before_the_first_request(
+    server, scenario, message
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        await run(make_plan(server.url, scenario))
+    assert not server.arrived
+
+
+async def test_a_server_that_lists_nothing_needs_names(server) -> None:
+    server.is_known = False
+    with pytest.raises(ConfigError, match="scenario 'm': name its variants"):
+        await run(make_plan(server.url))
+
+
+async def test_a_peak_needs_a_limit_and_a_rate(server) -> None:
+    with pytest.raises(ConfigError, match="slo: a peak needs a limit"):
+        await run(make_plan(server.url), find_peaks=True)
+    closed = {"arrivals": {"kind": "closed", "users": 1}, "slo": {"latency_ms": 1}}
+    with pytest.raises(ConfigError, match=r"arrivals\.kind: a peak needs constant"):
+        await run(make_plan(server.url, closed), find_peaks=True)
+
+
+async def test_no_server_is_a_plain_message() -> None:
+    with pytest.raises(ConfigError, match=r"target\.url: http://127\.0\.0\.1:1 does not answer"):
+        await run(make_plan())

@@ -1,0 +1,134 @@
+"""Every figure from samples whose figures are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loadtests.client import Exchange
+from loadtests.intervals import mean_of
+from loadtests.rounds import Round, ServerRound, join, to_samples
+from loadtests.statistics import (
+    attainment,
+    count_ok,
+    count_output_tokens,
+    distribution,
+    errors_by_kind,
+    goodput,
+    lag_share,
+    percentile,
+    rate_of,
+    rate_until_last_answer,
+)
+
+STARTED = 1_000.0
+
+
+def exchange(planned: float, latency: float = 0.1, **fields: Any) -> Exchange:
+    """A request planned at a second of the measured time, sent at once, and answered."""
+    sent = STARTED + planned
+    fields = {"sent": sent, "ended": sent + latency, "outcome": "ok", **fields}
+    return Exchange(0, STARTED + planned, **fields)
+
+
+def a_round(exchanges: Sequence[Exchange], number: int = 0) -> Round:
+    samples = to_samples(number, exchanges, STARTED)
+    return Round(samples, 10.0, "", 0.0, {}, ServerRound({}, {}))
+
+
+def test_students_interval_over_rounds() -> None:
+    # Mean 2, standard deviation 1, t of 2 degrees of freedom is 4.303: 4.303 / √3.
+    found = mean_of([1, 2, 3])
+    assert (found.value, found.low, found.high) == pytest.approx((2, -0.4841, 4.4841), abs=1e-4)
+    assert mean_of([5]).low is None
+    assert mean_of([0.9, 1.0], is_share=True).high == 1
+
+
+def test_percentiles_are_those_of_the_rounds() -> None:
+    rounds = [np.arange(101) / 100, np.arange(101) / 50]
+    found = distribution([*rounds, np.array([np.nan])])
+    assert found is not None
+    assert found.count == 202
+    assert found.p50 is not None
+    assert found.p99 is not None
+    assert found.p50.value == pytest.approx(0.75)
+    assert found.p99.value == pytest.approx((0.99 + 1.98) / 2)
+    assert found.p50.low is not None
+    assert found.p999 is None
+
+
+def test_a_percentile_takes_a_sample_beyond_it() -> None:
+    few = [np.arange(60.0), np.arange(60.0)]
+    pooled = percentile(few, 0.99)
+    assert pooled is not None
+    assert (pooled.value, pooled.low) == (pytest.approx(58.81), None)
+    assert percentile([np.arange(60.0)], 0.99) is None
+    assert distribution([np.array([np.nan])]) is None
+
+
+def test_errors_and_cut_off_requests() -> None:
+    round_ = a_round(
+        [
+            exchange(0),
+            exchange(1, latency=0.3),
+            exchange(2, outcome="http_503"),
+            exchange(3, outcome="timeout"),
+            exchange(4, outcome="timeout"),
+            exchange(5, ended=np.nan, outcome="cut_off"),
+        ]
+    )
+    assert errors_by_kind(round_.samples) == {"http_503": 1, "timeout": 2}
+    share = attainment([round_], {"latency_ms": 200})
+    assert share is not None
+    assert share.value == pytest.approx(1 / 5)
+    assert goodput([round_], {"latency_ms": 200}).value == pytest.approx(0.1)
+    assert goodput([round_], {"latency_ms": 400}).value == pytest.approx(0.2)
+    assert np.isnan(round_.samples.latency[2:]).all()
+
+
+def test_latency_counts_from_the_planned_time() -> None:
+    late = exchange(0, sent=STARTED + 0.5, ended=STARTED + 0.6)
+    samples = a_round([late]).samples
+    assert samples.latency[0] == pytest.approx(0.6)
+    assert samples.latency_from_send[0] == pytest.approx(0.1)
+    assert samples.lag[0] == pytest.approx(0.5)
+    assert lag_share(samples) == pytest.approx(0.5 / 0.6)
+
+
+def test_the_achieved_rate_counts_until_the_last_answer() -> None:
+    in_time = a_round([exchange(index / 2) for index in range(20)])
+    overloaded = a_round([exchange(index / 2, latency=10.5) for index in range(20)])
+    assert rate_of([in_time], len).value == rate_of([overloaded], len).value == 2
+    assert rate_until_last_answer([in_time], count_ok).value == pytest.approx(2)
+    assert rate_until_last_answer([overloaded], count_ok).value == pytest.approx(1)
+
+
+def test_times_of_tokens() -> None:
+    stream = exchange(0, sent=STARTED + 0.1, ended=STARTED + 2)
+    stream.first, stream.last, stream.output_tokens = STARTED + 0.3, STARTED + 1.2, 4
+    single = exchange(1)
+    single.first = single.last = STARTED + 1.05
+    single.output_tokens = 1
+    round_ = a_round([stream, single])
+    np.testing.assert_allclose(round_.samples.ttft, [0.3, 0.05])
+    np.testing.assert_allclose(round_.samples.ttft_from_send, [0.2, 0.05])
+    np.testing.assert_allclose(round_.samples.tpot, [0.3, np.nan])
+    assert rate_until_last_answer([round_], count_output_tokens).value == pytest.approx(0.5)
+    for limits, met in (({"ttft_ms": 100}, 1), ({"tpot_ms": 310}, 2), ({"tpot_ms": 290}, 1)):
+        share = attainment([round_], limits)
+        assert share is not None
+        assert share.value == met / 2
+
+
+def test_joined_rounds_keep_their_outcomes() -> None:
+    parts = [
+        a_round([exchange(0), exchange(1, outcome="timeout")], 0).samples,
+        a_round([exchange(0, outcome="http_500"), exchange(1)], 1).samples,
+    ]
+    joined = join(parts)
+    assert errors_by_kind(joined) == {"timeout": 1, "http_500": 1}
+    np.testing.assert_array_equal(joined.is_ok, [True, False, False, True])
+    np.testing.assert_array_equal(joined.round, [0, 0, 1, 1])

@@ -1,0 +1,127 @@
+"""Turns against a real server: what is sent, when, and what becomes of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loadtests.client import Client
+from loadtests.requests import make_body
+from loadtests.turn import Moment, Turn, TurnRecord
+from tests.unit.loadtests.plans import make_plan
+
+NUM = 20
+TIMES = np.arange(NUM) / 100
+
+
+async def run(
+    server: Any, *, users: int | None = None, operation: str = "embeddings", **fields: Any
+) -> TurnRecord:
+    """A turn of 20 requests in 0.2 s, none of them warm-up."""
+    moments: list[Moment] = []
+    scenario = fields.pop("scenario", {})
+    fields = {"warmup_s": 0.0, "duration_s": 0.2, **fields}
+    plan = make_plan(server.url, operation=operation, scenario=scenario, **fields)
+    bodies = [make_body(plan.scenarios[0], "m:fp32", f"text {index}") for index in range(NUM)]
+    is_generation = operation == "completions"
+    client = Client(
+        f"{server.url}/v1/{operation}",
+        {"Content-Type": "application/json"},
+        plan.timeout_s,
+        is_streamed=is_generation and scenario.get("body", {}).get("stream", True),
+        is_generation=is_generation,
+    )
+    async with client:
+        turn = Turn(client, plan, bodies, plan.duration_s, moments.append)
+        return await (turn.run_open(TIMES) if users is None else turn.run_closed(users))
+
+
+def outcomes(record: TurnRecord) -> list[str]:
+    return [exchange.outcome for exchange in record.exchanges]
+
+
+async def test_every_request_goes_out_with_its_own_input(server) -> None:
+    record = await run(server)
+    assert outcomes(record) == ["ok"] * NUM
+    assert sorted(body["input"] for body in server.arrived) == sorted(
+        f"text {index}" for index in range(NUM)
+    )
+    assert all(exchange.planned <= exchange.sent < exchange.ended for exchange in record.exchanges)
+    assert [exchange.planned - record.started for exchange in record.exchanges] == pytest.approx(
+        TIMES.tolist()
+    )
+
+
+async def test_a_server_that_does_not_answer_slows_no_send(server) -> None:
+    """It answers nothing until the last request is there: a loop that waits would wait for ever."""
+    server.release.clear()
+
+    taken = server.take
+
+    async def take(request: Any) -> str:
+        if len(server.arrived) == NUM - 1:
+            server.release.set()
+        return str(await taken(request))
+
+    server.take = take
+    record = await run(server)
+    assert outcomes(record) == ["ok"] * NUM
+    assert [exchange.in_flight for exchange in record.exchanges] == list(range(1, NUM + 1))
+    last_sent = max(exchange.sent for exchange in record.exchanges)
+    assert all(exchange.ended > last_sent for exchange in record.exchanges)
+
+
+async def test_a_closed_loop_waits_for_answers(server) -> None:
+    server.release.clear()
+    record = await run(server, users=3, grace_s=0)
+    assert outcomes(record) == ["cut_off"] * 3
+    server.release.set()
+    record = await run(server, users=3)
+    assert len(record.exchanges) > 3
+    assert set(outcomes(record)) == {"ok"}
+    assert max(exchange.in_flight for exchange in record.exchanges) == 3
+
+
+async def test_what_is_beyond_the_limit_is_not_sent(server) -> None:
+    server.release.clear()
+    record = await run(server, max_in_flight=5, grace_s=0)
+    assert outcomes(record) == ["cut_off"] * 5 + ["not_sent"] * (NUM - 5)
+    assert len(server.arrived) == 5
+    assert all(math.isnan(exchange.sent) for exchange in record.exchanges[5:])
+
+
+async def test_errors_have_a_kind(server) -> None:
+    server.status = 503
+    assert set(outcomes(await run(server))) == {"http_503"}
+    server.release.clear()
+    assert set(outcomes(await run(server, timeout_s=0.05))) == {"timeout"}
+    server.url = "http://127.0.0.1:1"
+    assert set(outcomes(await run(server))) == {"connection"}
+
+
+async def test_a_turn_stops_when_all_fails(server) -> None:
+    server.status = 500
+    record = await run(server, duration_s=60, grace_s=0)
+    assert record.stopped == "100% of the last 20 requests failed (at most 50%)"
+    assert record.duration_s < 60
+
+
+async def test_a_stream_is_timed_and_read(server) -> None:
+    record = await run(server, operation="completions")
+    assert outcomes(record) == ["ok"] * NUM
+    for exchange in record.exchanges:
+        assert exchange.sent < exchange.first <= exchange.last <= exchange.ended
+        assert (exchange.answer, exchange.output_tokens) == (b"one two three", 3)
+
+
+async def test_an_answer_in_one_piece_is_read(server) -> None:
+    record = await run(server, operation="completions", scenario={"body": {"stream": False}})
+    assert {(e.answer, e.output_tokens) for e in record.exchanges} == {(b"one two three", 3)}
+
+
+async def test_a_stream_that_breaks_is_an_error(server) -> None:
+    server.broken_streams = True
+    assert set(outcomes(await run(server, operation="completions"))) == {"stream_error"}

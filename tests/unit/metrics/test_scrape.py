@@ -1,0 +1,14 @@
+"""The page says how many replicas it should have and how many it has."""
+
+from serving.metrics import ScrapeMetrics
+from tests.unit.metrics.pages import EMBEDDINGS, GENERATION, value
+
+
+def test_each_variant_has_the_replicas_of_the_latest_scrape() -> None:
+    metrics = ScrapeMetrics("r1")
+    metrics.observe(EMBEDDINGS.model, EMBEDDINGS.variant, 3, 3)
+    metrics.observe(EMBEDDINGS.model, EMBEDDINGS.variant, 3, 2)
+    metrics.observe(GENERATION.model, GENERATION.variant, 0, 0)
+    for labels, expected, answered in ((EMBEDDINGS, 3, 2), (GENERATION, 0, 0)):
+        assert value(metrics.registry, "scrape_replicas_expected", labels) == expected
+        assert value(metrics.registry, "scrape_replicas_answered", labels) == answered

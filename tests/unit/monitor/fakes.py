@@ -1,0 +1,86 @@
+"""A judge whose answers a test chooses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from serving.config import ModelConfig
+from serving.monitor.assessment import Assessment
+from serving.monitor.judge import Probed
+from serving.quality.agreement import Comparison
+from serving.quality.dataset import Example, Passage
+from serving.quality.labels import LabelledScore
+from serving.seams import EncodedSample, Sample, Source
+
+PROBES = tuple(f"probe {number}" for number in range(60))
+
+
+class FakeJudge:
+    """Agrees by ``agreements[variant]``; raises the next of ``failures`` instead."""
+
+    def __init__(self) -> None:
+        self.agreements: dict[str, float] = {}
+        self.failures: list[Exception] = []
+        self.probed: list[str] = []
+        self.compared: list[Sample] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def probe(self, variant: str) -> Probed:
+        self._fail()
+        self.probed.append(variant)
+        comparison = Comparison(agreement=self.agreements.get(variant, 1.0))
+        seconds = tuple(0.001 * number for number in range(1, 101))
+        return Probed(() if variant == "fp32" else (comparison,) * len(PROBES), seconds)
+
+    async def compare(self, sample: Sample) -> Comparison:
+        await self.gate.wait()
+        self._fail()
+        self.compared.append(sample)
+        return Comparison(agreement=self.agreements.get(sample.variant, 1.0))
+
+    async def score(
+        self, variant: str, examples: Sequence[Example | Passage]
+    ) -> list[LabelledScore]:
+        self._fail()
+        return [LabelledScore(self.agreements.get(variant, 1.0), 1) for _ in examples]
+
+    def _fail(self) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+
+
+def model_config(**quality: object) -> ModelConfig:
+    """A classifier in three variants."""
+    return ModelConfig.model_validate(
+        {
+            "name": "sentiment",
+            "task": "classification",
+            "source": "nowhere",
+            "variants": ["int4", "fp32", "bf16"],
+            "quality": quality,
+        }
+    )
+
+
+class Assessed:
+    """An assessment over a fake judge, and what it was told of comparisons."""
+
+    def __init__(self, **quality: object) -> None:
+        self.judge = FakeJudge()
+        self.seen: list[tuple[str, Source, Comparison]] = []
+        self.assessment = Assessment(
+            model_config(**quality), self.judge, PROBES, lambda *what: self.seen.append(what)
+        )
+
+    def of(self, variant: str):  # type: ignore[no-untyped-def]
+        """The report of one variant."""
+        return next(v for v in self.assessment.report().variants if v.variant == variant)
+
+
+def sample(variant: str = "int4", text: str = "a text") -> EncodedSample:
+    """A sample of a live request."""
+    import numpy as np
+
+    return EncodedSample("sentiment", variant, text, False, None, np.ones(2, np.float32))

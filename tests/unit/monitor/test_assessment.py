@@ -1,0 +1,74 @@
+"""What is known of the variants, and when it is forgotten."""
+
+import pytest
+
+from serving.monitor.judge import Probed
+from serving.quality.agreement import Comparison
+from serving.seams import Estimate, LabelReport
+from tests.unit.monitor.fakes import PROBES, Assessed
+
+
+def probed(agreement: float) -> Probed:
+    return Probed((Comparison(agreement=agreement),) * len(PROBES), (0.01,) * 95 + (0.03,) * 5)
+
+
+def test_nothing_is_known_before_the_first_comparison() -> None:
+    quality = Assessed().of("int4")
+    assert quality.verdict == "not enough samples"
+    assert (quality.sources, quality.quality_low, quality.probe_p95_s) == ((), None, None)
+    assert quality.in_auto
+
+
+def test_the_reference_is_judged_by_nobody() -> None:
+    quality = Assessed().of("fp32")
+    assert (quality.is_reference, quality.verdict, quality.quality_low) == (
+        True,
+        "indistinguishable",
+        1.0,
+    )
+
+
+def test_probes_that_disagree_make_a_variant_fail() -> None:
+    assessed = Assessed()
+    assessed.assessment.set_probed("int4", 5.0, probed(0.0))
+    assessed.assessment.set_probed("bf16", 5.0, probed(1.0))
+    assert assessed.of("int4").verdict == "failing"
+    assert not assessed.of("int4").in_auto
+    assert assessed.of("bf16").verdict == "indistinguishable"
+    assert assessed.of("int4").sources[0].count == len(PROBES)
+    assert [what[:2] for what in assessed.seen].count(("int4", "probes")) == len(PROBES)
+
+
+def test_the_time_of_probes_is_their_95th_percentile() -> None:
+    assessed = Assessed()
+    assessed.assessment.set_probed("int4", 5.0, probed(1.0))
+    # numpy's linear rule between the 95th and the 96th of 100 sorted values, at 94.05.
+    assert assessed.of("int4").probe_p95_s == pytest.approx(0.01 + 0.05 * 0.02)
+
+
+def test_a_redeployed_variant_starts_afresh_and_a_redeployed_reference_starts_all() -> None:
+    assessed = Assessed()
+    for variant in ("fp32", "int4", "bf16"):
+        assessed.assessment.set_probed(variant, 5.0, probed(0.0))
+    assessed.assessment.reset("int4")
+    assert assessed.of("int4").verdict == "not enough samples"
+    assert assessed.of("bf16").verdict == "failing"
+    assert assessed.assessment.deployed_at("int4") is None
+    assessed.assessment.reset("fp32")
+    assert assessed.of("bf16").verdict == "not enough samples"
+
+
+def test_inputs_are_kept_only_if_asked_for() -> None:
+    for keep, expected in ((0, []), (2, ["bad", "worse"])):
+        assessed = Assessed(keep_samples=keep)
+        for text, agreement in (("good", 1.0), ("worse", 0.2), ("bad", 0.1)):
+            comparison = Comparison(agreement=agreement)
+            assessed.assessment.record("int4", "shadow", comparison, text)
+        assert [kept.text for kept in assessed.of("int4").worst] == expected
+
+
+def test_labels_are_part_of_the_report() -> None:
+    assessed = Assessed()
+    labels = LabelReport("reviews", Estimate(0.7, 0.6, 0.8, 100), None, None, None)
+    assessed.assessment.set_labels("int4", labels)
+    assert assessed.of("int4").labels == labels

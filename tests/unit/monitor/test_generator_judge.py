@@ -1,0 +1,105 @@
+"""Generators: the reference scores what a variant wrote."""
+
+from collections.abc import AsyncGenerator, Sequence
+
+import pytest
+
+from serving.monitor.background import Background
+from serving.monitor.generator_judge import PROBE_TOKENS, REFERENCE_PROBES, GeneratorJudge
+from serving.monitor.judge import NotComparable
+from serving.quality.dataset import Passage
+from serving.seams import (
+    GeneratedSample,
+    GenerationRequest,
+    GenerationSummary,
+    GenerationTimings,
+    ScoreRequest,
+    TokenLogprob,
+    Trace,
+)
+
+PROBES = tuple(f"prompt {number}" for number in range(20))
+TIMINGS = GenerationTimings(queue=1.0, tokenize=0.5, prefill=0.25, decode=0.25, total=2.0)
+
+
+def token(first: int) -> TokenLogprob:
+    """Token 1, with another or the same one as the most probable."""
+    return TokenLogprob(1, -0.5, ((first, -0.5), (first + 1, -2.0)))
+
+
+class FakeWriter:
+    """Writes token 1 each time; scores of the reference put token 1 or ``first`` first."""
+
+    def __init__(self, first: int = 1) -> None:
+        self.first = first
+        self.asked: list[GenerationRequest] = []
+        self.scored: list[ScoreRequest] = []
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationSummary, None]:
+        self.asked.append(request)
+        assert request.max_tokens is not None
+        trace = Trace((7, 8), (token(1),) * request.max_tokens)
+        yield GenerationSummary(2, 0, request.max_tokens, TIMINGS, (trace,))
+
+    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
+        self.scored.append(request)
+        return tuple(token(self.first) for _ in request.continuation)
+
+
+class Writers:
+    def __init__(self, first: int = 1) -> None:
+        self.all = {"fp32": FakeWriter(first), "int4": FakeWriter()}
+
+    def backend(self, model: str, variant: str) -> FakeWriter:
+        return self.all[variant]
+
+    async def statuses(self) -> Sequence[object]:
+        return []
+
+
+def judge(writers: Writers) -> GeneratorJudge:
+    return GeneratorJudge(Background(writers), "model", "fp32", PROBES)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("first", "agreement"), [(1, 1.0), (5, 0.0)])
+async def test_probes_are_continued_and_scored_by_the_reference(
+    first: int, agreement: float
+) -> None:
+    writers = Writers(first)
+    probed = await judge(writers).probe("int4")
+    assert [one.agreement for one in probed.comparisons] == [agreement] * len(PROBES)
+    assert probed.seconds == (1.0,) * len(PROBES)  # total without the queue
+    asked = writers.all["int4"].asked
+    assert [request.prompts for request in asked] == [(probe,) for probe in PROBES]
+    assert all(r.background and r.trace and r.sampling.temperature == 0 for r in asked)
+    scored = writers.all["fp32"].scored
+    assert [(r.prompt, r.continuation) for r in scored] == [((7, 8), (1,) * PROBE_TOKENS)] * 20
+    assert all(request.background for request in scored)
+
+
+async def test_the_reference_is_asked_for_its_time_only() -> None:
+    writers = Writers()
+    probed = await judge(writers).probe("fp32")
+    assert (probed.comparisons, len(probed.seconds)) == ((), REFERENCE_PROBES)
+    assert writers.all["fp32"].scored == []
+
+
+async def test_a_sample_is_scored_as_it_was_written() -> None:
+    writers = Writers(first=5)
+    sample = GeneratedSample("model", "int4", Trace((1, 2, 3), (token(1), token(5))), "a prompt")
+    comparison = await judge(writers).compare(sample)
+    assert comparison.agreement == 0.5
+    assert writers.all["fp32"].scored[0].prompt == (1, 2, 3)
+
+
+async def test_an_empty_answer_is_not_comparable() -> None:
+    sample = GeneratedSample("model", "int4", Trace((1,), ()), "a prompt")
+    with pytest.raises(NotComparable):
+        await judge(Writers()).compare(sample)
+
+
+async def test_passages_are_summed() -> None:
+    writers = Writers()
+    (score,) = await judge(writers).score("int4", [Passage(prompt="so", continuation="abc")])
+    assert (score.value, score.count) == (pytest.approx(-1.5), 3)
+    assert writers.all["int4"].scored[0].prompt == "so"

@@ -1,0 +1,92 @@
+"""Sampled requests are compared one at a time, or dropped for a reason."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from serving.errors import NotReady, QueueFull
+from serving.monitor.judge import NotComparable
+from serving.monitor.shadowing import MAX_WAITING, Shadowing
+from tests.unit.fakes import let_others_act
+from tests.unit.monitor.fakes import Assessed, sample
+
+FAST = {"shadow": {"rate": 1, "max_per_second": 1000}}
+
+
+class Running:
+    """A ``Shadowing`` that runs, over a fake judge."""
+
+    def __init__(self, **quality: object) -> None:
+        self.assessed = Assessed(**quality)
+        self.dropped: list[tuple[str, str, str]] = []
+        self.shadowing = Shadowing(
+            {"sentiment": self.assessed.assessment}, lambda *drop: self.dropped.append(drop)
+        )
+        self.task = asyncio.create_task(self.shadowing.run())
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    running = Running(**FAST)
+    yield running
+    running.task.cancel()
+
+
+async def test_a_sample_is_compared_and_counted(running: Running) -> None:
+    running.assessed.judge.agreements["int4"] = 0.5
+    running.shadowing.offer(sample())
+    await let_others_act()
+    (source,) = running.assessed.of("int4").sources
+    assert (source.source, source.count, source.measures["agreement"].value) == ("shadow", 1, 0.5)
+    assert running.dropped == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (NotComparable("not yet"), "not_ready"),
+        (QueueFull("busy"), "reference_busy"),
+        (NotReady("gone"), "failed"),
+        (ZeroDivisionError("a defect"), "failed"),
+    ],
+)
+async def test_what_cannot_be_compared_is_dropped_and_the_next_is_compared(
+    running: Running, failure: Exception, reason: str
+) -> None:
+    running.assessed.judge.failures = [failure]
+    running.shadowing.offer(sample())
+    running.shadowing.offer(sample(text="the next"))
+    await let_others_act()
+    assert running.dropped == [("sentiment", "int4", reason)]
+    assert [one.text for one in running.assessed.judge.compared] == ["the next"]
+
+
+async def test_a_full_queue_drops(running: Running) -> None:
+    running.assessed.judge.gate.clear()
+    running.shadowing.offer(sample())
+    await let_others_act()  # one is being compared, the queue is empty
+    for _ in range(MAX_WAITING + 3):
+        running.shadowing.offer(sample())
+    assert running.dropped == [("sentiment", "int4", "queue_full")] * 3
+    running.assessed.judge.gate.set()
+
+
+async def test_more_than_the_limit_is_dropped() -> None:
+    running = Running(shadow={"rate": 1, "max_per_second": 1})
+    for _ in range(3):
+        running.shadowing.offer(sample())
+    await let_others_act()
+    running.task.cancel()
+    assert running.dropped == [("sentiment", "int4", "over_limit")] * 2
+
+
+async def test_a_comparison_that_a_new_deployment_overtakes_is_dropped(running: Running) -> None:
+    running.assessed.judge.gate.clear()
+    running.shadowing.offer(sample())
+    await let_others_act()
+    probed = await running.assessed.judge.probe("int4")
+    running.assessed.assessment.set_probed("int4", 9.0, probed)
+    running.assessed.judge.gate.set()
+    await let_others_act()
+    assert running.dropped == [("sentiment", "int4", "not_ready")]

@@ -1,0 +1,113 @@
+"""One input, every variant, side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from serving.config import ServerConfig
+from serving.errors import NotReady
+from serving.metrics import EdgeMetrics
+from serving.routes.api import build_gateway_api
+from serving.routes.exchange import Services
+from serving.seams import (
+    GenerationChunk,
+    GenerationSummary,
+    TokenLogprob,
+    Trace,
+)
+from tests.unit.fakes import GENERATION_TIMINGS, FakeBackends
+from tests.unit.routes.sites import MINILM, SENTIMENT, SMOLLM2, Site
+from tests.unit.routes.sites import _client as client_of
+
+MODELS = (MINILM, SENTIMENT, SMOLLM2)
+
+
+@pytest.fixture
+def site() -> Site:
+    backends, metrics = FakeBackends(MODELS), EdgeMetrics("gateway-1")
+
+    async def metrics_page() -> str:
+        return ""
+
+    services = Services({model.name: model for model in MODELS}, backends, ServerConfig())
+    edge = build_gateway_api(services, metrics, metrics_page)
+    return Site(edge, client_of(edge, ""), backends, metrics)
+
+
+async def compare(site: Site, **body: object) -> list[dict[str, object]]:
+    answer = await site.client.post("/v1/compare", json=body)
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["data"])
+
+
+async def test_embeddings_have_their_cosine_to_the_reference(site: Site) -> None:
+    data = await compare(site, model="minilm", input="a cat")
+    assert [entry["variant"] for entry in data] == ["fp32", "bf16", "int4"]
+    vectors = [np.array(entry["answer"]["embedding"]) for entry in data]
+    for entry, vector in zip(data, vectors, strict=True):
+        expected = vector @ vectors[0] / np.linalg.norm(vector) / np.linalg.norm(vectors[0])
+        assert entry["measures"]["cosine"] == pytest.approx(expected, abs=1e-6)
+    assert data[1]["timings"] == {
+        "queue_ms": 1.0,
+        "tokenize_ms": 2.0,
+        "forward_ms": 4.0,
+        "total_ms": 8.0,
+    }
+
+
+async def test_labels_are_compared(site: Site) -> None:
+    data = await compare(site, model="sentiment", input="a cat")
+    assert data[0]["measures"]["same_label"] is True
+    labels = [entry["answer"]["label"] for entry in data]
+    assert data[1]["measures"]["same_label"] is (labels[0] == labels[1])
+
+
+async def test_a_variant_that_is_not_ready_is_named_and_the_others_answer(site: Site) -> None:
+    site.backend("minilm", "bf16").failure = NotReady("minilm:bf16 is loading")
+    data = await compare(site, model="minilm", input="a cat")
+    assert data[1] == {"variant": "bf16", "error": "minilm:bf16 is loading"}
+    assert data[2]["measures"] is not None
+
+
+async def test_without_the_reference_there_are_answers_and_no_measures(site: Site) -> None:
+    site.backend("minilm", "fp32").failure = NotReady("minilm:fp32 is loading")
+    data = await compare(site, model="minilm", input="a cat")
+    assert "error" in data[0]
+    assert data[1]["measures"] is None
+    assert data[1]["answer"]["embedding"]
+
+
+async def test_generated_text_is_scored_by_the_reference(site: Site) -> None:
+    written = tuple(TokenLogprob(token, -0.1, ((token, -0.1),)) for token in (5, 6))
+    for variant in ("fp32", "int4"):
+        site.backends.all["smollm2", variant].script = [
+            GenerationChunk(0, "Hello", (), "length", GENERATION_TIMINGS),
+            GenerationSummary(3, 0, 2, GENERATION_TIMINGS, (Trace((1, 2), written),)),
+        ]
+    data = await compare(site, model="smollm2", input="a prompt", max_tokens=2)
+    assert data[1]["answer"] == {"text": "Hello", "tokens": 2}
+    measures = data[1]["measures"]
+    # The fake reference's first choice for token t is t itself, at -t / 100.
+    assert measures["same_first_choice"] == 1.0
+    assert measures["perplexity_ratio"] == pytest.approx(np.exp(-0.1 + (0.05 + 0.06) / 2))
+    asked = site.backends.all["smollm2", "int4"].requests[0]
+    assert asked.trace
+    assert asked.sampling.temperature == 0
+    scored = site.backends.all["smollm2", "fp32"].scored
+    assert [(request.prompt, request.continuation) for request in scored] == [((1, 2), (5, 6))] * 2
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"model": "minilm"}, "input or messages"),
+        ({"model": "minilm", "messages": [{"role": "user", "content": "a"}]}, "send input"),
+        ({"model": "smollm2", "input": "a", "max_tokens": 1000}, "128"),
+        ({"model": "minilm", "input": "a", "variant": "int4"}, "variant"),
+    ],
+)
+async def test_bad_bodies_are_422(site: Site, body: dict[str, object], words: str) -> None:
+    answer = await site.client.post("/v1/compare", json=body)
+    assert answer.status_code == 422
+    assert words in answer.text

@@ -1,0 +1,130 @@
+"""What is known of quality, and the start of evaluations."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.config import ServerConfig
+from serving.errors import InvalidField, NotReady
+from serving.metrics import EdgeMetrics
+from serving.routes.api import build_gateway_api
+from serving.routes.exchange import Services
+from serving.seams import (
+    Estimate,
+    EvaluationProgress,
+    ModelQuality,
+    SourceReport,
+    VariantQuality,
+)
+from tests.unit.fakes import FakeBackends
+from tests.unit.routes.sites import MODELS, Site, open_replica
+from tests.unit.routes.sites import _client as client_of
+
+REPORT = SourceReport("probes", 72, {"agreement": Estimate(0.9, 0.8, 0.95, 72)}, 0.1)
+INT4 = VariantQuality(
+    "int4", False, "degraded", "10 % differ", True, 0.8, (REPORT,), None, (), 0.01
+)
+
+
+class FakeBoard:
+    """Reports two models; ``failure`` is raised instead."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.evaluated: list[str] = []
+
+    async def report(self) -> tuple[ModelQuality, ...]:
+        if self.failure is not None:
+            raise self.failure
+        return tuple(
+            ModelQuality(model.name, model.task, "fp32", 0.7, 0.05, None, (INT4,))
+            for model in MODELS
+        )
+
+    async def evaluate(self, model: str) -> EvaluationProgress:
+        if self.failure is not None:
+            raise self.failure
+        self.evaluated.append(model)
+        return EvaluationProgress("running", 3, 100, "")
+
+
+@pytest.fixture
+def board() -> FakeBoard:
+    return FakeBoard()
+
+
+@pytest.fixture
+def site(board: FakeBoard) -> Site:
+    """The gateway with a board."""
+    backends, metrics = FakeBackends(MODELS), EdgeMetrics("gateway-1")
+
+    async def metrics_page() -> str:
+        return ""
+
+    catalog = {model.name: model for model in MODELS}
+    services = Services(catalog, backends, ServerConfig(), board=board)
+    edge = build_gateway_api(services, metrics, metrics_page)
+    return Site(edge, client_of(edge, ""), backends, metrics)
+
+
+async def test_everything_that_is_known_is_told(site: Site) -> None:
+    answer = (await site.client.get("/v1/quality")).json()
+    assert [entry["model"] for entry in answer["data"]] == ["minilm", "sentiment"]
+    (variant,) = answer["data"][0]["variants"]
+    assert variant["verdict"] == "degraded"
+    assert variant["sources"] == [
+        {
+            "source": "probes",
+            "count": 72,
+            "measures": {"agreement": {"value": 0.9, "low": 0.8, "high": 0.95, "count": 72}},
+            "smallest_difference": 0.1,
+        }
+    ]
+
+
+async def test_one_model_can_be_asked_for(site: Site) -> None:
+    answer = (await site.client.get("/v1/quality?model=sentiment")).json()
+    assert [entry["model"] for entry in answer["data"]] == ["sentiment"]
+
+
+async def test_an_unknown_model_is_a_404_that_lists_the_known(site: Site) -> None:
+    for answer in (
+        await site.client.get("/v1/quality?model=other"),
+        await site.client.post("/v1/quality/evaluate", json={"model": "other"}),
+        await site.client.post("/v1/compare", json={"model": "other", "input": "a"}),
+    ):
+        assert answer.status_code == 404
+        assert "minilm, sentiment" in answer.json()["error"]["message"]
+
+
+async def test_an_evaluation_is_started(site: Site, board: FakeBoard) -> None:
+    answer = await site.client.post("/v1/quality/evaluate", json={"model": "sentiment"})
+    assert answer.status_code == 202
+    assert answer.json() == {
+        "model": "sentiment",
+        "state": "running",
+        "done": 3,
+        "total": 100,
+        "reason": "",
+    }
+    assert board.evaluated == ["sentiment"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"), [(NotReady("away"), 503), (InvalidField("no data"), 422)]
+)
+async def test_failures_of_the_board_have_their_status(
+    site: Site, board: FakeBoard, failure: Exception, status: int
+) -> None:
+    board.failure = failure
+    answer = await site.client.post("/v1/quality/evaluate", json={"model": "sentiment"})
+    assert answer.status_code == status
+
+
+async def test_unknown_fields_are_refused(site: Site) -> None:
+    body = {"model": "sentiment", "variant": "int4"}
+    assert (await site.client.post("/v1/quality/evaluate", json=body)).status_code == 422
+
+
+async def test_a_replica_has_no_such_route() -> None:
+    assert (await open_replica().client.get("/v1/quality")).status_code == 404
