@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
+from statistics import fmean
 
 from serving.gateway.auto_policy import Candidate, choose
 from serving.gateway.latencies import Call, Latencies
@@ -190,42 +191,53 @@ def poisson(load: Sequence[tuple[float, float]], seed: int) -> list[float]:
     return arrivals
 
 
-def rows(arrivals: Sequence[float], variants: Sequence[Variant], limits: Limits) -> Iterator[str]:
-    """One line of the table for ``auto`` and for each fixed variant."""
-    machine = Machine(variants)
-    yield _row("auto", machine.run(arrivals, auto(machine, variants, limits)), limits)
+def rows(
+    runs: Sequence[Sequence[float]], variants: Sequence[Variant], limits: Limits
+) -> Iterator[str]:
+    """One line of the table for ``auto`` and for each fixed variant, the mean of all runs."""
+    machines = [Machine(variants) for _ in runs]
+    yield _row(
+        "auto",
+        [m.run(run, auto(m, variants, limits)) for m, run in zip(machines, runs, strict=True)],
+        limits,
+    )
     for variant in variants:
-        answers = Machine(variants).run(arrivals, lambda variant=variant: variant)  # type: ignore[misc]
-        yield _row(variant.name, answers, limits)
+        yield _row(variant.name, [Machine(variants).run(r, _always(variant)) for r in runs], limits)
 
 
-def _row(name: str, requests: Sequence[Request], limits: Limits) -> str:
+def _always(variant: Variant) -> Callable[[], Variant]:
+    return lambda: variant
+
+
+def _row(name: str, runs: Sequence[Sequence[Request]], limits: Limits) -> str:
+    figures = [_figures(requests, limits) for requests in runs]
+    *shares, quality, p95_s, refused = (fmean(column) for column in zip(*figures, strict=True))
+    in_time = " | ".join(f"{share:.1%}" for share in shares)
+    return f"| {name} | {in_time} | {quality:.4f} | {p95_s * 1e3:.0f} | {refused:.0f} |"
+
+
+def _figures(requests: Sequence[Request], limits: Limits) -> list[float]:
     assert limits.max_latency_s is not None
     assert limits.min_quality is not None
-    edges = (LOAD[0][0], LOAD[0][0] + LOAD[1][0])
-    phases = (
-        [r for r in requests if r.arrived < edges[0]],
-        [r for r in requests if edges[0] <= r.arrived < edges[1]],
-        [r for r in requests if r.arrived >= edges[1]],
-    )
-    shares = [_share_in_time(phase, limits.max_latency_s) for phase in (*phases, requests)]
-    answered = [r for r in requests if r.latency_s is not None]
-    quality = sum(r.variant.quality for r in answered) / len(answered)
-    both = sum(
-        r.latency_s <= limits.max_latency_s and r.variant.quality >= limits.min_quality
-        for r in answered
-        if r.latency_s is not None
-    ) / len(requests)
-    latencies = sorted(r.latency_s for r in answered if r.latency_s is not None)
-    p95_ms = latencies[ceil(0.95 * len(latencies)) - 1] * 1e3
-    refused = len(requests) - len(answered)
-    in_time = " | ".join(f"{share:.1%}" for share in shares)
-    return f"| {name} | {in_time} | {both:.1%} | {quality:.4f} | {p95_ms:.0f} | {refused} |"
+    ends = (LOAD[0][0], LOAD[0][0] + LOAD[1][0])
+    before = [r for r in requests if r.arrived < ends[0]]
+    during = [r for r in requests if ends[0] <= r.arrived < ends[1]]
+    after = [r for r in requests if r.arrived >= ends[1]]
+    good = [r for r in requests if r.variant.quality >= limits.min_quality]
+    latencies = sorted(r.latency_s for r in requests if r.latency_s is not None)
+    return [
+        *(_share_in_time(phase, limits.max_latency_s) for phase in (before, during, after)),
+        _share_in_time(requests, limits.max_latency_s),
+        _share_in_time(good, limits.max_latency_s) * len(good) / len(requests),
+        fmean(r.variant.quality for r in requests if r.latency_s is not None),
+        latencies[ceil(0.95 * len(latencies)) - 1],
+        len(requests) - len(latencies),
+    ]
 
 
 def _share_in_time(requests: Sequence[Request], limit_s: float) -> float:
     in_time = sum(r.latency_s is not None and r.latency_s <= limit_s for r in requests)
-    return in_time / len(requests)
+    return in_time / max(len(requests), 1)
 
 
 def _read_times(path: Path) -> tuple[Variant, ...]:
@@ -239,20 +251,22 @@ def _read_times(path: Path) -> tuple[Variant, ...]:
 
 
 def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="What auto does under a load step.")
     parser.add_argument("--service-times", type=Path, help=_read_times.__doc__)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=10, help="runs, each with other arrivals")
     arguments = parser.parse_args()
     variants = _read_times(arguments.service_times) if arguments.service_times else VARIANTS
     load = ", then ".join(f"{rate:g} requests/s for {seconds:g} s" for seconds, rate in LOAD)
-    arrivals = poisson(LOAD, arguments.seed)
-    print(f"{load}; {len(arrivals)} requests of one text of 128 tokens, seed {arguments.seed}")
-    print(f"limits: {LIMITS.max_latency_s * 1e3:g} ms and quality {LIMITS.min_quality:g}\n")  # type: ignore[operator]
-    print("| | in time before | during | after | in all | in time and quality | mean quality |"
-          " p95, ms | refused |")  # fmt: skip
+    print(f"{load}; texts of 128 tokens; mean of {arguments.seeds} runs")
+    print("limits: max_latency_ms 200, min_quality 0.99; best_effort\n")
+    print(
+        "| | in time before | during | after | in all | in time and quality | mean quality "
+        "| p95, ms | refused |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
-    for row in rows(arrivals, variants, LIMITS):
+    runs = [poisson(LOAD, seed) for seed in range(arguments.seeds)]
+    for row in rows(runs, variants, LIMITS):
         print(row)
 
 

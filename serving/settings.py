@@ -53,7 +53,22 @@ def load_config(path: Path, command_line: Mapping[str, Any] | None = None) -> Co
         ConfigError: The file is missing, is not YAML, or holds something wrong; every problem
             is named by the path of its key.
     """
-    from_file = read_yaml(path, "models and server")
+    return make_config(read_yaml(path, "models and server"), str(path), command_line)
+
+
+def make_config(
+    document: Mapping[str, Any], origin: str, command_line: Mapping[str, Any] | None = None
+) -> Config:
+    """Validate a configuration that was read already; the environment overrides it.
+
+    Args:
+        document: Shaped like the file.
+        origin: Where it is from, for messages.
+        command_line: As for ``load_config``.
+
+    Raises:
+        ConfigError: It holds something wrong.
+    """
     _refuse_unknown_variables()
 
     class Settings(BaseSettings):
@@ -72,13 +87,13 @@ def load_config(path: Path, command_line: Mapping[str, Any] | None = None) -> Co
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, from_file)
+            return init_settings, env_settings, InitSettingsSource(settings_cls, dict(document))
 
     try:
         settings = Settings(**(command_line or {}))
         return Config(models=settings.models, server=settings.server)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error)}") from None
+        raise ConfigError(f"{origin}: {explain(error)}") from None
     except SettingsError as error:
         raise ConfigError(f"environment variables {ENV_PREFIX}…: {error}") from None
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray import serve
-from ray.serve import RunTarget
+from ray.serve import Application, RunTarget
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import LoggingConfig
 
 from serving.app.plan import Plan, PlannedVariant, longest_request_s
 from serving.app.ray_environment import GENERATOR_KERNEL_THREADS
-from serving.config import Config, ModelConfig, VariantConfig
+from serving.config import Config, ModelConfig, ServerConfig, VariantConfig
 from serving.gateway.deployment import Gateway
 from serving.gateway.variant_status import application_name
 from serving.monitor.deployment import Monitor
@@ -20,7 +21,7 @@ from serving.replica.deployment import Replica
 from serving.seams import QUALITY_APPLICATION
 from serving.tasks import GENERATION_TASKS
 
-GATEWAY = "gateway"
+PROXY_GRACE_S = 5.0
 
 # Replicas share the machine's cores; Ray's books only have to have room for all of them.
 ACTOR_CPUS = 0.01
@@ -33,61 +34,90 @@ UNLIMITED = 1_000_000
 """The batcher bounds the queue, for both paths at once; Serve's own limits must not come first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an application is found.
+
+    Attributes:
+        name: Its name, which its one deployment bears too.
+        route_prefix: Where its paths begin; None if clients reach it through the gateway only.
+    """
+
+    name: str
+    route_prefix: str | None
+
+
+GATEWAY = Place("gateway", "/")
+QUALITY = Place(QUALITY_APPLICATION, None)
+
+
+def variant_place(model: str, variant: str) -> Place:
+    """Where one variant is found."""
+    return Place(application_name(model, variant), f"/{model}/{variant}")
+
+
+def proxy_timeout_s(config: Config) -> float:
+    """Seconds after which the proxy gives a request up.
+
+    The routes answer 504 before; this bounds what does not reach them, such as a request on the
+    direct path of a variant that is still loading.
+    """
+    return longest_request_s(config.models, config.server) + PROXY_GRACE_S
+
+
 def build_applications(config: Config, plan: Plan, has_gpu: bool) -> list[RunTarget]:
     """Return the applications in the order in which they should start, the gateway first."""
+    targets = [_run_target(GATEWAY, gateway_application(config))]
+    for planned in plan.variants:
+        model, variant = planned.model, planned.variant
+        application = variant_application(
+            planned, config.server, actor_options(model, variant, has_gpu)
+        )
+        targets.append(_run_target(variant_place(model.name, variant.name), application))
+    targets.append(_run_target(QUALITY, quality_application(config)))
+    return targets
+
+
+def gateway_application(config: Config) -> Application:
+    """The gateway."""
     gateway = serve.deployment(
-        name=GATEWAY,
+        name=GATEWAY.name,
         ray_actor_options={"num_cpus": ACTOR_CPUS},
         max_ongoing_requests=UNLIMITED,
         graceful_shutdown_timeout_s=longest_request_s(config.models, config.server) + 5,
     )(Gateway)
-    targets = [
-        RunTarget(
-            gateway.bind(config), name=GATEWAY, route_prefix="/", logging_config=NO_ACCESS_LOG
-        )
-    ]
-    targets += [_variant_application(config, planned, has_gpu) for planned in plan.variants]
-    targets.append(_monitor_application(config))
-    return targets
+    return gateway.bind(config)
 
 
-def _monitor_application(config: Config) -> RunTarget:
+def quality_application(config: Config) -> Application:
+    """The quality process; relative paths begin where this is called."""
     monitor = serve.deployment(
-        name=QUALITY_APPLICATION,
+        name=QUALITY.name,
         ray_actor_options={"num_cpus": ACTOR_CPUS},
         max_ongoing_requests=UNLIMITED,
     )(Monitor)
-    # Without a route: clients reach it through the gateway's routes only.
-    return RunTarget(
-        monitor.bind(config, Path.cwd()),
-        name=QUALITY_APPLICATION,
-        route_prefix=None,
-        logging_config=NO_ACCESS_LOG,
-    )
+    return monitor.bind(config, Path.cwd())
 
 
-def _variant_application(config: Config, planned: PlannedVariant, has_gpu: bool) -> RunTarget:
+def variant_application(
+    planned: PlannedVariant, server: ServerConfig, options: dict[str, Any]
+) -> Application:
+    """One variant, whose replicas ask Ray for ``options``."""
     model, variant = planned.model, planned.variant
-    name = application_name(model.name, variant.name)
     deployment = serve.deployment(
-        name=name,
-        ray_actor_options=_actor_options(model, variant, has_gpu),
+        name=variant_place(model.name, variant.name).name,
+        ray_actor_options=options,
         max_ongoing_requests=UNLIMITED,
-        graceful_shutdown_timeout_s=longest_request_s([model], config.server) + 5,
+        graceful_shutdown_timeout_s=longest_request_s([model], server) + 5,
         # Of a variant with several replicas, whose constructor raises if it cannot load.
         max_constructor_retry_count=3,
         **_scaling(variant),
     )(Replica)
-    application = deployment.bind(model, variant, planned.checkpoint, config.server)
-    return RunTarget(
-        application,
-        name=name,
-        route_prefix=f"/{model.name}/{variant.name}",
-        logging_config=NO_ACCESS_LOG,
-    )
+    return deployment.bind(model, variant, planned.checkpoint, server)
 
 
-def _actor_options(model: ModelConfig, variant: VariantConfig, has_gpu: bool) -> dict[str, Any]:
+def actor_options(model: ModelConfig, variant: VariantConfig, has_gpu: bool) -> dict[str, Any]:
+    """What a replica asks Ray for, on a machine that all replicas share."""
     options: dict[str, Any] = {"num_cpus": ACTOR_CPUS}
     if model.task in GENERATION_TASKS:
         options["runtime_env"] = {"env_vars": GENERATOR_KERNEL_THREADS}
@@ -107,3 +137,12 @@ def _scaling(variant: VariantConfig) -> dict[str, Any]:
             target_ongoing_requests=bounds.target,
         )
     }
+
+
+def _run_target(place: Place, application: Application) -> RunTarget:
+    return RunTarget(
+        application,
+        name=place.name,
+        route_prefix=place.route_prefix,
+        logging_config=NO_ACCESS_LOG,
+    )

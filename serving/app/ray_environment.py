@@ -32,6 +32,27 @@ KERNEL_THREADS = {"GOMP_SPINCOUNT": "1000"}
 # spinning does not outlast: waking a thread for each takes as long as the step itself.
 GENERATOR_KERNEL_THREADS = {"GOMP_SPINCOUNT": "10000"}
 
+CLUSTER_SETTINGS = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    # Ray would wake a Python process for every request to count it; HAProxy's own counters
+    # and our series say the same.
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    # Ray runs its workers at niceness 15; replicas are the work here, not a background task.
+    "RAY_worker_niceness": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's internal ports listen on every interface and take pickled data: let nobody in
+    # who does not know this service's token.
+    "RAY_AUTH_MODE": "token",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    **KERNEL_THREADS,
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""What every process of Ray starts with, on one machine or on each node of a cluster; the files
+under ``deploy/`` are rendered from it."""
+
 METRICS_PORT = 9101
 STATS_PORT = 8404
 FALLBACK_HTTP_PORT = 8500
@@ -51,21 +72,11 @@ def prepare_ray_environment(host: str) -> Path:
     # Unix socket paths are limited to 107 bytes and Ray appends 80, so the name is short.
     run_directory = Path(tempfile.mkdtemp(prefix="qs-", dir="/tmp"))
     settings = {
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
+        **CLUSTER_SETTINGS,
         # How long a replica that was told to stop still takes new connections, so that HAProxy
         # can forget it: on one machine that takes a tenth of a second, not the default 30 s.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-        # Ray runs its workers at niceness 15; replicas are the work here, not a background task.
-        "RAY_worker_niceness": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # Ray's internal ports listen on every interface and take pickled data: let nobody in
-        # who does not know this service's token.
-        "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        **KERNEL_THREADS,
-        "TOKENIZERS_PARALLELISM": "false",
         **_haproxy_settings(run_directory, host),
     }
     os.environ.update(settings)
@@ -83,11 +94,6 @@ def _haproxy_settings(run_directory: Path, host: str) -> dict[str, str]:
     )
     script.chmod(0o700)
     return {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-        # Ray would wake a Python process for every request to count it; HAProxy's own counters
-        # and our series say the same.
-        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(script),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         # Where HAProxy sends requests while a replica is missing. With Ray's fixed ports, a second

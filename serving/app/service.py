@@ -26,7 +26,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
-from serving.app.applications import NO_ACCESS_LOG, build_applications
+from serving.app.applications import NO_ACCESS_LOG, build_applications, proxy_timeout_s
 from serving.app.plan import Plan, longest_request_s
 from serving.config import Config, ServerConfig
 from serving.errors import ConfigError
@@ -34,7 +34,6 @@ from serving.errors import ConfigError
 OBJECT_STORE_BYTES = 128 * 1024**2
 """Requests and answers travel by gRPC; Ray's object store is hardly used."""
 
-PROXY_GRACE_S = 5.0
 HAPROXY_STOP_S = 5.0
 IDLE_POLL_S = 0.1
 IDLE_ANSWER_S = 2.0
@@ -75,9 +74,7 @@ class Service:
             http_options=HTTPOptions(
                 host=server.host,
                 port=server.port,
-                # The routes answer 504 before; this bounds what does not reach them, such as a
-                # request on the direct path of a variant that is still loading.
-                request_timeout_s=self._longest_request_s + PROXY_GRACE_S,
+                request_timeout_s=proxy_timeout_s(self._config),
             ),
             logging_config=NO_ACCESS_LOG,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from loadtests.cli import loadtest
+from loadtests.report.command import report
 from serving.cli.check import check
 from serving.cli.compare import compare_command
 from serving.cli.evaluate import evaluate_command
@@ -25,3 +26,4 @@ app.command("compare")(compare_command)
 app.command("quality")(quality_command)
 app.command("evaluate")(evaluate_command)
 app.command()(loadtest)
+app.command()(report)

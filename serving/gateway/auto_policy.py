@@ -70,7 +70,8 @@ def choose(
 ) -> AutoChoice | Refusal:
     """Choose the cheapest variant that meets ``limits``.
 
-    Of equals the first is chosen. A variant whose verdict forbids it is never chosen.
+    Of equals the first is chosen. A variant whose verdict forbids it is never chosen. A variant
+    counts as no faster than one that costs clearly less of the same processor.
 
     Args:
         candidates: Every variant that is ready, in the order of the configuration.
@@ -80,7 +81,8 @@ def choose(
         previous: The last choice for these limits. It stays while it meets them and the cheapest
             is not cheaper by more than ``HYSTERESIS``.
     """
-    usable = [_at_this_load(c, candidates) for c in candidates if c.in_auto]
+    table = [_at_this_load(candidate, candidates) for candidate in candidates]
+    usable = [candidate for candidate in table if candidate.in_auto]
     missed = {candidate.variant: misses(candidate, limits) for candidate in usable}
     qualified = [candidate for candidate in usable if not missed[candidate.variant]]
     if qualified:
@@ -88,27 +90,30 @@ def choose(
         chosen = _keep(previous, qualified, cheapest)
         return AutoChoice(chosen.variant, _why(chosen, cheapest, len(qualified), limits), ())
     if policy == "strict" or not usable:
-        return Refusal(_refusal(candidates, limits, has_usable=bool(usable)))
+        return Refusal(_refusal(table, limits, has_usable=bool(usable)))
     nearest = min(usable, key=lambda c: (sum(missed[c.variant].values()), c.cost))
     reason = f"no variant meets the limits; the nearest: {_offer(nearest)}"
     return AutoChoice(nearest.variant, reason[:MAX_REASON], tuple(missed[nearest.variant]))
 
 
 def _at_this_load(candidate: Candidate, candidates: Sequence[Candidate]) -> Candidate:
-    """Let a variant be no faster than one that costs clearly less on the same device.
+    """Let a variant be no faster than one that costs clearly less of the same processor.
 
-    While the cheaper one waits for the processor, its queue says what the dearer one, if it is
-    idle, cannot know yet: requests that go there take even more from all of them.
+    A cheaper one that is slow waits for the processor. What was measured of the dearer one, or
+    what its probes took, was measured without that; requests that went there would find the
+    same wait, and make it longer. Variants that leave each other cores do not wait so.
     """
-    latencies = [
+    if candidate.p95_latency_s is None:
+        return candidate
+    cheaper = [
         other.p95_latency_s
         for other in candidates
-        if other.device == candidate.device and other.cost * HYSTERESIS < candidate.cost
+        if other.device == candidate.device
+        and other.share_of_machine + candidate.share_of_machine > 1
+        and HYSTERESIS * other.cost < candidate.cost
+        and other.p95_latency_s is not None
     ]
-    known = [latency for latency in [candidate.p95_latency_s, *latencies] if latency is not None]
-    if candidate.p95_latency_s is None or not known:
-        return candidate
-    return replace(candidate, p95_latency_s=max(known))
+    return replace(candidate, p95_latency_s=max([candidate.p95_latency_s, *cheaper]))
 
 
 def misses(candidate: Candidate, limits: Limits) -> Mapping[str, float]:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import ceil
+from math import exp
 
 from serving.errors import DeadlineExceeded
 
@@ -16,6 +16,12 @@ WINDOW_S = 120.0
 
 MAX_SAMPLES = 512
 """Most calls of one variant that are remembered."""
+
+LOAD_S = 2.0
+"""The load is the rate at which calls begin, over about so many seconds."""
+
+HIGHER_LOAD = 1.25
+"""What calls waited at a load above the present one by this factor says nothing of the present."""
 
 SUMMARY_MAX_AGE_S = 0.1
 """They are added up at most this often; only the requests in flight are always the present ones."""
@@ -59,6 +65,7 @@ class _Sample:
     service_s: float
     queue_s: float
     ahead: int
+    load: float
     is_alone: bool
 
 
@@ -90,7 +97,9 @@ class Latencies:
 
     The second answers a rising load at once. The first remembers that the load was too much: a
     variant that was chosen less for that reason would look fast again at once, and be chosen
-    again. So it is tried again when the window has passed.
+    again. It is tried again when the window has passed, or when the load is lower: waits behind
+    other calls do not count if the load was clearly higher then. (Waits of calls that found no
+    other are the work of the direct path.)
 
     Where requests are batched, and where several variants share the machine, what is foreseen
     holds for a load like that of the window. Requests of all sizes are taken together.
@@ -101,6 +110,8 @@ class Latencies:
         self._variants: dict[tuple[str, str], _Variant] = {}
         self._begun = 0
         self._in_flight = 0
+        self._load = 0.0
+        self._load_at = clock()
 
     @contextmanager
     def measuring(self, model: str, variant: str) -> Iterator[Call]:
@@ -116,10 +127,11 @@ class Latencies:
 
     def begin(self, model: str, variant: str) -> Call:
         """Note that a call begins."""
-        name = (model, variant)
+        name, now = (model, variant), self._clock()
         record = self._variants.setdefault(name, _Variant())
         others = None if self._in_flight else self._begun
-        call = Call(name, self._clock(), record.in_flight, others)
+        call = Call(name, now, record.in_flight, others)
+        self._load, self._load_at = self._load_now(now) + 1 / LOAD_S, now
         record.in_flight += 1
         self._in_flight += 1
         self._begun += 1
@@ -137,7 +149,9 @@ class Latencies:
         record, now = self._variants[call.name], self._clock()
         service_s = (now - call.started if total_s is None else total_s) - queue_s
         is_alone = call.others is not None and self._begun == call.others + 1
-        record.samples.append(_Sample(now, max(service_s, 0.0), queue_s, call.ahead, is_alone))
+        record.samples.append(
+            _Sample(now, max(service_s, 0.0), queue_s, call.ahead, self._load_now(now), is_alone)
+        )
 
     def end(self, call: Call) -> None:
         """Note that the variant works on a call no more; without an answer it teaches nothing."""
@@ -159,18 +173,28 @@ class Latencies:
         if record.summary is None or now - record.summary.at > SUMMARY_MAX_AGE_S:
             while record.samples and now - record.samples[0].ended > WINDOW_S:
                 record.samples.popleft()
-            record.summary = _summarise(now, record.samples) if record.samples else None
+            samples, load = record.samples, self._load_now(now)
+            record.summary = _summarise(now, samples, load) if samples else None
         return record.summary
 
+    def _load_now(self, now: float) -> float:
+        return self._load * exp((self._load_at - now) / LOAD_S)
 
-def _summarise(now: float, samples: Sequence[_Sample]) -> _Summary:
+
+def _summarise(now: float, samples: Sequence[_Sample], load: float) -> _Summary:
     service = [sample.service_s for sample in samples]
+    total = [
+        sample.service_s + sample.queue_s
+        if not sample.ahead or sample.load <= HIGHER_LOAD * load
+        else sample.service_s
+        for sample in samples
+    ]
     alone = [sample.service_s for sample in samples if sample.is_alone]
     wait_s = sum(sample.queue_s for sample in samples if sample.ahead)
     found = sum(sample.ahead for sample in samples)
     return _Summary(
         at=now,
-        p95_s=_p95([sample.service_s + sample.queue_s for sample in samples]),
+        p95_s=_p95(total),
         p95_service_s=_p95(service),
         service_s=sum(alone) / len(alone) if alone else None,
         wait_per_request_s=wait_s / found if found else sum(service) / len(service),
@@ -178,4 +202,5 @@ def _summarise(now: float, samples: Sequence[_Sample]) -> _Summary:
 
 
 def _p95(values: Sequence[float]) -> float:
-    return sorted(values)[ceil(0.95 * len(values)) - 1]
+    """The percentile, rounded down: a single slow call among few is none."""
+    return sorted(values)[int(0.95 * (len(values) - 1))]

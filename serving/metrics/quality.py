@@ -36,13 +36,17 @@ class QualityMetrics:
         cosine: float | None,
         divergence: float | None,
     ) -> None:
-        """Record one comparison; None for what its task does not have."""
-        values = (model, variant, source, self._replica)
-        self._samples.labels(*values).inc()
+        """Record one comparison; None for what its task does not have.
+
+        The histograms are of live requests alone: the probes are asked once.
+        """
+        self._samples.labels(model, variant, source, self._replica).inc()
+        if source != "shadow":
+            return
         if cosine is not None:
-            self._similarity.labels(*values).observe(cosine)
+            self._similarity.labels(model, variant, self._replica).observe(cosine)
         if divergence is not None:
-            self._divergence.labels(*values).observe(divergence)
+            self._divergence.labels(model, variant, self._replica).observe(divergence)
 
     def set_report(self, report: Iterable[ModelQuality]) -> None:
         """Publish what is concluded now; what is no longer known disappears."""
@@ -69,6 +73,6 @@ class QualityMetrics:
                 self._perplexity.labels(*name, dataset, self._replica).set(
                     quality.labels.perplexity.value
                 )
-        for verdict in get_args(Verdict):
+        for verdict in get_args(Verdict) if not quality.is_reference else ():
             self._verdict.labels(*name, verdict, self._replica).set(verdict == quality.verdict)
         self._in_auto.labels(*name, self._replica).set(quality.in_auto)

@@ -15,22 +15,20 @@ class QualityDrops:
     """Counts dropped samples; every series is there from the start, at 0, for ``rate``.
 
     Args:
-        names: Model and variant of what is sampled.
+        models: Whose requests are sampled.
         replica: Value of the ``replica`` label.
         reasons: Those that this process can have.
     """
 
-    def __init__(
-        self, names: Iterable[tuple[str, str]], replica: str, reasons: Sequence[DropReason]
-    ) -> None:
+    def __init__(self, models: Iterable[str], replica: str, reasons: Sequence[DropReason]) -> None:
         self.registry = CollectorRegistry()
         dropped = counter(series.QUALITY_DROPPED, self.registry)
         self._by_reason = {
-            (model, variant, reason): dropped.labels(model, variant, reason, replica)
-            for model, variant in names
+            (model, reason): dropped.labels(model, reason, replica)
+            for model in models
             for reason in reasons
         }
 
-    def count(self, model: str, variant: str, reason: DropReason) -> None:
+    def count(self, model: str, reason: DropReason) -> None:
         """Record one dropped sample."""
-        self._by_reason[model, variant, reason].inc()
+        self._by_reason[model, reason].inc()

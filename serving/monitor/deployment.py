@@ -20,25 +20,16 @@ from serving.monitor.evaluation import evaluate
 from serving.monitor.generator_judge import GeneratorJudge
 from serving.monitor.judge import Judge
 from serving.monitor.probing import Probing
-from serving.monitor.shadowing import Shadowing
+from serving.monitor.shadowing import DROP_REASONS, Shadowing
 from serving.quality.agreement import Comparison
 from serving.quality.probes import read_probes
 from serving.seams import (
-    DropReason,
     EvaluationProgress,
     ModelQuality,
     Sample,
     Source,
 )
 from serving.tasks import GENERATION_TASKS
-
-DROP_REASONS: tuple[DropReason, ...] = (
-    "over_limit",
-    "queue_full",
-    "reference_busy",
-    "not_ready",
-    "failed",
-)
 
 
 class Monitor:
@@ -60,11 +51,7 @@ class Monitor:
         )
         background = Background(RemoteVariants(cluster))
         self._metrics = QualityMetrics(replica)
-        self._drops = QualityDrops(
-            [(model.name, variant.name) for model in config.models for variant in model.variants],
-            replica,
-            DROP_REASONS,
-        )
+        self._drops = QualityDrops([model.name for model in config.models], replica, DROP_REASONS)
         self._models = {model.name: model for model in config.models}
         self._assessments = {
             model.name: self._assessment(background, model) for model in config.models

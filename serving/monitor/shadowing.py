@@ -17,19 +17,28 @@ logger = logging.getLogger("ray.serve.quantserve")
 MAX_WAITING = 64
 """Samples of all models together; a sample is a text or some hundred tokens."""
 
+DROP_REASONS: tuple[DropReason, ...] = (
+    "over_limit",
+    "queue_full",
+    "reference_busy",
+    "not_ready",
+    "failed",
+)
+"""Why a sample gets lost on this side."""
+
 
 class Shadowing:
     """Takes samples as they come and compares them in the order of their arrival.
 
     Args:
         assessments: By model.
-        on_drop: Told the model, the variant and why a sample was not compared.
+        on_drop: Told the model, and why a sample was not compared.
     """
 
     def __init__(
         self,
         assessments: Mapping[str, Assessment],
-        on_drop: Callable[[str, str, DropReason], None],
+        on_drop: Callable[[str, DropReason], None],
     ) -> None:
         self._assessments = assessments
         self._on_drop = on_drop
@@ -42,12 +51,12 @@ class Shadowing:
     def offer(self, sample: Sample) -> None:
         """Take a sample, or drop it."""
         if not self._limits[sample.model].take():
-            self._on_drop(sample.model, sample.variant, "over_limit")
+            self._on_drop(sample.model, "over_limit")
             return
         try:
             self._waiting.put_nowait(sample)
         except asyncio.QueueFull:
-            self._on_drop(sample.model, sample.variant, "queue_full")
+            self._on_drop(sample.model, "queue_full")
 
     async def run(self) -> None:
         """Compare until cancelled."""
@@ -55,7 +64,7 @@ class Shadowing:
             sample = await self._waiting.get()
             reason = await self._compare(sample)
             if reason is not None:
-                self._on_drop(sample.model, sample.variant, reason)
+                self._on_drop(sample.model, reason)
 
     async def _compare(self, sample: Sample) -> DropReason | None:
         assessment = self._assessments[sample.model]

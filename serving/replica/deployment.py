@@ -200,8 +200,8 @@ class Replica:
         shadow = model.quality.shadow
         if variant == model.reference or not shadow.rate:
             return backend
-        self._drops = QualityDrops([(model.name, variant)], replica, SENDER_REASONS)
-        on_drop = partial(self._drops.count, model.name, variant)
+        self._drops = QualityDrops([model.name], replica, SENDER_REASONS)
+        on_drop = partial(self._drops.count, model.name)
         sink = QueuedSink(shadow, QualityProcess().send, on_drop)
         return ShadowedBackend(backend, sink, model.name, variant)
 

@@ -25,10 +25,15 @@ POLL_S = 0.2
 
 
 class RunningPrometheus:
-    """A server that answers queries."""
+    """A server that answers queries.
+
+    Attributes:
+        at: Unix time for which ``values`` asks; None asks for now.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.at: float | None = None
 
     def get(self, route: str, **parameters: str) -> Any:
         """The data of an answer of the HTTP API, which must be a success."""
@@ -37,12 +42,13 @@ class RunningPrometheus:
         return answer.json()["data"]
 
     def values(self, expression: str) -> dict[tuple[str, ...], float]:
-        """Values now that are numbers, by the values of their labels but the name, sorted."""
+        """Values that are numbers, by the values of their labels but the name, sorted."""
+        when = {} if self.at is None else {"time": str(self.at)}
         found = {
             tuple(value for name, value in sorted(one["metric"].items()) if name != "__name__"): (
                 float(one["value"][1])
             )
-            for one in self.get("query", query=expression)["result"]
+            for one in self.get("query", query=expression, **when)["result"]
         }
         return {labels: value for labels, value in found.items() if math.isfinite(value)}
 

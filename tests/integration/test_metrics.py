@@ -67,4 +67,6 @@ def test_gauges_describe_every_variant(client: httpx.Client) -> None:
         assert samples["quantserve_weights_bytes", *name] == said["weights_bytes"]
         assert samples["quantserve_load_seconds", *name] == said["load_seconds"]
         assert samples["quantserve_variant_info", *name] == 1
+        assert samples["quantserve_scrape_replicas_expected", *name] == said["replicas"]
+        assert samples["quantserve_scrape_replicas_answered", *name] == said["replicas"]
         assert samples["quantserve_queued_requests", *name] == 0

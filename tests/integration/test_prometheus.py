@@ -11,13 +11,15 @@ import httpx
 import psutil
 import pytest
 
+from deploy.grafana.pictures import draw
 from deploy.grafana.queries import Query, all_queries
 from tests.integration.running_prometheus import RunningPrometheus, running_prometheus
 from tests.integration.running_service import RunningService
 from tests.integration.test_answers import TEXTS, ask
 from tests.unit.deploy.metric_names import records, rules
 
-LOAD_S = 150
+LOAD_S = 300
+PAUSE_S = 0.5  # the quality of the variants is probed only while they have nothing else to do
 VARIANTS = ["fp32", "int4"]
 QUERIES = all_queries(span="1m")
 ROUTES = {
@@ -50,7 +52,9 @@ def loaded(prometheus: RunningPrometheus, client: httpx.Client) -> RunningPromet
                 for path in ("direct", "suffix"):
                     answer = ask(client, path, model, variant, route, **body)
                     assert answer.status_code == 200, answer.text
+        time.sleep(PAUSE_S)
         missing = [expression for expression in missing if not prometheus.values(expression)]
+    prometheus.at = time.time()  # however long the tests take, the load is a moment ago
     return prometheus
 
 
@@ -120,3 +124,12 @@ def test_rates_belong_to_the_variants_that_were_asked(loaded: RunningPrometheus)
         ratios = loaded.values(f"quantserve:request_duration_seconds:{percentile}_to_reference")
         assert asked <= set(ratios)
         assert {ratios[model, "fp32"] for model in ROUTES} == {1}
+
+
+def test_pictures_show_lines_and_bars(loaded: RunningPrometheus) -> None:
+    tiles = [query for query in QUERIES if query.instant][:2]
+    graphs = [query for query in QUERIES if not query.instant][:2]
+    with httpx.Client(base_url=loaded.url, timeout=30) as http:
+        figure = draw("Some panels", tiles + graphs, http, seconds=120)
+    assert [bool(axes.patches) for axes in figure.axes] == [True, True, False, False]
+    assert [bool(axes.lines) for axes in figure.axes] == [False, False, True, True]

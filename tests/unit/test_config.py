@@ -56,6 +56,17 @@ def test_given_default_variant_and_reference_are_kept() -> None:
     assert (given.default_variant, given.reference) == ("int4", "int4")
 
 
+def test_the_default_variant_may_be_auto() -> None:
+    assert ModelConfig(**model(default_variant="auto")).default_variant == "auto"
+
+
+@pytest.mark.parametrize("policy", ["", "lenient", "strict\n"])
+def test_there_are_two_policies(policy: str) -> None:
+    for known in ("best_effort", "strict"):
+        assert ModelConfig(**model(slo_policy=known)).slo_policy == known
+    assert problems({"models": [model(slo_policy=policy)]}).startswith("models[0].slo_policy: ")
+
+
 def test_the_server_binds_to_loopback_without_being_asked() -> None:
     assert Config(models=(ModelConfig(**model()),)).server.host == "127.0.0.1"
 

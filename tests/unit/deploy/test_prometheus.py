@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from prometheus_client.utils import floatToGoString
 
+from deploy.grafana.queries import all_queries
 from tests.unit.deploy.metric_names import (
     PROMETHEUS,
     bounds_in,
@@ -21,6 +23,7 @@ from tests.unit.deploy.metric_names import (
 )
 
 RULE_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
+INGRESS = re.compile(r"\bhaproxy_\w+")
 ALERTS = [rule for rule in rules() if "alert" in rule]
 
 
@@ -93,3 +96,11 @@ def test_limits_of_the_objective_are_bounds_of_buckets() -> None:
     for series, bound in bounds:
         buckets = exported()[f"quantserve_{series}_bucket"].buckets
         assert bound in {floatToGoString(one) for one in buckets}
+
+
+def test_of_the_ingress_s_series_those_are_kept_that_a_dashboard_shows() -> None:
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    [job] = [job for job in config["scrape_configs"] if job["job_name"] == "haproxy"]
+    [kept] = [rule["regex"] for rule in job["metric_relabel_configs"]]
+    shown = {name for query in all_queries("1m") for name in INGRESS.findall(query.expression)}
+    assert set(kept.split("|")) == shown

@@ -121,14 +121,18 @@ async def test_what_is_measured_goes_before_the_probes(board) -> None:
     )
 
 
-async def test_requests_in_flight_turn_the_next_one_elsewhere(board) -> None:
-    site = Site(board)
+@pytest.mark.parametrize(("threads", "expected"), [(1, "bf16"), (None, "int4")])
+async def test_requests_in_flight_turn_the_next_one_to_a_variant_with_cores_of_its_own(
+    board, monkeypatch, threads, expected
+) -> None:
+    monkeypatch.setattr(module, "_num_cores", lambda: 4)
+    site = Site(board, variants=[{"name": name, "threads": threads} for name in VARIANTS])
     limits = Limits(max_latency_s=0.035)
     site.measure("int4", 0.01)
     assert await site.choose(limits) == "int4"
     for _ in range(3):
         site.latencies.begin("minilm", "int4")
-    assert await site.choose(limits) == "bf16"
+    assert await site.choose(limits) == expected
 
 
 async def test_without_a_board_only_the_reference_s_quality_is_known() -> None:
@@ -159,6 +163,21 @@ async def test_without_a_ready_variant_the_reasons_are_told(board, failed, retry
         "minilm:auto: no variant is ready: fp32 (loading); bf16 (loading); int4 (loading)"
     )
     assert caught.value.retry_after_s == retry_after_s
+
+
+async def test_before_any_state_is_known_nothing_is_chosen(board, monkeypatch) -> None:
+    async def unreachable() -> list[VariantStatus]:
+        raise TimeoutError
+
+    router = AutoRouter(
+        [ModelConfig(name="minilm", task="embeddings", source="hf:a/b", variants=["fp32"])],  # type: ignore[list-item]
+        unreachable,
+        Latencies(),
+        board,
+    )
+    with pytest.raises(NotReady, match=r"no variant is ready: fp32 \(not known yet\)") as caught:
+        await router.choose("minilm", NO_LIMITS)
+    assert caught.value.retry_after_s == 5
 
 
 async def test_a_strict_model_refuses_with_the_table(board) -> None:

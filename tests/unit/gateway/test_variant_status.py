@@ -48,7 +48,7 @@ def overview(
 def test_one_running_replica_is_enough(status: Any) -> None:
     replicas = {Ray.RUNNING: 2, Ray.STARTING: 1, "RUNNING": 1}
     assert application_state(overview(status, replicas, TRACEBACK)) == ApplicationState(
-        3, False, ""
+        3, False, "", 7.0
     )
 
 
@@ -96,7 +96,7 @@ def test_states_of_all_names_are_given_in_their_order() -> None:
     states = application_states(overviews, [("minilm", "fp32"), ("minilm", "int4")])
     assert list(states.items()) == [
         (("minilm", "fp32"), NOT_DEPLOYED),
-        (("minilm", "int4"), ApplicationState(1, False, "")),
+        (("minilm", "int4"), ApplicationState(1, False, "", 7.0)),
     ]
 
 

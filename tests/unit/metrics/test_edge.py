@@ -18,3 +18,11 @@ def test_an_answered_request_is_counted_and_timed() -> None:
 
 def test_nothing_is_exported_before_the_first_request() -> None:
     assert samples(exposition([EdgeMetrics("r1").registry])) == []
+
+
+def test_a_choice_of_auto_is_counted_by_the_limit_that_it_misses() -> None:
+    metrics = EdgeMetrics("r1")
+    for missed in ((), ("min_quality",), ("max_latency_ms", "max_weights_bytes")):
+        metrics.observe_choice(EMBEDDINGS, missed)
+    for which in ("none", "min_quality", "several"):
+        assert value(metrics.registry, "auto_requests_total", EMBEDDINGS, missed=which) == 1

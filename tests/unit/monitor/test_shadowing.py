@@ -19,7 +19,7 @@ class Running:
 
     def __init__(self, **quality: object) -> None:
         self.assessed = Assessed(**quality)
-        self.dropped: list[tuple[str, str, str]] = []
+        self.dropped: list[tuple[str, str]] = []
         self.shadowing = Shadowing(
             {"sentiment": self.assessed.assessment}, lambda *drop: self.dropped.append(drop)
         )
@@ -58,7 +58,7 @@ async def test_what_cannot_be_compared_is_dropped_and_the_next_is_compared(
     running.shadowing.offer(sample())
     running.shadowing.offer(sample(text="the next"))
     await let_others_act()
-    assert running.dropped == [("sentiment", "int4", reason)]
+    assert running.dropped == [("sentiment", reason)]
     assert [one.text for one in running.assessed.judge.compared] == ["the next"]
 
 
@@ -68,7 +68,7 @@ async def test_a_full_queue_drops(running: Running) -> None:
     await let_others_act()  # one is being compared, the queue is empty
     for _ in range(MAX_WAITING + 3):
         running.shadowing.offer(sample())
-    assert running.dropped == [("sentiment", "int4", "queue_full")] * 3
+    assert running.dropped == [("sentiment", "queue_full")] * 3
     running.assessed.judge.gate.set()
 
 
@@ -78,7 +78,7 @@ async def test_more_than_the_limit_is_dropped() -> None:
         running.shadowing.offer(sample())
     await let_others_act()
     running.task.cancel()
-    assert running.dropped == [("sentiment", "int4", "over_limit")] * 2
+    assert running.dropped == [("sentiment", "over_limit")] * 2
 
 
 async def test_a_comparison_that_a_new_deployment_overtakes_is_dropped(running: Running) -> None:
@@ -89,4 +89,4 @@ async def test_a_comparison_that_a_new_deployment_overtakes_is_dropped(running: 
     running.assessed.assessment.set_probed("int4", 9.0, probed)
     running.assessed.judge.gate.set()
     await let_others_act()
-    assert running.dropped == [("sentiment", "int4", "not_ready")]
+    assert running.dropped == [("sentiment", "not_ready")]

@@ -230,7 +230,7 @@ async def test_without_a_quality_process_only_a_counter_shows_it(
     parts.backend = FakeBackend("tiny:int4", ())
     quality.failure = RuntimeError("dead")
     replica = await start_shadowed()
-    line = 'quality_dropped_total{model="tiny",reason="unreachable",replica="r1",variant="int4"}'
+    line = 'quality_dropped_total{model="tiny",reason="unreachable",replica="r1"}'
     assert f"{line} 0.0" in await replica.metrics()
     outcome = await replica.infer(InferenceRequest(("a",), False, None, 1))
     assert outcome.tokens == 3

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from loadtests.client import Exchange
-from loadtests.intervals import mean_of
-from loadtests.rounds import Round, ServerRound, join, to_samples
-from loadtests.statistics import (
+from loadtests.figures import (
     attainment,
     count_ok,
     count_output_tokens,
@@ -23,6 +21,8 @@ from loadtests.statistics import (
     rate_of,
     rate_until_last_answer,
 )
+from loadtests.intervals import mean_of
+from loadtests.rounds import Round, ServerRound, join, to_samples
 
 STARTED = 1_000.0
 

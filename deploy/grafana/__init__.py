@@ -1,0 +1,1 @@
+"""Dashboards as data: the Python files here are rendered to ``dashboards/*.json``."""

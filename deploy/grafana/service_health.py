@@ -1,0 +1,279 @@
+"""*Service health*: what runs, how full it is, and what is going wrong."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard, text
+from grafana_foundation_sdk.models.text import TextMode
+
+from deploy.grafana.panels import (
+    HEIGHT,
+    VARIANT,
+    Panel,
+    good_from,
+    lines,
+    new_dashboard,
+    tiles,
+    with_rows,
+)
+
+CHOSEN = 'model=~"$model", variant=~"$variant"'
+INGRESS = 'proxy="http_frontend"'
+"""HAProxy's front end that clients talk to."""
+
+ALL = "all"
+
+NOT_EXPORTED = (
+    "**Not here.** Ray's own series (actors, object store, the controller) are not exported: the "
+    "service runs without Ray's dashboard, whose agent would serve them. Replicas and their ends "
+    "are counted from the service's own page. Behind Ray's Python proxy instead of HAProxy there "
+    "are no series of the ingress."
+)
+
+
+def build() -> dashboard.Dashboard:
+    """The dashboard for whoever is on call."""
+    board = new_dashboard(
+        "Service health",
+        "quantserve-health",
+        "What runs, how full it is, and what is going wrong.",
+    )
+    rows = {
+        "Now": _now(),
+        "Replicas": _replicas(),
+        "Saturation": _saturation(),
+        "Errors": _errors(),
+        "Objective": _objective(),
+        "Memory": _memory(),
+        "Ingress (HAProxy)": _ingress(),
+        "The page itself": _page(),
+    }
+    return with_rows(board, rows)
+
+
+def _now() -> list[Panel]:
+    none_is_good = good_from(("green", None), ("red", 1))
+    return [
+        tiles(
+            "Service",
+            "Whether /metrics answers.",
+            "none",
+            ('up{job="quantserve"}', "{{instance}}"),
+            good_from(("red", None), ("green", 1)),
+            span=6,
+        ),
+        tiles(
+            "Variants without a replica",
+            "Configured, but nothing serves them.",
+            "none",
+            (
+                "count(max by (model, variant) (quantserve_scrape_replicas_expected)"
+                " unless on (model, variant) quantserve_variant_info) or vector(0)",
+                ALL,
+            ),
+            none_is_good,
+            span=6,
+        ),
+        tiles(
+            "Replicas missing on /metrics",
+            "They run, but did not answer the last scrape.",
+            "none",
+            (
+                "sum(quantserve_scrape_replicas_expected - quantserve_scrape_replicas_answered)",
+                ALL,
+            ),
+            none_is_good,
+            span=6,
+        ),
+        tiles(
+            "Alerts",
+            "That fire now.",
+            "none",
+            ('count(ALERTS{alertstate="firing"}) or vector(0)', ALL),
+            none_is_good,
+            span=6,
+        ),
+    ]
+
+
+def _replicas() -> list[Panel]:
+    described = f"quantserve_variant_info{{{CHOSEN}}}"
+    return [
+        lines(
+            "Replicas",
+            "That serve, by variant.",
+            "none",
+            [(f"count by (model, variant) ({described})", VARIANT)],
+            span=8,
+        ),
+        lines(
+            "Replicas that ended within an hour",
+            "Restarted after a failure or a deployment, or scaled down.",
+            "none",
+            [
+                (
+                    "count by (model, variant) (count by (model, variant, replica)"
+                    f" (last_over_time({described}[1h])))"
+                    f" - count by (model, variant) ({described})",
+                    VARIANT,
+                )
+            ],
+            span=8,
+        ),
+        lines(
+            "Time to load",
+            "From the start of a replica until it serves, the longest.",
+            "s",
+            [(f"max by (model, variant) (quantserve_load_seconds{{{CHOSEN}}})", VARIANT)],
+            span=8,
+        ),
+    ]
+
+
+def _saturation() -> list[Panel]:
+    return [
+        lines(
+            "Queue",
+            "How full the fullest replica's queue is; at 100 % requests get 429.",
+            "percentunit",
+            [
+                (
+                    f"max by (model, variant) (quantserve_queued_requests{{{CHOSEN}}}"
+                    f" / quantserve_queue_limit_requests{{{CHOSEN}}})",
+                    VARIANT,
+                )
+            ],
+            span=8,
+        ),
+        lines(
+            "Requests in flight",
+            "Inside the replicas, waiting or being answered.",
+            "none",
+            [(f"sum by (model, variant) (quantserve_in_flight_requests{{{CHOSEN}}})", VARIANT)],
+            span=8,
+        ),
+        lines(
+            "Cache of keys and values in use",
+            "Share that sequences occupy, in the fullest replica of a generator.",
+            "percentunit",
+            [(f"max by (model, variant) (quantserve_kv_cache_used_ratio{{{CHOSEN}}})", VARIANT)],
+            span=8,
+        ),
+    ]
+
+
+def _errors() -> list[Panel]:
+    return [
+        lines(
+            "Answers by status",
+            "Per second.",
+            "reqps",
+            [
+                (
+                    "sum by (status)"
+                    f" (rate(quantserve_requests_total{{{CHOSEN}}}[$__rate_interval]))",
+                    "{{status}}",
+                )
+            ],
+            span=8,
+        ),
+        lines(
+            "Failed",
+            "Share answered with 5xx.",
+            "percentunit",
+            [(f"quantserve:requests_failed:ratio{{{CHOSEN}}}", VARIANT)],
+            span=8,
+        ),
+        lines(
+            "Rejected",
+            "Share answered with 429, because the queue was full.",
+            "percentunit",
+            [(f"quantserve:requests_rejected:ratio{{{CHOSEN}}}", VARIANT)],
+            span=8,
+        ),
+    ]
+
+
+def _objective() -> list[Panel]:
+    meaning = "Share of requests beyond the objective, as a multiple of the share that may be."
+    return [
+        lines(
+            f"Burn over {span}",
+            meaning,
+            "none",
+            [(f"quantserve:slo_burn:{span}{{{CHOSEN}}}", VARIANT)],
+            span=6,
+        )
+        for span in ("5m", "30m", "1h", "6h")
+    ]
+
+
+def _memory() -> list[Panel]:
+    return [
+        lines(
+            "Resident memory",
+            "Of all replicas of a variant together.",
+            "bytes",
+            [(f"sum by (model, variant) (quantserve_resident_bytes{{{CHOSEN}}})", VARIANT)],
+        ),
+        lines(
+            "Peak of the resident memory",
+            "The largest that a replica has been; loading needs more than serving.",
+            "bytes",
+            [(f"max by (model, variant) (quantserve_peak_bytes{{{CHOSEN}}})", VARIANT)],
+        ),
+    ]
+
+
+def _ingress() -> list[Panel]:
+    return [
+        lines(
+            "Open connections",
+            "Of clients.",
+            "none",
+            [(f"haproxy_frontend_current_sessions{{{INGRESS}}}", "connections")],
+            span=8,
+        ),
+        lines(
+            "Answers by class of status",
+            "Per second, as clients get them; those that no replica wrote included.",
+            "reqps",
+            [
+                (
+                    "sum by (code) (rate(haproxy_frontend_http_responses_total"
+                    f"{{{INGRESS}}}[$__rate_interval]))",
+                    "{{code}}",
+                )
+            ],
+            span=8,
+        ),
+        lines(
+            "Servers per route",
+            "Replicas that HAProxy sends requests to.",
+            "none",
+            [('haproxy_backend_active_servers{proxy=~"http-.+"}', "{{proxy}}")],
+            span=8,
+        ),
+        text.Panel()
+        .title("")
+        .mode(TextMode.MARKDOWN)
+        .content(NOT_EXPORTED)
+        .span(24)
+        .height(HEIGHT // 2),
+    ]
+
+
+def _page() -> list[Panel]:
+    return [
+        lines(
+            "Time to gather and send the page",
+            "As Prometheus sees it.",
+            "s",
+            [('scrape_duration_seconds{job="quantserve"}', "{{instance}}")],
+        ),
+        lines(
+            "Samples on the page",
+            "Each is a line.",
+            "none",
+            [('scrape_samples_scraped{job="quantserve"}', "{{instance}}")],
+        ),
+    ]

@@ -1,0 +1,1 @@
+"""Kubernetes: a RayService and what lets a Prometheus operator scrape it."""

@@ -1,0 +1,221 @@
+"""The RayService and PodMonitors of a configuration: ``python -m deploy.kuberay.manifest [CONFIG]``.
+
+Variants that give neither ``replicas`` nor ``autoscaling`` get ``AUTOSCALING``, and those that give
+no ``threads`` get one: a thread more than the pod may use only makes the others wait.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploy.serve_config import read_config, serve_config, to_yaml
+from serving.app.applications import proxy_timeout_s
+from serving.app.ray_environment import CLUSTER_SETTINGS, METRICS_PORT
+from serving.app.service import OBJECT_STORE_BYTES
+from serving.config import Autoscaling, Config, VariantConfig
+from serving.demo import DEMO_CONFIG
+from serving.errors import QuantserveError
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMETHEUS = ROOT / "deploy/prometheus/prometheus.yml"
+
+NAME = "quantserve"
+SECRET = {"name": NAME, "key": "api-key"}
+AUTOSCALING = Autoscaling(min=1, max=3, target=4)
+USER = 1000
+"""The Dockerfile's user."""
+
+HEAD = {"cpu": "2", "memory": "4Gi"}
+WORKER = {"cpu": "4", "memory": "8Gi"}
+WORKER_GIB_FOR_REPLICAS = 7
+"""What Ray gives away of a worker's memory; the rest is for Ray, the proxy and the gateway."""
+
+SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def ray_service(config: Config) -> dict[str, Any]:
+    """The RayService: a head without replicas, and workers that come and go with them."""
+    config = for_cluster(config)
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": {"name": NAME, "labels": {"app": NAME}},
+        "spec": {
+            "serveConfigV2": to_yaml(serve_config(config)),
+            "rayClusterConfig": {
+                "rayVersion": locked("ray"),
+                # The operator makes the token and gives it to every pod.
+                "authOptions": {"mode": CLUSTER_SETTINGS["RAY_AUTH_MODE"]},
+                "enableInTreeAutoscaling": True,
+                "autoscalerOptions": {"idleTimeoutSeconds": 300, "securityContext": SECURITY},
+                "headGroupSpec": {
+                    "rayStartParams": {
+                        "num-cpus": "0",
+                        "object-store-memory": str(OBJECT_STORE_BYTES),
+                        "dashboard-host": "0.0.0.0",  # noqa: S104
+                    },
+                    "template": _pod(config, "head", HEAD),
+                },
+                "workerGroupSpecs": [
+                    {
+                        "groupName": "cpu",
+                        "replicas": 1,
+                        "minReplicas": 1,
+                        "maxReplicas": 10,
+                        "rayStartParams": {
+                            "memory": str(WORKER_GIB_FOR_REPLICAS * 1024**3),
+                            "object-store-memory": str(OBJECT_STORE_BYTES),
+                        },
+                        "template": _pod(config, "worker", WORKER),
+                    }
+                ],
+            },
+        },
+    }
+
+
+def pod_monitors(config: Config) -> list[dict[str, Any]]:
+    """A PodMonitor per job of ``prometheus.yml``.
+
+    The page of the gateway has every replica's series, so it is asked for at the head only; each
+    pod's HAProxy has a page of its own.
+    """
+    document = yaml.safe_load(PROMETHEUS.read_text(encoding="utf-8"))
+    names = {port: name for name, port in _ports(config).items()}
+    return [_pod_monitor(job, document["global"], names) for job in document["scrape_configs"]]
+
+
+def for_cluster(config: Config) -> Config:
+    """The configuration as it is served on a cluster: every pod's address, replicas that scale."""
+    models = tuple(
+        model.model_copy(update={"variants": tuple(map(_scaled, model.variants))})
+        for model in config.models
+    )
+    server = config.server.model_copy(update={"host": "0.0.0.0"})  # noqa: S104
+    return config.model_copy(update={"models": models, "server": server})
+
+
+def locked(package: str) -> str:
+    """The version of a package in ``constraints.txt``."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return next(
+        version for name, _, version in (line.partition("==") for line in lines) if name == package
+    )
+
+
+def image() -> str:
+    """Name and tag of the image that the Dockerfile makes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return f"{project['name']}:{project['version']}"
+
+
+def _scaled(variant: VariantConfig) -> VariantConfig:
+    given: dict[str, Any] = {}
+    if variant.autoscaling is None and "replicas" not in variant.model_fields_set:
+        given["autoscaling"] = AUTOSCALING
+    if variant.threads is None:
+        given["threads"] = 1
+    return variant.model_copy(update=given)
+
+
+def _pod(config: Config, role: str, resources: dict[str, str]) -> dict[str, Any]:
+    # authOptions sets the mode too, and a variable may be given once.
+    settings = {k: v for k, v in CLUSTER_SETTINGS.items() if k != "RAY_AUTH_MODE"}
+    # /tmp is the one folder that can be written to.
+    settings["HF_HOME"] = "/tmp/huggingface"  # noqa: S108
+    key = {
+        "name": "QUANTSERVE_SERVER__API_KEY",
+        "valueFrom": {"secretKeyRef": {**SECRET, "optional": True}},
+    }
+    container = {
+        "name": f"ray-{role}",
+        "image": image(),
+        "env": [*({"name": name, "value": value} for name, value in settings.items()), key],
+        "ports": [
+            {"name": name, "containerPort": port} for name, port in _ports(config).items()
+        ],
+        "resources": {"requests": resources, "limits": resources},
+        "securityContext": {**SECURITY, "readOnlyRootFilesystem": True},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+    }
+    return {
+        "metadata": {"labels": _labels(role)},
+        "spec": {
+            "containers": [container],
+            "volumes": [{"name": "tmp", "emptyDir": {}}],
+            "terminationGracePeriodSeconds": math.ceil(proxy_timeout_s(config)) + 30,
+        },
+    }
+
+
+def _labels(role: str) -> dict[str, str]:
+    return {"app": NAME, "app.kubernetes.io/component": role}
+
+
+def _ports(config: Config) -> dict[str, int]:
+    return {"serve": config.server.port, "haproxy": METRICS_PORT}
+
+
+def _pod_monitor(
+    job: dict[str, Any], defaults: dict[str, str], names: dict[int, str]
+) -> dict[str, Any]:
+    [[target]] = [static["targets"] for static in job["static_configs"]]
+    port = names[int(target.rpartition(":")[2])]
+    endpoint = {
+        "port": port,
+        "interval": defaults["scrape_interval"],
+        "scrapeTimeout": defaults["scrape_timeout"],
+        # Rules and dashboards know the jobs by these names.
+        "relabelings": [{"targetLabel": "job", "replacement": job["job_name"]}],
+    }
+    if rules := [_camel(rule) for rule in job.get("metric_relabel_configs", ())]:
+        endpoint["metricRelabelings"] = rules
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PodMonitor",
+        "metadata": {"name": f"{NAME}-{port}", "labels": {"app": NAME}},
+        "spec": {
+            "selector": {"matchLabels": _labels("head") if port == "serve" else {"app": NAME}},
+            "podMetricsEndpoints": [endpoint],
+        },
+    }
+
+
+def _camel(rule: dict[str, Any]) -> dict[str, Any]:
+    """A relabelling rule with Prometheus's keys, in the operator's spelling."""
+    words = {key: key.split("_") for key in rule}
+    return {
+        first + "".join(word.capitalize() for word in more): rule[key]
+        for key, (first, *more) in words.items()
+    }
+
+
+def main() -> int:
+    """Print the manifests, or what is wrong with the configuration."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.kuberay.manifest", description=__doc__)
+    parser.add_argument("config", nargs="?", type=Path, default=DEMO_CONFIG)
+    try:
+        config = read_config(parser.parse_args().config)
+        documents = [ray_service(config), *pod_monitors(config)]
+    except QuantserveError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write("---\n".join(map(to_yaml, documents)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

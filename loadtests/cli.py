@@ -1,0 +1,132 @@
+"""``quantserve loadtest`` and ``python -m loadtests``."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from loadtests.plan import Plan, find_plan, load_plan
+from loadtests.results import Estimate, Results, ScenarioResult, write_results
+from serving.errors import ConfigError, QuantserveError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+SPARE_FILES = 100
+
+
+def loadtest(
+    plan: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped plan.")],
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder for what is found; a new one by default.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="Address of the server, not the plan's.")] = None,
+    find_peak: Annotated[
+        bool, typer.Option("--find-peak", help="Search the highest rate that meets the SLO.")
+    ] = False,
+) -> None:
+    """Load a server as PLAN says, and write what every variant gave. Status 2: not valid."""
+    try:
+        path = find_plan(plan)
+        read = load_plan(path, url)
+        allow_connections(read.max_in_flight)
+        folder = out_folder or Path(f"loadtest-{path.stem}-{datetime.now():%Y%m%d-%H%M%S}")
+        results = run(read, path.parent, find_peaks=find_peak)
+        out.print(f"results: {write_results(results, folder)}", soft_wrap=True)
+        out.print(f"report: {write_report(results, folder)}", soft_wrap=True)
+    except QuantserveError as error:
+        err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    for scenario in results.scenarios:
+        out.print(summary_table(scenario))
+    for problem in results.problems:
+        err.print(f"[bold red]NOT VALID:[/] {escape(problem)}", soft_wrap=True)
+    if not results.is_valid:
+        raise typer.Exit(2)
+
+
+def run(plan: Plan, folder: Path, *, find_peaks: bool) -> Results:
+    """Run a plan, and show it while it runs.
+
+    Raises:
+        ConfigError: See ``run_plan``.
+    """
+    # SciPy takes a while to import; `quantserve --help` should not wait for it.
+    from loadtests.live import live
+    from loadtests.runner import run_plan
+
+    with live(err) as observe:
+        return asyncio.run(run_plan(plan, folder, observe, find_peaks=find_peaks))
+
+
+def write_report(results: Results, folder: Path) -> Path:
+    """Write the report beside the results; return the page's path."""
+    from loadtests.report.files import write_report as write
+
+    return write(results, folder)
+
+
+def allow_connections(max_in_flight: int) -> None:
+    """Raise this process's limit of open files to what the plan needs.
+
+    Raises:
+        ConfigError: It may not be raised so far.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = max_in_flight + SPARE_FILES
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ConfigError(
+            f"max_in_flight: {max_in_flight} connections need {needed} open files, the system "
+            f"allows {hard}; lower it, or raise the limit (ulimit -n)"
+        )
+    if soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def summary_table(scenario: ScenarioResult) -> Table:
+    """One row per variant."""
+    table = Table(
+        title=f"{scenario.name}: {scenario.operation}; latency in ms from the planned time; ± 95 %",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("variant", no_wrap=True)
+    columns = ("offered/s", "achieved/s", "p50", "p99", "errors", "SLO met, %", "agreement")
+    peaks = {peak.variant: peak.rate for peak in scenario.peaks}
+    for column in (*columns, *(["peak/s"] if peaks else [])):
+        table.add_column(column, justify="right")
+    for variant in scenario.variants:
+        latency, agreed = variant.latency, variant.agreement
+        cells = [
+            escape(variant.variant) + (" [red]![/]" if variant.problems or variant.stopped else ""),
+            _figure(variant.offered_rate, 1),
+            _figure(variant.achieved_rate, 1),
+            _figure(latency.p50 if latency else None, 1e3),
+            _figure(latency.p99 if latency else None, 1e3),
+            str(sum(variant.errors.values())),
+            _figure(variant.slo_attainment, 100),
+            "–" if agreed is None else f"{agreed.estimate.value:.4f} ({agreed.pairs})",
+        ]
+        if peaks:
+            rate = peaks[variant.variant]
+            cells.append("–" if rate is None else f"{rate:.1f}")
+        table.add_row(*cells)
+    return table
+
+
+def _figure(estimate: Estimate | None, scale: float) -> str:
+    if estimate is None:
+        return "–"
+    value = f"{estimate.value * scale:.1f}"
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} ± {(estimate.high - estimate.low) / 2 * scale:.1f}"

@@ -1,0 +1,187 @@
+"""What a scenario's figures recommend for its SLO, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from loadtests.figures import met
+from loadtests.report.pareto import exactly, negated, overlap
+from loadtests.report.tables import figure, plain
+from loadtests.results import Estimate, ScenarioResult, VariantResult
+from serving.quality.statistics import share
+
+Verdict = Literal["meets", "unclear", "misses"]
+
+METRICS = {"latency_ms": "latency", "ttft_ms": "TTFT", "tpot_ms": "TPOT"}
+MIB = 1024**2
+
+
+def advice(scenario: ScenarioResult, target: float) -> list[str]:
+    """Sentences of recommendation in Markdown, with their uncertainty.
+
+    Args:
+        scenario: What was found.
+        target: Share of the requests that have to meet the SLO.
+    """
+    if not scenario.slo:
+        return ["The plan has no SLO here, so nothing is recommended."]
+    if any(variant.problems for variant in scenario.variants):
+        return ["The figures are not valid, so nothing is recommended."]
+    by_verdict: dict[Verdict, list[VariantResult]] = {"meets": [], "unclear": [], "misses": []}
+    for variant in scenario.variants:
+        by_verdict[verdict(variant, scenario.slo, target)].append(variant)
+    asked = f"Asked for: {slo_text(scenario.slo)} for {100 * target:.4g} % of the requests."
+    sentences = [asked, *(_choose(by_verdict["meets"]) or [_nearest(scenario)])]
+    for words, variants in (
+        ("May meet it or not", by_verdict["unclear"]),
+        ("Miss it", by_verdict["misses"]),
+    ):
+        if variants:
+            named = [_reached(variant, scenario.slo) for variant in variants]
+            sentences.append(f"{words}: {'; '.join(named)}.")
+    return [*sentences, *_peaks(scenario)]
+
+
+def slo_text(slo: dict[str, float]) -> str:
+    """The limits in words."""
+    return " and ".join(f"{METRICS.get(name, name)} ≤ {ms:g} ms" for name, ms in slo.items())
+
+
+def verdict(variant: VariantResult, slo: dict[str, float], target: float) -> Verdict:
+    """Whether the whole interval of the attainment is above the target, below it, or neither.
+
+    A turn that was stopped is a miss. The interval is ``sure_attainment``.
+    """
+    found = sure_attainment(variant, slo)
+    if variant.stopped or found is None:
+        return "misses"
+    if found.low is not None and found.low >= target:
+        return "meets"
+    return "misses" if found.high is not None and found.high < target else "unclear"
+
+
+def sure_attainment(variant: VariantResult, slo: dict[str, float]) -> Estimate | None:
+    """SLO attainment with the wider of two intervals; None if no request counts.
+
+    The interval over rounds is a point where every round met the SLO entirely; Wilson's over the
+    requests knows that 100 of 100 do not prove 99 %. Wilson's takes requests for independent, which
+    those that queue together are not; the one over rounds does not.
+    """
+    counted = variant.samples.where(~variant.samples.is_cut_off)
+    if variant.slo_attainment is None or not len(counted):
+        return None
+    over_requests = share(int(met(counted, slo).sum()), len(counted))
+    over_rounds = variant.slo_attainment
+    lows, highs = [over_requests.low, over_rounds.low], [over_requests.high, over_rounds.high]
+    return Estimate(
+        value=over_requests.value,
+        low=min(low for low in lows if low is not None),
+        high=max(high for high in highs if high is not None),
+    )
+
+
+def _nearest(scenario: ScenarioResult) -> str:
+    """Of variants that all do not surely meet the SLO."""
+    reached = {v.variant: found for v in scenario.variants if (found := v.slo_attainment)}
+    text = "**No variant surely meets it at these samples.**"
+    if not reached:
+        return text
+    nearest = max(reached, key=lambda name: reached[name].value)
+    return f"{text} {plain(nearest)} comes closest: {figure(reached[nearest], 100, 2)} %."
+
+
+def _choose(candidates: Sequence[VariantResult]) -> list[str]:
+    """The fastest of those that surely meet the SLO, then what else speaks for another one."""
+    if not candidates:
+        return []
+    fastest = _best(candidates, p95)
+    others = [v for v in candidates if v is not fastest and _alike(v, fastest, p95)]
+    name = plain(fastest.variant)
+    sentences = [f"**{name}** meets it with the lowest p95: {_described(fastest)}."]
+    if others:
+        names = _listed([plain(variant.variant) for variant in others])
+        sentences.append(f"{names} cannot be told from it in p95 at these samples.")
+    smallest, closest = _best(candidates, _weights), _best(candidates, _distance)
+    if smallest is not fastest and _weights(smallest) is not None:
+        sentences.append(
+            f"The smallest that meets it is **{plain(smallest.variant)}**: {_described(smallest)}."
+        )
+    if not any(_alike(closest, named, _distance) for named in (fastest, smallest)):
+        sentences.append(
+            f"The closest to the reference that meets it is **{plain(closest.variant)}**: "
+            f"{_described(closest)}."
+        )
+    return sentences
+
+
+Take = Callable[[VariantResult], Estimate | None]
+
+
+def p95(variant: VariantResult) -> Estimate | None:
+    """Of the latency, in seconds."""
+    return variant.latency.p95 if variant.latency else None
+
+
+def quality(variant: VariantResult) -> Estimate | None:
+    """Agreement; the reference agrees with itself."""
+    if variant.is_reference:
+        return exactly(1)
+    return variant.agreement.estimate if variant.agreement else None
+
+
+def _distance(variant: VariantResult) -> Estimate | None:
+    found = quality(variant)
+    return negated(found) if found else None
+
+
+def _weights(variant: VariantResult) -> Estimate | None:
+    found = variant.server.weights_bytes
+    return None if found is None else exactly(found)
+
+
+def _best(candidates: Sequence[VariantResult], take: Take) -> VariantResult:
+    def key(variant: VariantResult) -> float:
+        found = take(variant)
+        return float("inf") if found is None else found.value
+
+    return min(candidates, key=key)
+
+
+def _alike(one: VariantResult, other: VariantResult, take: Take) -> bool:
+    a, b = take(one), take(other)
+    return a is None or b is None or overlap(a, b)
+
+
+def _described(variant: VariantResult) -> str:
+    parts = [f"p95 {figure(p95(variant), 1e3)} ms"]
+    if variant.server.weights_bytes is not None:
+        parts.append(f"{variant.server.weights_bytes / MIB:.1f} MiB of weights")
+    if variant.is_reference:
+        parts.append("the reference itself")
+    elif variant.agreement:
+        found = variant.agreement
+        parts.append(f"agreement {figure(found.estimate, 1, 4)}, n = {found.pairs}")
+    return ", ".join(parts)
+
+
+def _reached(variant: VariantResult, slo: dict[str, float]) -> str:
+    if variant.stopped:
+        return f"{plain(variant.variant)} was stopped ({plain(variant.stopped[0])})"
+    found = sure_attainment(variant, slo)
+    return f"{plain(variant.variant)} with {figure(found, 100, 2)} %"
+
+
+def _peaks(scenario: ScenarioResult) -> list[str]:
+    if not scenario.peaks:
+        return []
+    rates = [
+        f"{plain(peak.variant)} {'none tried' if peak.rate is None else f'{peak.rate:.4g}/s'}"
+        + (f" (missed at {peak.missed_at:.4g}/s)" if peak.missed_at is not None else "")
+        for peak in scenario.peaks
+    ]
+    return [f"Highest rate that met it, one turn each: {', '.join(rates)}."]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,115 @@
+"""The Pareto picture: speed, quality and memory of every variant at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+
+from loadtests.report.advice import MIB
+from loadtests.report.picture import Picture, draw
+from loadtests.report.spots import Speed, Spot, judge, place, speeds
+from loadtests.report.styles import GREY, Style, styles
+from loadtests.results import Estimate, ScenarioResult
+
+SMALLEST, LARGEST = 60, 700
+"""Areas of the points, in square points; the largest is the heaviest variant."""
+
+RULES = (
+    "Speed against agreement with the reference; the greater the point, the heavier the weights. "
+    "Bars are 95 % intervals; that of a highest rate reaches to the lowest rate missed. Grey: "
+    "dominated, that is, another variant is no worse in speed, agreement and weights, and better "
+    "beyond the intervals in at least one. Joined by a line: the samples cannot tell the two "
+    "apart, as their intervals of speed and of agreement overlap. With a single round speed has no "
+    "interval, and nothing is joined or grey."
+)
+
+Panel = tuple[Speed, dict[str, Spot]]
+
+
+def pareto_picture(scenario: ScenarioResult) -> Picture | None:
+    """Latency and throughput, each against agreement; None if fewer than two can be placed."""
+    placed = [(speed, place(scenario, speed)) for speed in speeds(scenario)]
+    panels = [(speed, spots) for speed, spots in placed if len(spots) > 1]
+    if not panels:
+        return None
+    look = styles([variant.variant for variant in scenario.variants])
+
+    def paint(figure: Figure) -> None:
+        for number, (speed, spots) in enumerate(panels, 1):
+            _paint(figure.add_subplot(1, len(panels), number), speed, spots, look)
+
+    return Picture(
+        "pareto",
+        " ".join([RULES, *_found(panels), *_left_out(scenario, panels[0][1])]),
+        draw(paint, 4.6 * len(panels) + 0.4, 4.2),
+    )
+
+
+def _found(panels: Sequence[Panel]) -> Iterator[str]:
+    """Who is grey and who is joined, in words."""
+    for speed, spots in panels:
+        grey, pairs = judge(speed, spots)
+        names = ", ".join(name for name in spots if name in grey) or "none"
+        joined = ", ".join(f"{one} and {other}" for one, other in pairs) or "none"
+        yield f"By {speed.title.partition(',')[0]}: dominated {names}; joined {joined}."
+
+
+def _left_out(scenario: ScenarioResult, spots: dict[str, Spot]) -> Iterator[str]:
+    missing = [found.variant for found in scenario.variants if found.variant not in spots]
+    if missing:
+        yield f"Not in the picture, for lack of successes or pairs: {', '.join(missing)}."
+
+
+def _paint(axes: Axes, speed: Speed, spots: dict[str, Spot], look: dict[str, Style]) -> None:
+    grey, pairs = judge(speed, spots)
+    heaviest = max(spot.weights or 0 for spot in spots.values())
+    for one, other in pairs:
+        ends = [spots[one], spots[other]]
+        axes.plot(
+            [end.speed.value * speed.scale for end in ends],
+            [end.quality.value for end in ends],
+            color="#555555",
+            linewidth=1.5,
+            zorder=4,
+        )
+    for name, spot in spots.items():
+        colour = GREY if name in grey else look[name].colour
+        x, y = spot.speed.value * speed.scale, spot.quality.value
+        axes.errorbar(
+            x,
+            y,
+            xerr=_bars(spot.speed, speed.scale),
+            yerr=_bars(spot.quality, 1),
+            color=colour,
+            linewidth=1,
+            capsize=2,
+            zorder=2,
+        )
+        axes.scatter(
+            x,
+            y,
+            s=max(SMALLEST, LARGEST * (spot.weights or 0) / heaviest) if heaviest else SMALLEST,
+            facecolors=to_rgba(colour, 0.3),
+            edgecolors=colour,
+            linewidths=1.5,
+            marker=look[name].marker,
+            label=name if spot.weights is None else f"{name}, {spot.weights / MIB:.0f} MiB",
+            zorder=3,
+        )
+    axes.set(xlabel=speed.title, ylabel="agreement with the reference")
+    axes.margins(0.2)
+    axes.ticklabel_format(useOffset=False)
+    legend = axes.legend(loc="best")
+    for handle in legend.legend_handles:
+        if handle is not None and hasattr(handle, "set_sizes"):
+            handle.set_sizes([40])
+
+
+def _bars(estimate: Estimate, scale: float) -> list[list[float]]:
+    """Lengths below and above, as matplotlib takes them."""
+    low = estimate.value if estimate.low is None else estimate.low
+    high = estimate.value if estimate.high is None else estimate.high
+    return [[(estimate.value - low) * scale], [(high - estimate.value) * scale]]

@@ -1,0 +1,90 @@
+"""Markdown tables of a scenario: a row per measure, a column per variant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from loadtests.report.measures import GROUPS, Found, Measure, value_of
+from loadtests.results import Estimate, ScenarioResult, VariantResult
+
+NOTHING = "–"
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>()#|&~!])", r"\\\1", " ".join(text.split()))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is text, the others figures. The cells are Markdown already."""
+    lines = [header, [":--", *["--:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def scenario_tables(scenario: ScenarioResult) -> Iterator[str]:
+    """Every group's table; then the names of the measures that no variant has."""
+    header = ["", *[_heading(variant) for variant in scenario.variants]]
+    reference = next((v for v in scenario.variants if v.is_reference), None)
+    absent = []
+    for group in GROUPS:
+        shown = [m for m in group.measures if any(m.of(v) is not None for v in scenario.variants)]
+        missing = [measure.name for measure in group.measures if measure not in shown]
+        if missing:
+            absent.append(group.title + (f" ({'; '.join(missing)})" if shown else ""))
+        rows = [
+            [measure.name, *[_cell(measure, variant, reference) for variant in scenario.variants]]
+            for measure in shown
+        ]
+        if group is GROUPS[0]:
+            rows += _counts(scenario.variants)
+        if rows:
+            yield f"**{group.title}**\n\n{table(header, rows)}"
+    if absent:
+        yield f"Not known of any variant: {'. '.join(absent)}."
+
+
+def _heading(variant: VariantResult) -> str:
+    return plain(variant.variant) + (" (reference)" if variant.is_reference else "")
+
+
+def _counts(variants: Sequence[VariantResult]) -> list[list[str]]:
+    """Requests by how they ended, a row per kind of error that occurred."""
+    kinds = sorted({kind for variant in variants for kind in variant.errors})
+    return [
+        ["requests planned", *[str(variant.planned) for variant in variants]],
+        ["answered with success", *[str(variant.ok) for variant in variants]],
+        ["cut off", *[str(variant.cut_off) for variant in variants]],
+        *[
+            [f"errors: {plain(kind)}", *[str(variant.errors.get(kind, 0)) for variant in variants]]
+            for kind in kinds
+        ],
+    ]
+
+
+def _cell(measure: Measure, variant: VariantResult, reference: VariantResult | None) -> str:
+    found = measure.of(variant)
+    if found is None:
+        return NOTHING
+    text = figure(found, measure.scale, measure.decimals)
+    if not measure.has_ratio or reference is None or variant is reference:
+        return text
+    base = value_of(measure.of(reference))
+    return f"{text} {value_of(found) / base:.2f}×" if base else text
+
+
+def figure(found: Found, scale: float = 1, decimals: int = 1) -> str:
+    """A figure, with its interval behind it if it has one; nothing is a dash."""
+    if found is None:
+        return NOTHING
+    if not isinstance(found, Estimate):
+        return _number(found * scale, decimals)
+    text = _number(found.value * scale, decimals)
+    if found.low is None or found.high is None:
+        return text
+    low, high = (_number(end * scale, decimals) for end in (found.low, found.high))
+    return f"{text} ({low} … {high})"
+
+
+def _number(value: float, decimals: int) -> str:
+    return f"{value:,.{decimals}f}"

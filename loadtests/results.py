@@ -1,0 +1,250 @@
+"""What a load test found: the types of ``results.json``. Times are seconds, sizes are bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from loadtests.samples import Samples
+from serving.errors import ConfigError
+from serving.settings import explain
+
+SCHEMA_VERSION: Literal[1] = 1
+FILE_NAME = "results.json"
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Estimate(_Result):
+    """A figure and its 95 % confidence interval.
+
+    The figure is the mean of the rounds' figures, the interval Student's t over the rounds unless
+    the field says otherwise. With one round, or where a single round has too few samples, there is
+    no interval; a share's interval is cut to 0 … 1.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Distribution(_Result):
+    """Of ``count`` samples of all rounds. A percentile is None if it has less than one sample
+    beyond it: p99.9 takes 1,000.
+    """
+
+    count: int
+    mean: Estimate
+    p50: Estimate | None
+    p90: Estimate | None
+    p95: Estimate | None
+    p99: Estimate | None
+    p999: Estimate | None
+
+
+class ServerSide(_Result):
+    """What the server says of itself; None is what it does not say, never 0.
+
+    Durations are means per request (per sequence of a generator) over a round, from the difference
+    of the histograms' sums and counts; batches are means per forward pass. Bytes are of all
+    replicas together after the last round.
+
+    Attributes:
+        replica_cpu: CPU seconds of the variant's replicas per answered request, if they run here.
+        service_cpu: CPU seconds of all of Ray's and Serve's processes per answered request, those
+            of idle variants included, if they run here.
+    """
+
+    queue: Estimate | None = None
+    tokenize: Estimate | None = None
+    forward: Estimate | None = None
+    prefill: Estimate | None = None
+    decode: Estimate | None = None
+    batch_size: Estimate | None = None
+    batch_tokens: Estimate | None = None
+    replica_cpu: Estimate | None = None
+    service_cpu: Estimate | None = None
+    weights_bytes: int | None = None
+    resident_bytes: int | None = None
+    peak_bytes: int | None = None
+    kv_cache_bytes: int | None = None
+    disk_bytes: int | None = None
+    device: str | None = None
+    isa: str | None = None
+    runtime: str | None = None
+    recipe: str | None = None
+
+
+class Agreement(_Result):
+    """How a variant's answers in this very test agree with the reference's to the same inputs.
+
+    Attributes:
+        measure: ``cosine`` (mean over pairs), ``same_label`` or ``same_text`` (share of pairs).
+        estimate: The interval is over the pairs: bootstrap for the mean, Wilson's for shares.
+        common_prefix: Of generated texts: mean of the characters in common before the first
+            difference, as a share of the reference's.
+        pairs: Pairs compared; those of a round that both answered, at most 2,000.
+    """
+
+    measure: Literal["cosine", "same_label", "same_text"]
+    estimate: Estimate
+    common_prefix: Estimate | None = None
+    pairs: int
+
+
+class VariantResult(_Result):
+    """One variant of a scenario.
+
+    Attributes:
+        offered_rate: Planned requests per second.
+        achieved_rate: Answers with success per second, until the end of the turn or of the last
+            such answer, whichever is later.
+        planned: Measured requests of all rounds; each is ok, cut off or an error.
+        errors: Requests by kind of error; see ``Samples.outcomes``.
+        latency: From the planned time to the end of the answer, successes only.
+        latency_from_send: From the actual send.
+        ttft, ttft_from_send, tpot: See ``Samples``; None unless answers were streamed.
+        output_tokens_per_s: Output tokens of successes per second, as for ``achieved_rate``.
+        goodput: Requests that met every SLO per second of the measured time; None without SLO.
+        slo_attainment: Share of requests that met every SLO; errors are misses, cut-off requests
+            do not count.
+        slo_attainment_by_metric: The same for each SLO alone, by its name in the plan.
+        lag: How late the generator sent.
+        lag_share: p99 of the lag / p99 of the latency, all rounds together.
+        generator_cpu: CPU seconds of the generator per sent request.
+        agreement: None for the reference itself, and where no answers could be paired.
+        stopped: Why rounds were stopped early, if they were.
+        problems: Why these figures must not be trusted; empty for valid ones.
+    """
+
+    variant: str
+    is_reference: bool
+    offered_rate: Estimate
+    achieved_rate: Estimate
+    planned: int
+    ok: int
+    cut_off: int
+    errors: dict[str, int]
+    latency: Distribution | None
+    latency_from_send: Distribution | None
+    ttft: Distribution | None
+    ttft_from_send: Distribution | None
+    tpot: Distribution | None
+    output_tokens_per_s: Estimate | None
+    goodput: Estimate | None
+    slo_attainment: Estimate | None
+    slo_attainment_by_metric: dict[str, Estimate]
+    lag: Distribution | None
+    lag_share: float | None
+    generator_cpu: Estimate | None
+    server: ServerSide
+    agreement: Agreement | None
+    stopped: tuple[str, ...]
+    problems: tuple[str, ...]
+    samples: Samples
+
+
+class Probe(_Result):
+    """One rate tried in the search for the peak.
+
+    Attributes:
+        rate: Offered, requests per second.
+        met: Whether the SLO was met, with an attainment of at least the plan's, and nothing
+            stopped the turn.
+        why_not: Empty if it was met.
+    """
+
+    rate: float
+    achieved_rate: float
+    p50: float | None
+    p99: float | None
+    attainment: float
+    met: bool
+    why_not: str
+
+
+class Peak(_Result):
+    """The highest rate that meets the SLO.
+
+    Attributes:
+        rate: The highest rate that met it; None if the lowest rate tried did not.
+        missed_at: The lowest rate that missed it; None if the search ended below it.
+        probes: Every rate tried, in the order of time.
+    """
+
+    variant: str
+    rate: float | None
+    missed_at: float | None
+    probes: tuple[Probe, ...]
+
+
+class ScenarioResult(_Result):
+    """One model and operation, all variants.
+
+    Attributes:
+        slo: Limits by metric, in ms, as in the plan.
+        peaks: One per variant where ``--find-peak`` was given.
+    """
+
+    name: str
+    model: str
+    operation: str
+    reference: str
+    slo: dict[str, float]
+    variants: tuple[VariantResult, ...]
+    peaks: tuple[Peak, ...] = ()
+
+
+class Results(_Result):
+    """A whole run.
+
+    Attributes:
+        plan: As it was read, after defaults and the command line.
+        started_at: ISO 8601, UTC.
+        conditions: What it was measured under, in words.
+        problems: Why the run is not valid, each with its scenario and variant.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    plan: dict[str, Any]
+    started_at: str
+    wall_s: float
+    conditions: dict[str, str]
+    problems: tuple[str, ...]
+    scenarios: tuple[ScenarioResult, ...]
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether every figure may be trusted."""
+        return not self.problems
+
+
+def write_results(results: Results, folder: Path) -> Path:
+    """Write ``results.json`` into a folder, which is made if it is missing; return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE_NAME
+    document = results.model_dump(mode="json")
+    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    return path
+
+
+def read_results(path: Path) -> Results:
+    """Read a ``results.json``, or the one in a folder.
+
+    Raises:
+        ConfigError: It is missing, or was written in another form.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    try:
+        return Results.model_validate(orjson.loads(file.read_bytes()))
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read as results of a load test: {error}") from None
+    except ValidationError as error:
+        raise ConfigError(
+            f"{file}: not results of a load test in form {SCHEMA_VERSION}: {explain(error)}"
+        ) from None

@@ -1,0 +1,120 @@
+"""Joins everything that is known of one variant into its result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from loadtests.agreement import agreement, pair
+from loadtests.bodies import is_streamed
+from loadtests.figures import (
+    attainment,
+    count_ok,
+    count_output_tokens,
+    distribution,
+    errors_by_kind,
+    goodput,
+    lag_share,
+    rate_of,
+    rate_until_last_answer,
+)
+from loadtests.intervals import mean_of
+from loadtests.plan import Plan, Scenario
+from loadtests.results import ScenarioResult, ServerSide, VariantResult
+from loadtests.rounds import Round, ServerRound, join
+from loadtests.samples import CUT_OFF, OK
+
+
+def summarise(
+    plan: Plan, scenario: Scenario, reference: str, rounds: dict[str, list[Round]]
+) -> ScenarioResult:
+    """A scenario's result.
+
+    Args:
+        plan: The plan.
+        scenario: One of it.
+        reference: With whose answers the others' are compared.
+        rounds: By variant, at least one each.
+    """
+    return ScenarioResult(
+        name=scenario.name,
+        model=scenario.model,
+        operation=scenario.operation,
+        reference=reference,
+        slo=scenario.slo.limits,
+        variants=tuple(
+            summarise_variant(plan, scenario, variant, rounds[variant], rounds[reference])
+            for variant in rounds
+        ),
+    )
+
+
+def summarise_variant(
+    plan: Plan, scenario: Scenario, variant: str, rounds: list[Round], reference: list[Round]
+) -> VariantResult:
+    """One variant's result; it is the reference itself if the two lists of rounds are one."""
+    samples = join([round_.samples for round_ in rounds])
+    is_stream, limits = is_streamed(scenario), scenario.slo.limits
+    is_reference = rounds is reference
+    lag = None if scenario.arrivals.kind == "closed" else lag_share(samples)
+    by_metric = {name: attainment(rounds, {name: limit}) for name, limit in limits.items()}
+    cpu = [round_.generator_cpu for round_ in rounds if not math.isnan(round_.generator_cpu)]
+    tokens = count_output_tokens(samples)
+    pairs = [] if is_reference else pair(_answers(rounds), _answers(reference))
+    return VariantResult(
+        variant=variant,
+        is_reference=is_reference,
+        offered_rate=rate_of(rounds, len),
+        achieved_rate=rate_until_last_answer(rounds, count_ok),
+        planned=len(samples),
+        ok=int(samples.had(OK).sum()),
+        cut_off=int(samples.had(CUT_OFF).sum()),
+        errors=errors_by_kind(samples),
+        latency=distribution([round_.samples.latency for round_ in rounds]),
+        latency_from_send=distribution([round_.samples.latency_from_send for round_ in rounds]),
+        ttft=distribution([round_.samples.ttft for round_ in rounds]) if is_stream else None,
+        ttft_from_send=distribution([round_.samples.ttft_from_send for round_ in rounds])
+        if is_stream
+        else None,
+        tpot=distribution([round_.samples.tpot for round_ in rounds]) if is_stream else None,
+        output_tokens_per_s=rate_until_last_answer(rounds, count_output_tokens) if tokens else None,
+        goodput=goodput(rounds, limits) if limits else None,
+        slo_attainment=attainment(rounds, limits) if limits else None,
+        slo_attainment_by_metric={name: share for name, share in by_metric.items() if share},
+        lag=distribution([round_.samples.lag for round_ in rounds]),
+        lag_share=lag,
+        generator_cpu=mean_of(cpu) if cpu else None,
+        server=server_side([round_.server for round_ in rounds]),
+        agreement=agreement(scenario.operation, pairs),
+        stopped=tuple(
+            f"round {number}: {round_.stopped}"
+            for number, round_ in enumerate(rounds, 1)
+            if round_.stopped
+        ),
+        problems=tuple(_problems(plan, lag, int(samples.had(OK).sum()))),
+        samples=samples,
+    )
+
+
+def server_side(rounds: Sequence[ServerRound]) -> ServerSide:
+    """Means over the rounds that have them; the rest from the last round."""
+    names = dict.fromkeys(name for round_ in rounds for name in round_.means)
+    means = {name: [r.means[name] for r in rounds if name in r.means] for name in names}
+    return ServerSide.model_validate(
+        {name: mean_of(values) for name, values in means.items()} | rounds[-1].last
+    )
+
+
+def _answers(rounds: Sequence[Round]) -> list[dict[int, bytes]]:
+    return [round_.answers for round_ in rounds]
+
+
+def _problems(plan: Plan, lag: float | None, num_ok: int) -> list[str]:
+    if not num_ok:
+        return ["no request was answered with success"]
+    if lag is not None and lag > plan.max_lag_share:
+        return [
+            f"the generator lagged: its p99 is {lag:.0%} of the measured p99 latency (at most "
+            f"{plan.max_lag_share:.0%}); lower the rate, or give it a core of its own"
+        ]
+    return []
