@@ -1,4 +1,4 @@
-"""Writes the files that follow from code and configuration: ``python -m deploy.render [--check]``."""
+"""Writes what follows from code and configuration: ``python -m deploy.render [--check]``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serving.app.ray_environment import CLUSTER_SETTINGS
 from serving.demo import DEMO_CONFIG
 
 FOLDER = Path(__file__).parent
-HEADER = "# Rendered by `python -m deploy.render`, which is to be run again when a test calls it stale.\n"
+HEADER = "# Rendered by `python -m deploy.render`; a test says when it has to be run again.\n"
 
 
 def _serve_config() -> str:

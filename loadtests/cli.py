@@ -42,6 +42,8 @@ def loadtest(
         folder = out_folder or Path(f"loadtest-{path.stem}-{datetime.now():%Y%m%d-%H%M%S}")
         results = run(read, path.parent, find_peaks=find_peak)
         out.print(f"results: {write_results(results, folder)}", soft_wrap=True)
+        from loadtests.report.files import write_report  # as slow to import as ``run``'s
+
         out.print(f"report: {write_report(results, folder)}", soft_wrap=True)
     except QuantserveError as error:
         err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
@@ -66,13 +68,6 @@ def run(plan: Plan, folder: Path, *, find_peaks: bool) -> Results:
 
     with live(err) as observe:
         return asyncio.run(run_plan(plan, folder, observe, find_peaks=find_peaks))
-
-
-def write_report(results: Results, folder: Path) -> Path:
-    """Write the report beside the results; return the page's path."""
-    from loadtests.report.files import write_report as write
-
-    return write(results, folder)
 
 
 def allow_connections(max_in_flight: int) -> None:

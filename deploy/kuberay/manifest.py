@@ -1,4 +1,4 @@
-"""The RayService and PodMonitors of a configuration: ``python -m deploy.kuberay.manifest [CONFIG]``.
+"""RayService and PodMonitors of a configuration: ``python -m deploy.kuberay.manifest [CONFIG]``.
 
 Variants that give neither ``replicas`` nor ``autoscaling`` get ``AUTOSCALING``, and those that give
 no ``threads`` get one: a thread more than the pod may use only makes the others wait.
@@ -144,9 +144,7 @@ def _pod(config: Config, role: str, resources: dict[str, str]) -> dict[str, Any]
         "name": f"ray-{role}",
         "image": image(),
         "env": [*({"name": name, "value": value} for name, value in settings.items()), key],
-        "ports": [
-            {"name": name, "containerPort": port} for name, port in _ports(config).items()
-        ],
+        "ports": [{"name": name, "containerPort": port} for name, port in _ports(config).items()],
         "resources": {"requests": resources, "limits": resources},
         "securityContext": {**SECURITY, "readOnlyRootFilesystem": True},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108

@@ -176,7 +176,7 @@ def _peaks(scenario: ScenarioResult) -> list[str]:
     if not scenario.peaks:
         return []
     rates = [
-        f"{plain(peak.variant)} {'none tried' if peak.rate is None else f'{peak.rate:.4g}/s'}"
+        f"{plain(peak.variant)} {'none' if peak.rate is None else f'{peak.rate:.4g}/s'}"
         + (f" (missed at {peak.missed_at:.4g}/s)" if peak.missed_at is not None else "")
         for peak in scenario.peaks
     ]

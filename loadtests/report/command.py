@@ -15,13 +15,16 @@ from serving.errors import QuantserveError
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-Run = Annotated[Path, typer.Argument(help="results.json of a load test, or its folder.")]
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="results.json of a load test, or its folder.")
+]
 
 
 def report(
     run: Run,
     later: Annotated[
-        Path | None, typer.Argument(help="Those of a later run, to compare RUN with.")
+        Path | None,
+        typer.Argument(metavar="[LATER]", help="Those of a later run, to compare RUN with."),
     ] = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Folder; that of the (later) run by default.")

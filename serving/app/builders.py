@@ -74,4 +74,4 @@ def _takes_gpu(variant: VariantConfig) -> bool:
     # A cluster may start its first GPU node only when a replica asks for one.
     if variant.device != "auto":
         return variant.device == "cuda"
-    return ray.cluster_resources().get("GPU", 0) > 0
+    return bool(ray.cluster_resources().get("GPU", 0))

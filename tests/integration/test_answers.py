@@ -226,3 +226,24 @@ def test_api_is_documented(client: httpx.Client) -> None:
     assert {"/v1/embeddings", "/v1/classify", "/v1/models", "/metrics"} <= set(paths)
     assert {"/v1/completions", "/v1/chat/completions"} <= set(paths)
     assert json.dumps(paths).count("path_model") == 0
+
+
+def test_an_evaluation_without_labelled_data_is_refused(client: httpx.Client) -> None:
+    answer = client.post("/v1/quality/evaluate", json={"model": "minilm"})
+    assert answer.status_code == 422
+    assert "quality.dataset" in answer.json()["error"]["message"]
+
+
+def test_auto_names_its_choice_and_why(client: httpx.Client) -> None:
+    body = {"model": "minilm:auto", "input": "A film.", "slo": {"max_weights_bytes": 60_000_000}}
+    answer = client.post("/v1/embeddings", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-variant"] in ("bf16", "int8-dynamic", "int4")
+    assert answer.headers["x-variant-reason"]
+
+
+def test_limits_without_auto_are_refused(client: httpx.Client) -> None:
+    body = {"model": "minilm:int4", "input": "A film.", "slo": {"max_latency_ms": 100}}
+    answer = client.post("/v1/embeddings", json=body)
+    assert answer.status_code in (400, 422)
+    assert "auto" in answer.json()["error"]["message"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -238,11 +237,3 @@ def cmdline(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
-
-
-def test_a_model_without_labels_says_so(client: httpx.Client) -> None:
-    """The demo's embeddings have none."""
-    answer = client.post("/v1/quality/evaluate", json={"model": "minilm"})
-    assert answer.status_code == 422
-    assert "quality.dataset" in answer.json()["error"]["message"]
-    assert json.dumps(answer.json())

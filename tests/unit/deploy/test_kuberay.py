@@ -1,0 +1,149 @@
+"""The Kubernetes manifests: what Serve, the image and Prometheus expect is what they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from deploy.kuberay.manifest import WORKER_GIB_FOR_REPLICAS, ray_service
+from deploy.render import FOLDER
+from serving.app.ray_environment import CLUSTER_SETTINGS
+from serving.config import Config
+from serving.settings import make_config
+from tests.unit.deploy.metric_names import PROMETHEUS, ROOT
+
+SERVICE: dict[str, Any] = yaml.safe_load((FOLDER / "kuberay/rayservice.yaml").read_text())
+MONITORS: list[dict[str, Any]] = list(
+    yaml.safe_load_all((FOLDER / "kuberay/podmonitors.yaml").read_text())
+)
+SERVE: dict[str, Any] = yaml.safe_load(SERVICE["spec"]["serveConfigV2"])
+CLUSTER = SERVICE["spec"]["rayClusterConfig"]
+GROUPS = [CLUSTER["headGroupSpec"], *CLUSTER["workerGroupSpecs"]]
+PODS = [group["template"] for group in GROUPS]
+HEAD, WORKER = PODS
+
+
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    [found] = pod["spec"]["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_serve_takes_the_same_applications_as_on_one_machine() -> None:
+    schema = ServeDeploySchema.model_validate(SERVE)
+    single = yaml.safe_load((FOLDER / "serve.yaml").read_text())
+    assert [(one.name, one.route_prefix, one.import_path) for one in schema.applications] == [
+        (one["name"], one["route_prefix"], one["import_path"]) for one in single["applications"]
+    ]
+    assert schema.http_options.host == "0.0.0.0"
+
+
+def test_every_variant_scales_by_itself() -> None:
+    variants = [one for one in SERVE["applications"] if "variant" in one["args"]]
+    assert variants
+    for one in variants:
+        arguments = {key: value for key, value in one["args"].items() if key != "variant"}
+        [model] = make_config(arguments, one["name"]).models
+        bounds = {variant.name: variant.autoscaling for variant in model.variants}
+        assert bounds[one["args"]["variant"]].max > 1
+
+
+def test_scaling_that_the_configuration_gives_is_kept() -> None:
+    model = {
+        "name": "m",
+        "task": "embeddings",
+        "source": "/models/m",
+        "variants": [{"name": "fp32", "replicas": 2, "threads": 4}],
+    }
+    service = ray_service(Config.model_validate({"models": [model]}))
+    [_, variant, _] = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    assert variant["args"]["models"][0]["variants"] == model["variants"]
+
+
+@pytest.mark.parametrize("pod", PODS, ids=["head", "worker"])
+def test_ray_s_settings_are_in_every_pod(pod: dict[str, Any]) -> None:
+    given = {one["name"]: one.get("value") for one in container(pod)["env"]}
+    assert len(given) == len(container(pod)["env"])
+    # The operator gives the mode and the token.
+    assert CLUSTER["authOptions"]["mode"] == CLUSTER_SETTINGS["RAY_AUTH_MODE"]
+    expected = {k: v for k, v in CLUSTER_SETTINGS.items() if k != "RAY_AUTH_MODE"}
+    assert {name: given.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("pod", PODS, ids=["head", "worker"])
+def test_a_pod_may_do_little(pod: dict[str, Any]) -> None:
+    may = container(pod)["securityContext"]
+    assert may["runAsNonRoot"]
+    assert may["readOnlyRootFilesystem"]
+    assert not may["allowPrivilegeEscalation"]
+    assert f"USER {may['runAsUser']}" in (FOLDER / "Dockerfile").read_text()
+    assert [one["mountPath"] for one in container(pod)["volumeMounts"]] == ["/tmp"]
+    key = next(one for one in container(pod)["env"] if one["name"].startswith("QUANTSERVE_"))
+    assert key["name"] == "QUANTSERVE_SERVER__API_KEY"
+    assert "value" not in key
+
+
+def test_versions_are_those_of_the_lock_and_of_the_image() -> None:
+    locked = (ROOT / "constraints.txt").read_text().splitlines()
+    assert f"ray=={CLUSTER['rayVersion']}" in locked
+    compose = yaml.safe_load((FOLDER / "compose.yaml").read_text())
+    images = {container(pod)["image"] for pod in PODS}
+    assert images == {compose["services"]["quantserve"]["image"]}
+
+
+def test_ray_gives_away_less_memory_than_a_worker_has() -> None:
+    limit = int(container(WORKER)["resources"]["limits"]["memory"].removesuffix("Gi"))
+    assert limit > WORKER_GIB_FOR_REPLICAS
+    given = int(CLUSTER["workerGroupSpecs"][0]["rayStartParams"]["memory"])
+    assert given == WORKER_GIB_FOR_REPLICAS * 1024**3
+
+
+def test_start_parameters_are_text() -> None:
+    for group in GROUPS:
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+
+
+def test_requests_may_finish_before_a_pod_ends() -> None:
+    for pod in PODS:
+        grace = pod["spec"]["terminationGracePeriodSeconds"]
+        assert grace > SERVE["http_options"]["request_timeout_s"]
+
+
+def test_every_job_of_prometheus_is_scraped_once() -> None:
+    jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    relabelled = {}
+    for monitor in MONITORS:
+        [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+        [job] = [rule["replacement"] for rule in endpoint["relabelings"]]
+        wanted = monitor["spec"]["selector"]["matchLabels"].items()
+        chosen = [pod for pod in PODS if wanted <= pod["metadata"]["labels"].items()]
+        ports = {
+            one["containerPort"]
+            for pod in chosen
+            for one in container(pod)["ports"]
+            if one["name"] == endpoint["port"]
+        }
+        relabelled[job] = (len(chosen), ports)
+    expected = {
+        job["job_name"]: {int(job["static_configs"][0]["targets"][0].split(":")[1])} for job in jobs
+    }
+    assert {job: ports for job, (_, ports) in relabelled.items()} == expected
+    # The gateway's page has every replica's series; asked for at each pod, all would count twice.
+    assert relabelled["quantserve"][0] == 1
+    assert relabelled["haproxy"][0] == len(PODS)
+
+
+def test_relabelling_has_the_operator_s_spelling() -> None:
+    rules = [
+        rule
+        for monitor in MONITORS
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]
+        for rule in endpoint.get("metricRelabelings", ())
+    ]
+    assert rules
+    known = {"sourceLabels", "separator", "regex", "targetLabel", "replacement", "action"}
+    for rule in rules:
+        assert set(rule) <= known
