@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
-from loadtests.figures import met
+from loadtests.report.measures import TO_MIB
 from loadtests.report.pareto import exactly, negated, overlap
+from loadtests.report.slo import Verdict, slo_text, sure_attainment, verdict
 from loadtests.report.tables import figure, plain
 from loadtests.results import Estimate, ScenarioResult, VariantResult
-from serving.quality.statistics import share
-
-Verdict = Literal["meets", "unclear", "misses"]
-
-METRICS = {"latency_ms": "latency", "ttft_ms": "TTFT", "tpot_ms": "TPOT"}
-MIB = 1024**2
 
 
 def advice(scenario: ScenarioResult, target: float) -> list[str]:
@@ -43,47 +37,10 @@ def advice(scenario: ScenarioResult, target: float) -> list[str]:
     return [*sentences, *_peaks(scenario)]
 
 
-def slo_text(slo: dict[str, float]) -> str:
-    """The limits in words."""
-    return " and ".join(f"{METRICS.get(name, name)} ≤ {ms:g} ms" for name, ms in slo.items())
-
-
-def verdict(variant: VariantResult, slo: dict[str, float], target: float) -> Verdict:
-    """Whether the whole interval of the attainment is above the target, below it, or neither.
-
-    A turn that was stopped is a miss. The interval is ``sure_attainment``.
-    """
-    found = sure_attainment(variant, slo)
-    if variant.stopped or found is None:
-        return "misses"
-    if found.low is not None and found.low >= target:
-        return "meets"
-    return "misses" if found.high is not None and found.high < target else "unclear"
-
-
-def sure_attainment(variant: VariantResult, slo: dict[str, float]) -> Estimate | None:
-    """SLO attainment with the wider of two intervals; None if no request counts.
-
-    The interval over rounds is a point where every round met the SLO entirely; Wilson's over the
-    requests knows that 100 of 100 do not prove 99 %. Wilson's takes requests for independent, which
-    those that queue together are not; the one over rounds does not.
-    """
-    counted = variant.samples.where(~variant.samples.is_cut_off)
-    if variant.slo_attainment is None or not len(counted):
-        return None
-    over_requests = share(int(met(counted, slo).sum()), len(counted))
-    over_rounds = variant.slo_attainment
-    lows, highs = [over_requests.low, over_rounds.low], [over_requests.high, over_rounds.high]
-    return Estimate(
-        value=over_requests.value,
-        low=min(low for low in lows if low is not None),
-        high=max(high for high in highs if high is not None),
-    )
-
-
 def _nearest(scenario: ScenarioResult) -> str:
     """Of variants that all do not surely meet the SLO."""
-    reached = {v.variant: found for v in scenario.variants if (found := v.slo_attainment)}
+    slo = scenario.slo
+    reached = {v.variant: found for v in scenario.variants if (found := sure_attainment(v, slo))}
     text = "**No variant surely meets it at these samples.**"
     if not reached:
         return text
@@ -156,7 +113,7 @@ def _alike(one: VariantResult, other: VariantResult, take: Take) -> bool:
 def _described(variant: VariantResult) -> str:
     parts = [f"p95 {figure(p95(variant), 1e3)} ms"]
     if variant.server.weights_bytes is not None:
-        parts.append(f"{variant.server.weights_bytes / MIB:.1f} MiB of weights")
+        parts.append(f"{figure(variant.server.weights_bytes, TO_MIB)} MiB of weights")
     if variant.is_reference:
         parts.append("the reference itself")
     elif variant.agreement:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from loadtests.report.measures import MIB, Found, Measure, figure_of, value_of
+from loadtests.report.measures import TO_MIB, Found, Measure, figure_of, value_of
 from loadtests.report.significance import holm, p_value
 from loadtests.results import Estimate, Results, VariantResult
 
@@ -47,8 +47,8 @@ COMPARED = (
         more_is_better=True,
         is_share=True,
     ),
-    Compared(Measure("weights, MiB", lambda v: v.server.weights_bytes, MIB)),
-    Compared(Measure("resident, MiB", lambda v: v.server.resident_bytes, MIB)),
+    Compared(Measure("weights, MiB", lambda v: v.server.weights_bytes, TO_MIB)),
+    Compared(Measure("resident, MiB", lambda v: v.server.resident_bytes, TO_MIB)),
 )
 
 

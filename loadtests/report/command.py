@@ -24,7 +24,7 @@ def report(
     run: Run,
     later: Annotated[
         Path | None,
-        typer.Argument(metavar="[LATER]", help="Those of a later run, to compare RUN with."),
+        typer.Argument(metavar="LATER", help="Those of a later run, to compare RUN with."),
     ] = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Folder; that of the (later) run by default.")

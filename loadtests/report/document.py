@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.report.advice import advice, slo_text
+from loadtests.report.advice import advice
 from loadtests.report.latency_pictures import latency_cdf, percentiles_over_time
 from loadtests.report.pareto_picture import pareto_picture
 from loadtests.report.picture import Picture
 from loadtests.report.rate_picture import rate_against_latency
+from loadtests.report.slo import slo_text
 from loadtests.report.tables import plain, scenario_tables
 from loadtests.results import Results, ScenarioResult
 
@@ -32,6 +33,7 @@ def report(results: Results) -> Document:
     pictures: list[Picture] = []
     for place, scenario in enumerate(results.scenarios):
         parts += [f"## {plain(scenario.name)}", _what(results, place)]
+        parts += _variants(scenario)
         sentences = advice(scenario, results.plan["attainment"])
         parts += ["### Recommendation", "\n".join(f"- {sentence}" for sentence in sentences)]
         for picture in _pictures(results, place):
@@ -85,6 +87,18 @@ def _what(results: Results, place: int) -> str:
     return text
 
 
+def _variants(scenario: ScenarioResult) -> Iterator[str]:
+    """What the server says each variant is."""
+    lines = []
+    for variant in scenario.variants:
+        server = variant.server
+        told = [server.recipe, server.device, server.isa, server.runtime]
+        if known := "; ".join(word for word in told if word):
+            lines.append(f"- {plain(variant.variant)}: {plain(known)}")
+    if lines:
+        yield "\n".join(lines)
+
+
 def _fields(section: dict[str, Any]) -> str:
     """A plan's section as words, nested ones in parentheses."""
     words = []
@@ -116,11 +130,13 @@ def _pictures(results: Results, place: int) -> Iterator[Picture]:
 def _shown(picture: Picture, scenario: ScenarioResult, results: Results) -> str:
     """A picture with its caption and conditions."""
     variants = ", ".join(variant.variant for variant in scenario.variants)
+    stopped = ", ".join(variant.variant for variant in scenario.variants if variant.stopped)
     rates = {f"{variant.offered_rate.value:.3g}" for variant in scenario.variants}
     conditions = (
         f"{scenario.model}, {scenario.operation}, {' or '.join(sorted(rates))} requests/s, "
         f"{results.plan['rounds']} rounds; {results.conditions.get('processor', 'unknown')}, "
         f"{results.conditions.get('cores', 'unknown')} cores."
+        + (f" Stopped early: {stopped}." if stopped else "")
     )
     text = plain(f"{picture.name}: {variants}")
     return f"![{text}]({picture.name}.svg)\n\n*{plain(f'{picture.caption} {conditions}')}*"

@@ -19,8 +19,13 @@ MAX_BINS = 60
 COLUMNS = 3
 
 
-def latency_cdf(scenario: ScenarioResult) -> Picture:
-    """Share of requests that were answered within a latency, a curve per variant."""
+def latency_cdf(scenario: ScenarioResult) -> Picture | None:
+    """Share of requests that were answered within a latency, a curve per variant.
+
+    None if no request was answered with success.
+    """
+    if not any(variant.ok for variant in scenario.variants):
+        return None
     look = styles([variant.variant for variant in scenario.variants])
 
     def paint(figure: Figure) -> None:
@@ -69,8 +74,13 @@ def cumulative(samples: Samples) -> tuple[Floats, Floats]:
     return times[ranks], shares
 
 
-def percentiles_over_time(scenario: ScenarioResult) -> Picture:
-    """p50 and p95 over the measured time, an axes per variant."""
+def percentiles_over_time(scenario: ScenarioResult) -> Picture | None:
+    """p50 and p95 over the measured time, an axes per variant.
+
+    None if no variant has enough successes in a round for a single point.
+    """
+    if not any(len(over_time(variant.samples)[0]) for variant in scenario.variants):
+        return None
     look = styles([variant.variant for variant in scenario.variants])
     rows = -(-len(scenario.variants) // COLUMNS)
     columns = min(COLUMNS, len(scenario.variants))

@@ -37,7 +37,7 @@ class Group:
     measures: Sequence[Measure]
 
 
-MIB = 1 / 1024**2
+TO_MIB = 1 / 1024**2
 FIGURES = {"mean": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p999": "p99.9"}
 
 
@@ -115,11 +115,11 @@ GROUPS: tuple[Group, ...] = (
     Group(
         "Memory",
         [
-            _server("weights, MiB", "weights_bytes", MIB),
-            _server("resident, MiB", "resident_bytes", MIB),
-            _server("peak, MiB", "peak_bytes", MIB),
-            _server("KV cache, MiB", "kv_cache_bytes", MIB),
-            _server("on disk, MiB", "disk_bytes", MIB),
+            _server("weights, MiB", "weights_bytes", TO_MIB),
+            _server("resident, MiB", "resident_bytes", TO_MIB),
+            _server("peak, MiB", "peak_bytes", TO_MIB),
+            _server("KV cache, MiB", "kv_cache_bytes", TO_MIB),
+            _server("on disk, MiB", "disk_bytes", TO_MIB),
         ],
     ),
     Group(

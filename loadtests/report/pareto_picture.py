@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from loadtests.report.advice import MIB
+from loadtests.report.measures import TO_MIB
 from loadtests.report.picture import Picture, draw
 from loadtests.report.spots import Speed, Spot, judge, place, speeds
 from loadtests.report.styles import GREY, Style, styles
+from loadtests.report.tables import figure as shown
 from loadtests.results import Estimate, ScenarioResult
 
 SMALLEST, LARGEST = 60, 700
@@ -96,7 +97,7 @@ def _paint(axes: Axes, speed: Speed, spots: dict[str, Spot], look: dict[str, Sty
             edgecolors=colour,
             linewidths=1.5,
             marker=look[name].marker,
-            label=name if spot.weights is None else f"{name}, {spot.weights / MIB:.0f} MiB",
+            label=name if spot.weights is None else f"{name}, {shown(spot.weights, TO_MIB, 0)} MiB",
             zorder=3,
         )
     axes.set(xlabel=speed.title, ylabel="agreement with the reference")

@@ -213,3 +213,15 @@ def test_versions_agree_with_the_project() -> None:
     ]
     assert SERVICES["grafana"]["image"] == f"grafana/grafana:{sdk.partition('!')[2]}"
     assert re.findall(r"-t (\S+)", DOCKERFILE) == [image()]
+
+
+def test_the_guide_names_what_exists() -> None:
+    text = (ROOT / "docs/deployment.md").read_text()
+    named = set(re.findall(r"(?<![\w/])((?:deploy|serving|tests)/[\w./]*\w)", text))
+    assert "deploy/kuberay/rayservice.yaml" in named
+    # The one that the operator makes.
+    assert {one for one in named if not (ROOT / one).exists()} == {"deploy/.env"}
+    for module in re.findall(r"python -m ([\w.]+)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+    tags = set(re.findall(r"quantserve:[\w.-]+", text))
+    assert tags == {image(), f"{image()}-cuda"}

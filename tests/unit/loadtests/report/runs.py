@@ -90,7 +90,7 @@ def _round(random: np.random.Generator, number: int, made: Made, lag_s: float) -
     outcome[: made.num_errors] = 2
     samples = Samples(
         round=np.full(REQUESTS, number),
-        index=np.arange(REQUESTS),
+        index=np.arange(REQUESTS, dtype=np.float64),
         planned=planned,
         sent=planned + lag_s,
         first=np.full(REQUESTS, np.nan),

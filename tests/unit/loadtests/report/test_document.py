@@ -12,6 +12,8 @@ from loadtests.report.document import Document, report
 from loadtests.report.files import write_report
 from loadtests.report.measures import GROUPS
 from loadtests.results import Peak, Probe, Results
+from loadtests.runner import run_plan
+from tests.unit.loadtests.plans import make_plan
 from tests.unit.loadtests.report.runs import Made, make_results
 
 MIB = 1024**2
@@ -135,7 +137,21 @@ def test_an_invalid_or_stopped_run_says_so_at_the_top() -> None:
 
 
 def test_a_variant_without_a_single_success_does_not_break_the_report() -> None:
-    dead = make_results({"fp32": Made(), "int4": Made(num_errors=200)})
+    dead = make_results({"fp32": Made(num_errors=200), "int4": Made()})
     text = report(dead).markdown
     assert "no request was answered with success" in text
     assert "rate-latency" not in text
+
+
+def test_a_run_without_any_success_is_reported() -> None:
+    text = report(make_results({"fp32": Made(num_errors=200)})).markdown
+    assert "NOT VALID" in text
+
+
+async def test_a_real_run_of_streams_is_reported(server, tmp_path) -> None:
+    plan = make_plan(server.url, {"slo": {"ttft_ms": 60_000}}, operation="completions", rounds=2)
+    text = report(await run_plan(plan, tmp_path, lambda *_: None)).markdown
+    for row in ("TTFT p50, ms", "TPOT p50, ms", "output tokens/s", "common prefix", "queue, ms"):
+        assert f"\n| {row} |" in text
+    assert "TTFT ≤ 60000 ms" in text
+    assert "- int4: as trained; cpu" in text
