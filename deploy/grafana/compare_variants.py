@@ -5,6 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models.dashboard import VariableOption
 
+from deploy.grafana.failures import CHOSEN, failures
 from deploy.grafana.panels import (
     VARIANT,
     Panel,
@@ -15,7 +16,6 @@ from deploy.grafana.panels import (
     with_rows,
 )
 
-CHOSEN = 'model=~"$model", variant=~"$variant"'
 REQUEST_LIMITS_S = (0.0985, 0.222, 0.499)
 """Bounds of buckets of the request duration, around the objective of the alerts."""
 
@@ -92,20 +92,7 @@ def _requests() -> list[Panel]:
             [(f"quantserve:requests:rate1m{{{CHOSEN}}}", VARIANT)],
             span=8,
         ),
-        lines(
-            "Failed",
-            "Share answered with 5xx.",
-            "percentunit",
-            [(f"quantserve:requests_failed:ratio{{{CHOSEN}}}", VARIANT)],
-            span=8,
-        ),
-        lines(
-            "Rejected",
-            "Share answered with 429, because the queue was full.",
-            "percentunit",
-            [(f"quantserve:requests_rejected:ratio{{{CHOSEN}}}", VARIANT)],
-            span=8,
-        ),
+        *failures(),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard, text
 from grafana_foundation_sdk.models.text import TextMode
 
+from deploy.grafana.failures import CHOSEN, failures
 from deploy.grafana.panels import (
     HEIGHT,
     VARIANT,
@@ -16,7 +17,6 @@ from deploy.grafana.panels import (
     with_rows,
 )
 
-CHOSEN = 'model=~"$model", variant=~"$variant"'
 INGRESS = 'proxy="http_frontend"'
 """HAProxy's front end that clients talk to."""
 
@@ -176,20 +176,7 @@ def _errors() -> list[Panel]:
             ],
             span=8,
         ),
-        lines(
-            "Failed",
-            "Share answered with 5xx.",
-            "percentunit",
-            [(f"quantserve:requests_failed:ratio{{{CHOSEN}}}", VARIANT)],
-            span=8,
-        ),
-        lines(
-            "Rejected",
-            "Share answered with 429, because the queue was full.",
-            "percentunit",
-            [(f"quantserve:requests_rejected:ratio{{{CHOSEN}}}", VARIANT)],
-            span=8,
-        ),
+        *failures(),
     ]
 
 

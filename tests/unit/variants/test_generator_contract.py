@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 from serving.checkpoint import weight_shapes
 from serving.errors import SourceError
 from serving.seams import (
+    GREEDY,
     Checkpoint,
     Decoder,
     GeneratedToken,
@@ -153,17 +154,6 @@ def test_company_changes_little(
         change = np.linalg.norm(logits - expected, axis=1) / np.linalg.norm(expected, axis=1)
         assert change.max() < MAX_CHANGE[variant]
         assert same_top(logits, expected) >= MIN_SAME_TOP_IN_COMPANY[variant]
-
-
-GREEDY = Sampling(
-    temperature=0,
-    top_p=1,
-    top_k=0,
-    seed=0,
-    frequency_penalty=0,
-    presence_penalty=0,
-    logprobs=None,
-)
 
 
 def requests(sampling: Sampling = GREEDY) -> list[TokenRequest]:
