@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 
 from serving.config import ModelConfig, VariantConfig
 from serving.errors import NotReady
@@ -19,6 +20,9 @@ Name = tuple[str, str]
 STATUSES_FIRST_WAIT_S = 5.0
 QUALITY_FIRST_WAIT_S = 0.5
 """How long the first request waits; without a status nothing can be chosen."""
+
+STATUSES_FORGOTTEN_AFTER_S = 60.0
+"""After so long without a request the states are waited for again."""
 
 MAX_REASONS = 1_000
 """Most characters about variants that are not ready."""
@@ -50,7 +54,11 @@ class AutoRouter:
         self._models = {model.name: model for model in models}
         self._latencies = latencies
         self._statuses: Refreshed[Mapping[Name, VariantStatus]] = Refreshed(
-            "the state of the variants", _by_name(statuses), {}, STATUSES_FIRST_WAIT_S
+            "the state of the variants",
+            _by_name(statuses),
+            {},
+            STATUSES_FIRST_WAIT_S,
+            STATUSES_FORGOTTEN_AFTER_S,
         )
         self._quality: Refreshed[Mapping[Name, VariantQuality]] = Refreshed(
             "the quality of the variants", _qualities(board), {}, QUALITY_FIRST_WAIT_S
@@ -101,6 +109,7 @@ class AutoRouter:
             quality_low=quality.quality_low if quality else unjudged,
             in_auto=quality.in_auto if quality else True,
             weights_bytes=status.description.weights_bytes,
+            in_flight=self._latencies.in_flight(model.name, variant.name),
         )
 
     def _remember(self, model: str, limits: Limits, variant: str) -> None:
@@ -112,25 +121,50 @@ class AutoRouter:
 
 def _by_name(
     statuses: Callable[[], Awaitable[Sequence[VariantStatus]]],
-) -> Callable[[], Awaitable[Mapping[Name, VariantStatus]]]:
-    async def read() -> Mapping[Name, VariantStatus]:
-        return {(status.model, status.variant): status for status in await statuses()}
+) -> Callable[[Mapping[Name, VariantStatus]], Awaitable[Mapping[Name, VariantStatus]]]:
+    async def read(last: Mapping[Name, VariantStatus]) -> Mapping[Name, VariantStatus]:
+        return {
+            (status.model, status.variant): _described(
+                status, last.get((status.model, status.variant))
+            )
+            for status in await statuses()
+        }
 
     return read
 
 
+def _described(status: VariantStatus, last: VariantStatus | None) -> VariantStatus:
+    """Keep what a variant said of itself as long as it runs: busy replicas are late to say it."""
+    is_silent = status.description is None and status.replicas > 0 and not status.failed
+    if not is_silent or last is None or last.description is None:
+        return status
+    return replace(status, ready=True, reason="", description=last.description)
+
+
 def _qualities(
     board: QualityBoard | None,
-) -> Callable[[], Awaitable[Mapping[Name, VariantQuality]]]:
-    async def read() -> Mapping[Name, VariantQuality]:
+) -> Callable[[Mapping[Name, VariantQuality]], Awaitable[Mapping[Name, VariantQuality]]]:
+    async def read(last: Mapping[Name, VariantQuality]) -> Mapping[Name, VariantQuality]:
         models = await board.report() if board else ()
         return {
-            (model.model, quality.variant): quality
+            (model.model, quality.variant): _judged(
+                quality, last.get((model.model, quality.variant))
+            )
             for model in models
             for quality in model.variants
         }
 
     return read
+
+
+def _judged(quality: VariantQuality, last: VariantQuality | None) -> VariantQuality:
+    """Let a variant that failed stay away until there is a new verdict.
+
+    A quality process that has just started has forgotten what it knew, and would let it back.
+    """
+    if last is None or last.in_auto or quality.verdict != "not enough samples":
+        return quality
+    return replace(quality, in_auto=False, quality_low=last.quality_low)
 
 
 def _share_of_machine(variant: VariantConfig, status: VariantStatus) -> float:

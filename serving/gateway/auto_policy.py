@@ -16,7 +16,10 @@ MAX_TABLE = 1_000
 """Most characters of a reason, which is sent as a header, and of a refusal's table."""
 
 UNKNOWN_LATENCY_MISS = 0.0
-"""It takes a request to learn a variant's latency, so an unknown one gets the next request."""
+"""It takes a request to learn a variant's latency, so an unknown one gets the next request.
+
+One at a time: while it has a request in flight it comes last.
+"""
 
 UNKNOWN_QUALITY_MISS = 1.0
 """No request can teach the quality, so an unknown one counts as none."""
@@ -37,6 +40,7 @@ class Candidate:
         quality_low: Agreement with the reference that is certain; None if it is not known.
         in_auto: False if its verdict forbids to choose it.
         weights_bytes: Packed size of its weights.
+        in_flight: Requests that it has not answered yet.
     """
 
     variant: str
@@ -47,6 +51,7 @@ class Candidate:
     quality_low: float | None
     in_auto: bool
     weights_bytes: int
+    in_flight: int = 0
 
     @property
     def cost(self) -> float:
@@ -121,10 +126,9 @@ def misses(candidate: Candidate, limits: Limits) -> Mapping[str, float]:
 
     What is not known does not meet a limit.
     """
+    unknown_latency = inf if candidate.in_flight else UNKNOWN_LATENCY_MISS
     found = {
-        "max_latency_ms": _excess(
-            candidate.p95_latency_s, limits.max_latency_s, UNKNOWN_LATENCY_MISS
-        ),
+        "max_latency_ms": _excess(candidate.p95_latency_s, limits.max_latency_s, unknown_latency),
         "min_quality": _shortfall(candidate.quality_low, limits.min_quality),
         "max_weights_bytes": _excess(candidate.weights_bytes, limits.max_weights_bytes, 0),
     }

@@ -13,7 +13,7 @@ from ray.serve.exceptions import DeploymentUnavailableError, RequestCancelledErr
 from ray.serve.handle import DeploymentResponseGenerator
 
 from serving.errors import DeadlineExceeded, InternalError, NotReady, RequestError
-from serving.gateway.cluster import Cluster
+from serving.gateway.cluster import Cluster, replica_call
 from serving.gateway.latencies import Latencies
 from serving.gateway.measured import MeasuredBackend
 from serving.seams import (
@@ -105,9 +105,10 @@ class RemoteBackend:
         handle = await self._cluster.handle(self._model, self._variant)
         while True:
             try:
-                answer = await getattr(handle, method).remote(
-                    replace(request, timeout_s=_until(deadline))
-                )
+                with replica_call():
+                    answer = await getattr(handle, method).remote(
+                        replace(request, timeout_s=_until(deadline))
+                    )
             except RayActorError:
                 await self._pause_after_death()
                 continue
@@ -209,15 +210,8 @@ async def _next(call: DeploymentResponseGenerator[Any]) -> Item:
         StopAsyncIteration: There is none.
         RayActorError: The replica died, or gave the call up.
     """
-    try:
+    with replica_call():
         item: Item = await anext(call)
-    except asyncio.CancelledError:
-        # Serve raises this for a call that the replica cancelled, too, which is no reason to
-        # go without a word.
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise RayActorError(error_msg="the replica gave the call up") from None
     return item
 
 

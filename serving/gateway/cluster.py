@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,23 @@ REPLICA_ANSWER_S = 2.0
 
 NO_ANSWER = (TimeoutError, RayActorError, RayServeException)
 """What a call to a replica that is dying, or not there, raises."""
+
+
+@contextmanager
+def replica_call() -> Iterator[None]:
+    """Wait for a replica inside.
+
+    Raises:
+        RayActorError: The replica gave the call up. Ray Serve raises ``CancelledError`` for that,
+            as if the caller itself were cancelled, which would go without a word.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RayActorError(error_msg="the replica gave the call up") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +124,8 @@ class Cluster:
         """
         async with asyncio.timeout(REPLICA_ANSWER_S):
             handle = await self.handle(model, variant)
-            answer: Description | NotReady = await handle.describe.remote()
+            with replica_call():
+                answer: Description | NotReady = await handle.describe.remote()
         if isinstance(answer, NotReady):
             raise answer
         return answer

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import exp
 
-from serving.errors import DeadlineExceeded
+from serving.errors import DeadlineExceeded, InternalError
 
 WINDOW_S = 120.0
 """Calls that ended longer ago are forgotten, so that a variant that was slow is tried again."""
@@ -114,13 +114,22 @@ class Latencies:
         self._load_at = clock()
 
     @contextmanager
-    def measuring(self, model: str, variant: str) -> Iterator[Call]:
-        """Measure the call inside. It counts if it is answered, or if its deadline passes."""
+    def measuring(self, model: str, variant: str, timeout_s: float) -> Iterator[Call]:
+        """Measure the call inside.
+
+        It counts if it is answered, or if its deadline passes. One that fails counts as if it had
+        used up its ``timeout_s``: errors come fast, and must not make a variant attractive.
+        """
         call = self.begin(model, variant)
         try:
             yield call
         except DeadlineExceeded:
             self.answered(call, queue_s=0)
+            raise
+        except InternalError:
+            # As if alone, whoever was there: its cost has to be known, or that of the probes
+            # would count.
+            self._record(call, service_s=timeout_s, queue_s=0, is_alone=True)
             raise
         finally:
             self.end(call)
@@ -145,13 +154,9 @@ class Latencies:
             queue_s: Seconds that it waited for its first forward pass.
             total_s: Seconds that it took, if they are not those until now.
         """
-        self.end(call)
-        record, now = self._variants[call.name], self._clock()
-        service_s = (now - call.started if total_s is None else total_s) - queue_s
+        service_s = (self._clock() - call.started if total_s is None else total_s) - queue_s
         is_alone = call.others is not None and self._begun == call.others + 1
-        record.samples.append(
-            _Sample(now, max(service_s, 0.0), queue_s, call.ahead, self._load_now(now), is_alone)
-        )
+        self._record(call, max(service_s, 0.0), queue_s, is_alone)
 
     def end(self, call: Call) -> None:
         """Note that the variant works on a call no more; without an answer it teaches nothing."""
@@ -160,6 +165,11 @@ class Latencies:
             self._variants[call.name].in_flight -= 1
             self._in_flight -= 1
 
+    def in_flight(self, model: str, variant: str) -> int:
+        """Calls that the variant works on now."""
+        record = self._variants.get((model, variant))
+        return record.in_flight if record else 0
+
     def figures(self, model: str, variant: str) -> Figures | None:
         """What the variant offers now; None if no call has ended within the window."""
         record = self._variants.get((model, variant))
@@ -167,6 +177,13 @@ class Latencies:
             return None
         behind_s = summary.p95_service_s + record.in_flight * summary.wait_per_request_s
         return Figures(max(summary.p95_s, behind_s), summary.service_s)
+
+    def _record(self, call: Call, service_s: float, queue_s: float, is_alone: bool) -> None:
+        self.end(call)
+        now = self._clock()
+        self._variants[call.name].samples.append(
+            _Sample(now, service_s, queue_s, call.ahead, self._load_now(now), is_alone)
+        )
 
     def _summary(self, record: _Variant) -> _Summary | None:
         now = self._clock()

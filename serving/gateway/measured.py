@@ -31,7 +31,7 @@ class MeasuredBackend:
         """See ``Backend.infer``."""
         if request.background:
             return await self._backend.infer(request)
-        with self._latencies.measuring(*self._name) as call:
+        with self._latencies.measuring(*self._name, request.timeout_s) as call:
             outcome = await self._backend.infer(request)
             self._latencies.answered(call, outcome.timings.queue)
             return outcome
@@ -45,7 +45,7 @@ class MeasuredBackend:
                 async for piece in pieces:
                     yield piece
                 return
-            with self._latencies.measuring(*self._name) as call:
+            with self._latencies.measuring(*self._name, request.timeout_s) as call:
                 async for piece in pieces:
                     if isinstance(piece, GenerationSummary):
                         # The replica's own time: a client that reads slowly is not the variant's

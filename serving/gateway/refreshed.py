@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Generic, TypeVar
 
 logger = logging.getLogger("ray.serve.quantserve")
 
 MAX_AGE_S = 2.0
 """A value that was asked for longer ago is asked for again when it is next needed."""
-
-FORGOTTEN_AFTER_S = 60.0
-"""After so long without need the value says nothing of the present."""
 
 READ_TIMEOUT_S = 15.0
 
@@ -25,30 +23,38 @@ class Refreshed(Generic[T]):
 
     Args:
         what: Name of the value, for the log.
-        read: Reads it.
+        read: Reads it, given the last value.
         initial: The value until it was read.
-        first_wait_s: Seconds that may be waited for the first value, and for the first after a
-            long time without need; no other is waited for.
+        first_wait_s: Seconds that may be waited for the first value, and for the first after
+            ``forgotten_after_s``; no other is waited for.
+        forgotten_after_s: After so long without need the value says nothing of the present.
     """
 
     def __init__(
-        self, what: str, read: Callable[[], Awaitable[T]], initial: T, first_wait_s: float
+        self,
+        what: str,
+        read: Callable[[T], Awaitable[T]],
+        initial: T,
+        first_wait_s: float,
+        forgotten_after_s: float = inf,
     ) -> None:
         self._what = what
         self._read = read
         self._value = initial
         self._first_wait_s = first_wait_s
+        self._forgotten_after_s = forgotten_after_s
         self._task: asyncio.Task[None] | None = None
-        self._asked_at = float("-inf")
-        self._wait_until = float("-inf")
+        self._asked_at = -inf
+        self._wait_until = -inf
         self._has_failed = False
 
     async def get(self) -> T:
         """Return the value; if it is old, have it read for later calls."""
         now = asyncio.get_running_loop().time()
         if self._task is None or (self._task.done() and now - self._asked_at > MAX_AGE_S):
-            is_known = now - self._asked_at <= FORGOTTEN_AFTER_S
-            self._wait_until = now if is_known else now + self._first_wait_s
+            is_forgotten = now - self._asked_at > self._forgotten_after_s
+            has_to_wait = self._task is None or is_forgotten
+            self._wait_until = now + self._first_wait_s if has_to_wait else now
             self._asked_at = now
             self._task = asyncio.create_task(self._refresh())
         if now < self._wait_until and not self._task.done():
@@ -58,7 +64,7 @@ class Refreshed(Generic[T]):
     async def _refresh(self) -> None:
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
-                self._value = await self._read()
+                self._value = await self._read(self._value)
             self._has_failed = False
         except Exception as error:  # whatever Ray raises for a process that is gone
             if not self._has_failed:

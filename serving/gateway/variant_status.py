@@ -24,12 +24,14 @@ class ApplicationState:
         failed: Whether Ray Serve has given up to start one.
         reason: Why none runs, in words; empty if one does.
         deployed_at: When it was deployed last, in Unix seconds.
+        is_deploying: Whether a deployment is under way: replicas of the last one may still run.
     """
 
     running: int
     failed: bool
     reason: str
     deployed_at: float = 0.0
+    is_deploying: bool = False
 
 
 NOT_DEPLOYED = ApplicationState(0, False, "waiting to be deployed")
@@ -43,9 +45,11 @@ def application_state(overview: Any) -> ApplicationState:
         for state, count in deployment.replica_states.items()
         if str(getattr(state, "value", state)) == "RUNNING"
     )
-    if running:
-        return ApplicationState(running, False, "", overview.last_deployed_time_s)
     status = str(getattr(overview.status, "value", overview.status))
+    if running:
+        return ApplicationState(
+            running, False, "", overview.last_deployed_time_s, status == "DEPLOYING"
+        )
     messages = [overview.message, *(d.message for d in overview.deployments.values())]
     error = next((line for message in messages if (line := error_line(message))), "")
     failed = status == "DEPLOY_FAILED"

@@ -30,6 +30,7 @@ class _Known:
 
     windows: dict[Source, Samples]
     deployed_at: float | None = None
+    is_outdated: bool = False
     labels: LabelReport | None = None
     probe_p95_s: float | None = None
 
@@ -55,6 +56,8 @@ class Assessment:
         self.reference = config.reference
         self.judge = judge
         self.evaluation: EvaluationProgress | None = None
+        if config.quality.dataset is not None:
+            self.evaluation = EvaluationProgress("idle", 0, 0, "")
         self._task = config.task
         self._config = config.quality
         self._probes = probes
@@ -74,22 +77,43 @@ class Assessment:
         return sorted(self._variants, key=lambda variant: variant != self.reference)
 
     def deployed_at(self, variant: str) -> float | None:
-        """When the deployment whose probes are answered began; None before they are."""
-        return self._known[variant].deployed_at
+        """When the deployment began that answered the probes; None if there is none, or a newer."""
+        known = self._known[variant]
+        return None if known.is_outdated else known.deployed_at
 
-    def reset(self, variant: str) -> None:
-        """Forget a variant that was deployed again; of the reference, everything."""
-        forgotten = self._variants if variant == self.reference else (variant,)
-        for name in forgotten:
-            self._known[name] = self._nothing()
+    def knows(self, variant: str) -> bool:
+        """Whether the model has such a variant."""
+        return variant in self._known
+
+    def outdate(self, variant: str) -> None:
+        """Take in no more comparisons of a variant until its new deployment has been probed.
+
+        What is concluded of the last one stands until then. Without a reference there is nothing
+        to compare with, so a new one outdates all.
+        """
+        for name in self._depending(variant):
+            self._known[name].is_outdated = True
 
     def set_probed(self, variant: str, deployed_at: float, probed: Probed) -> None:
-        """Take what a deployment did with the probes."""
+        """Take what a deployment did with the probes, and forget what there was before.
+
+        After the reference all other variants have to be probed again.
+        """
+        for name in self._depending(variant):
+            if name != variant:
+                self.judge.forget(name)
+            self._known[name] = self._nothing()
         known = self._known[variant]
         known.deployed_at = deployed_at
-        known.probe_p95_s = float(np.percentile(probed.seconds, PROBE_PERCENTILE))
+        if probed.seconds:
+            known.probe_p95_s = float(np.percentile(probed.seconds, PROBE_PERCENTILE))
         for text, comparison in zip(self._probes, probed.comparisons, strict=False):
             self.record(variant, "probes", comparison, text)
+
+    def set_failed(self, variant: str, deployed_at: float) -> None:
+        """Take it that a deployment could answer no probe: it agrees in nothing."""
+        comparisons = (Comparison(agreement=0.0),) * len(self._probes)
+        self.set_probed(variant, deployed_at, Probed(comparisons, ()))
 
     def record(self, variant: str, source: Source, comparison: Comparison, text: str) -> None:
         """Take one comparison; the text is kept only if the configuration asks for it."""
@@ -111,6 +135,10 @@ class Assessment:
             evaluation=self.evaluation,
             variants=tuple(self._report(variant) for variant in self._variants),
         )
+
+    def _depending(self, variant: str) -> tuple[str, ...]:
+        """What is known only as long as a deployment of ``variant`` stands."""
+        return self._variants if variant == self.reference else (variant,)
 
     def _nothing(self) -> _Known:
         return _Known({source: Samples(source, self._config.keep_samples) for source in SAMPLED})

@@ -57,9 +57,9 @@ class Monitor:
             model.name: self._assessment(background, model) for model in config.models
         }
         self._shadowing = Shadowing(self._assessments, self._drops.count)
-        probing = Probing(cluster, self._assessments.values())
+        probing = [Probing(cluster, assessment) for assessment in self._assessments.values()]
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._shadowing.run()), loop.create_task(probing.run())]
+        self._tasks = [loop.create_task(one.run()) for one in (self._shadowing, *probing)]
         self._evaluations: dict[str, asyncio.Task[None]] = {}
 
     async def offer(self, sample: Sample) -> None:
@@ -87,6 +87,11 @@ class Monitor:
             )
         assert assessment.evaluation is not None
         return assessment.evaluation
+
+    def check_health(self) -> None:
+        """Raise if Ray Serve should replace this process."""
+        if any(task.done() for task in self._tasks):
+            raise RuntimeError("a task of the quality process has ended")
 
     async def metrics(self) -> str:
         """Prometheus text of this process."""

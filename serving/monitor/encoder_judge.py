@@ -65,6 +65,10 @@ class EncoderJudge:
             )
         return Probed(comparisons, tuple(seconds))
 
+    def forget(self, variant: str) -> None:
+        """See ``Judge.forget``."""
+        self._rows.pop(variant, None)
+
     async def compare(self, sample: Sample) -> Comparison:
         """See ``Judge.compare``."""
         assert isinstance(sample, EncodedSample)

@@ -55,6 +55,9 @@ class GeneratorJudge:
                 comparisons.append(await self._compare(trace, UNTIL_IDLE_S))
         return Probed(tuple(comparisons), tuple(seconds))
 
+    def forget(self, variant: str) -> None:
+        """Nothing is kept."""
+
     async def compare(self, sample: Sample) -> Comparison:
         """See ``Judge.compare``."""
         assert isinstance(sample, GeneratedSample)

@@ -45,6 +45,9 @@ class Judge(Protocol):
             RequestError: The variant or the reference does not answer.
         """
 
+    def forget(self, variant: str) -> None:
+        """Drop what a variant answered before it was deployed again."""
+
     async def compare(self, sample: Sample) -> Comparison:
         """Have the reference answer a sampled request.
 

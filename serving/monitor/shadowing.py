@@ -42,33 +42,42 @@ class Shadowing:
     ) -> None:
         self._assessments = assessments
         self._on_drop = on_drop
-        self._waiting: asyncio.Queue[Sample] = asyncio.Queue(MAX_WAITING)
+        self._waiting: asyncio.Queue[tuple[Sample, float]] = asyncio.Queue(MAX_WAITING)
         self._limits = {
             name: RateLimit(assessment.config.shadow.max_per_second)
             for name, assessment in assessments.items()
         }
 
     def offer(self, sample: Sample) -> None:
-        """Take a sample, or drop it."""
+        """Take a sample, or drop it.
+
+        One of a model or variant that was deployed without this process's knowledge is ignored.
+        """
+        assessment = self._assessments.get(sample.model)
+        if assessment is None or not assessment.knows(sample.variant):
+            return
+        deployed_at = assessment.deployed_at(sample.variant)
+        if deployed_at is None:
+            self._on_drop(sample.model, "not_ready")
+            return
         if not self._limits[sample.model].take():
             self._on_drop(sample.model, "over_limit")
             return
         try:
-            self._waiting.put_nowait(sample)
+            self._waiting.put_nowait((sample, deployed_at))
         except asyncio.QueueFull:
             self._on_drop(sample.model, "queue_full")
 
     async def run(self) -> None:
         """Compare until cancelled."""
         while True:
-            sample = await self._waiting.get()
-            reason = await self._compare(sample)
+            sample, deployed_at = await self._waiting.get()
+            reason = await self._compare(sample, deployed_at)
             if reason is not None:
                 self._on_drop(sample.model, reason)
 
-    async def _compare(self, sample: Sample) -> DropReason | None:
+    async def _compare(self, sample: Sample, deployed_at: float) -> DropReason | None:
         assessment = self._assessments[sample.model]
-        deployed = assessment.deployed_at(sample.variant)
         try:
             comparison = await assessment.judge.compare(sample)
         except NotComparable:
@@ -81,7 +90,7 @@ class Shadowing:
         except Exception:
             logger.exception("a sample of %s was not compared", sample.model)
             return "failed"
-        if assessment.deployed_at(sample.variant) != deployed:
+        if assessment.deployed_at(sample.variant) != deployed_at:
             return "not_ready"  # a new deployment must not answer for the old one
         assessment.record(sample.variant, "shadow", comparison, _text(sample))
         return None

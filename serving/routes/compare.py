@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from math import exp
+from math import exp, inf
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from serving.errors import InvalidField, NotReady
-from serving.metrics import Labels
+from serving.errors import InvalidField, RequestError
 from serving.quality.agreement import (
     compare_classification,
     compare_tokens,
     cosine_similarities,
 )
-from serving.routes.exchange import Services, record_of, services_of
+from serving.routes.exchange import Services, services_of
 from serving.routes.generation.bodies import MessageBody
 from serving.routes.generation.writers import figures
 from serving.routes.json_response import json_response
@@ -39,6 +39,9 @@ router = APIRouter(prefix="/v1", tags=["quality"])
 
 MAX_TOKENS = 128
 """As many as a trace has."""
+
+LARGEST_EXPONENT = 700.0
+"""``exp`` of more is no float."""
 
 Ask = Callable[[str], Awaitable[dict[str, Any]]]
 """Variant to its part of the answer; raises NotReady."""
@@ -75,20 +78,30 @@ async def compare(request: Request, body: CompareBody) -> Response:
     if (body.input is None) == (body.messages is None):
         raise InvalidField("send either input or messages", param="input")
     model = services.catalog[body.model]
-    record_of(request).labels = Labels(model.name, model.reference, "compare")
-    if model.task == "generation":
-        ask = _asks_generator(services, model, body)
-    else:
-        ask = await _asks_encoder(services, model, body)
-    answers = []
-    for variant in sorted(model.variants, key=lambda variant: variant != model.reference):
-        try:
-            answers.append({"variant": variant, **await ask(variant)})
-        except NotReady as error:
-            answers.append({"variant": variant, "error": error.message})
+    server = services.server
+    is_generator = model.task == "generation"
+    limit = server.generation_timeout_s if is_generator else server.request_timeout_s
+    deadline = asyncio.get_running_loop().time() + limit
+    asks = _asks_generator if is_generator else _asks_encoder
+    ask = await asks(services, model, body)
+    variants = sorted(model.variants, key=lambda variant: variant != model.reference)
+    answers = [await _entry(ask, variant, deadline) for variant in variants]
     return json_response(
         {"object": "comparison", "model": model.name, "reference": model.reference, "data": answers}
     )
+
+
+async def _entry(ask: Ask, variant: str, deadline: float) -> dict[str, Any]:
+    """One variant's part; what is wrong with it alone must not cost the others' answers."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            return {"variant": variant, **await ask(variant)}
+    except InvalidField:
+        raise
+    except RequestError as error:
+        return {"variant": variant, "error": error.message}
+    except TimeoutError:
+        return {"variant": variant, "error": "no time was left for it"}
 
 
 async def _asks_encoder(services: Services, model: ServedModel, body: CompareBody) -> Ask:
@@ -101,7 +114,9 @@ async def _asks_encoder(services: Services, model: ServedModel, body: CompareBod
     reference: Outcome | None
     try:
         reference = await backends.backend(model.name, model.reference).infer(request)
-    except NotReady:
+    except InvalidField:
+        raise
+    except RequestError:
         reference = None
 
     async def ask(variant: str) -> dict[str, Any]:
@@ -117,7 +132,7 @@ async def _asks_encoder(services: Services, model: ServedModel, body: CompareBod
     return ask
 
 
-def _asks_generator(services: Services, model: ServedModel, body: CompareBody) -> Ask:
+async def _asks_generator(services: Services, model: ServedModel, body: CompareBody) -> Ask:
     request = GenerationRequest(
         prompts=() if body.input is None else (body.input,),
         messages=tuple(message.to_message() for message in body.messages or ()),
@@ -162,14 +177,15 @@ async def _token_measures(
         scored = await services.backends.backend(model.name, model.reference).score(
             ScoreRequest(trace.prompt, tokens, services.server.request_timeout_s)
         )
-    except NotReady:
+        comparison = compare_tokens(trace.tokens, scored)
+    except (RequestError, ValueError):  # there is no reference, or it has nothing to say
         return None
-    comparison = compare_tokens(trace.tokens, scored)
     assert comparison.log_perplexity_ratio is not None
+    ratio = comparison.log_perplexity_ratio
     return {
         "same_first_choice": comparison.agreement,
         "divergence": comparison.divergence,
-        "perplexity_ratio": exp(comparison.log_perplexity_ratio),
+        "perplexity_ratio": exp(ratio) if ratio < LARGEST_EXPONENT else inf,
         "tokens": len(tokens),
     }
 
@@ -185,10 +201,13 @@ def _row(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _row_measures(outcome: Outcome, reference: Outcome) -> dict[str, Any]:
+def _row_measures(outcome: Outcome, reference: Outcome) -> dict[str, Any] | None:
     if not outcome.labels:
         return {"cosine": float(cosine_similarities(outcome.rows, reference.rows)[0])}
-    comparison = compare_classification(outcome.rows[0], reference.rows[0])
+    try:
+        comparison = compare_classification(outcome.rows[0], reference.rows[0])
+    except ValueError:  # the reference's row is no probabilities
+        return None
     return {
         "same_label": comparison.agreement == 1,
         "probability_change": comparison.probability_change,

@@ -42,7 +42,7 @@ class Slo(Body):
         max_weights_bytes: Largest packed size of the weights.
     """
 
-    max_latency_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_latency_ms: float | None = Field(default=None, ge=0.001, allow_inf_nan=False)
     min_quality: float | None = Field(default=None, ge=0, le=1)
     max_weights_bytes: int | None = Field(default=None, gt=0)
 

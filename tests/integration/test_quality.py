@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ models:
     source: {source}
     variants: [fp32, bf16, int2]
     default_variant: auto
+    slo_policy: strict
     quality:
       shadow: {{rate: 1, max_per_second: 1000}}
       dataset: {dataset}
@@ -137,10 +139,16 @@ def test_auto_leaves_it(http: httpx.Client) -> None:
         answer.raise_for_status()
         assert answer.headers["x-variant"] in ("fp32", "bf16")
         assert answer.headers["x-variant-reason"]
+    # The table of what each variant offers says why.
+    impossible = {"model": "sentiment:auto", "input": "A film.", "slo": {"max_latency_ms": 0.001}}
+    refused = http.post("/v1/classify", json=impossible)
+    assert refused.status_code == 503
+    offers = refused.json()["error"]["message"]
+    assert re.search(r"int2[^;\n]*floor", offers), offers
 
 
 def test_an_honest_variant_stays_indistinguishable(http: httpx.Client, texts: list[str]) -> None:
-    sent = 0
+    sent, before = 0, compared_or_dropped(http)
     while (count := source_of(http, "bf16", "shadow")["count"]) < NUM_HONEST:
         assert variant_of(http, "bf16")["verdict"] == "indistinguishable"
         # Not faster than they are compared, so that few are dropped.
@@ -148,20 +156,20 @@ def test_an_honest_variant_stays_indistinguishable(http: httpx.Client, texts: li
             http.post("/sentiment/bf16/v1/classify", json={"input": text}).raise_for_status()
         sent += 40
         assert sent < 3 * NUM_HONEST, f"{count} of {sent} were compared"
-        wait_for(lambda sent=sent: nothing_waits(http, sent))
+        wait_for(lambda sent=sent: compared_or_dropped(http) - before >= sent)
     quality = variant_of(http, "bf16")
     assert quality["verdict"] == "indistinguishable", quality["reason"]
     assert source_of(http, "bf16", "shadow")["measures"]["agreement"]["low"] > 0.98
 
 
-def nothing_waits(http: httpx.Client, sent: int) -> bool:
-    """Whether every sample of bf16 was compared or dropped."""
-    dropped = sum(
+def compared_or_dropped(http: httpx.Client) -> float:
+    """Samples of the model that need no waiting for any more."""
+    done = ("quantserve_quality_dropped_total{", "quantserve_quality_samples_total{")
+    return sum(
         float(line.rsplit(" ", 1)[1])
         for line in http.get("/metrics").text.splitlines()
-        if line.startswith("quantserve_quality_dropped_total{") and 'variant="bf16"' in line
+        if line.startswith(done)
     )
-    return source_of(http, "bf16", "shadow")["count"] + dropped >= sent
 
 
 def test_labels_are_evaluated_on_demand(http: httpx.Client) -> None:

@@ -48,7 +48,7 @@ def overview(
 def test_one_running_replica_is_enough(status: Any) -> None:
     replicas = {Ray.RUNNING: 2, Ray.STARTING: 1, "RUNNING": 1}
     assert application_state(overview(status, replicas, TRACEBACK)) == ApplicationState(
-        3, False, "", 7.0
+        3, False, "", 7.0, status == Ray.DEPLOYING
     )
 
 

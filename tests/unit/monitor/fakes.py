@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from serving.config import ModelConfig
+from serving.errors import NotReady
 from serving.monitor.assessment import Assessment
 from serving.monitor.judge import Probed
 from serving.quality.agreement import Comparison
@@ -24,15 +25,24 @@ class FakeJudge:
         self.failures: list[Exception] = []
         self.probed: list[str] = []
         self.compared: list[Sample] = []
+        self.unready = ""
+        self.forgotten: list[str] = []
+        self.broken: dict[str, Exception] = {}
+        """Raised by ``probe``, by variant."""
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def probe(self, variant: str) -> Probed:
         self._fail()
+        if variant in self.broken:
+            raise self.broken[variant]
         self.probed.append(variant)
         comparison = Comparison(agreement=self.agreements.get(variant, 1.0))
         seconds = tuple(0.001 * number for number in range(1, 101))
         return Probed(() if variant == "fp32" else (comparison,) * len(PROBES), seconds)
+
+    def forget(self, variant: str) -> None:
+        self.forgotten.append(variant)
 
     async def compare(self, sample: Sample) -> Comparison:
         await self.gate.wait()
@@ -44,6 +54,8 @@ class FakeJudge:
         self, variant: str, examples: Sequence[Example | Passage]
     ) -> list[LabelledScore]:
         self._fail()
+        if variant == self.unready:
+            raise NotReady(f"{variant} is not ready")
         return [LabelledScore(self.agreements.get(variant, 1.0), 1) for _ in examples]
 
     def _fail(self) -> None:
@@ -73,6 +85,11 @@ class Assessed:
         self.assessment = Assessment(
             model_config(**quality), self.judge, PROBES, lambda *what: self.seen.append(what)
         )
+
+    async def probe_all(self) -> None:
+        """Let every variant answer its probes."""
+        for variant in self.assessment.reference_first:
+            self.assessment.set_probed(variant, 1.0, await self.judge.probe(variant))
 
     def of(self, variant: str):  # type: ignore[no-untyped-def]
         """The report of one variant."""

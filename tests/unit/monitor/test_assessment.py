@@ -50,12 +50,41 @@ def test_a_redeployed_variant_starts_afresh_and_a_redeployed_reference_starts_al
     assessed = Assessed()
     for variant in ("fp32", "int4", "bf16"):
         assessed.assessment.set_probed(variant, 5.0, probed(0.0))
-    assessed.assessment.reset("int4")
-    assert assessed.of("int4").verdict == "not enough samples"
+    assessed.assessment.set_probed("int4", 6.0, probed(1.0))
+    assert assessed.of("int4").sources[0].count == len(PROBES)
+    assert assessed.of("int4").verdict == "indistinguishable"
     assert assessed.of("bf16").verdict == "failing"
-    assert assessed.assessment.deployed_at("int4") is None
-    assessed.assessment.reset("fp32")
+    assessed.judge.forgotten.clear()
+    assessed.assessment.set_probed("fp32", 7.0, probed(0.0))
     assert assessed.of("bf16").verdict == "not enough samples"
+    assert assessed.assessment.deployed_at("bf16") is None
+    assert sorted(assessed.judge.forgotten) == ["bf16", "int4"]
+
+
+def test_what_was_concluded_stands_until_a_new_deployment_is_probed() -> None:
+    assessed = Assessed()
+    for variant in ("fp32", "int4", "bf16"):
+        assessed.assessment.set_probed(variant, 5.0, probed(0.0))
+    assessed.assessment.outdate("int4")
+    assert assessed.assessment.deployed_at("int4") is None
+    assert assessed.of("int4").verdict == "failing"
+    assert assessed.assessment.deployed_at("bf16") == 5.0
+    assessed.assessment.outdate("fp32")
+    assert assessed.assessment.deployed_at("bf16") is None
+
+
+def test_a_variant_that_answers_no_probe_agrees_in_nothing() -> None:
+    assessed = Assessed()
+    assessed.assessment.set_failed("int4", 5.0)
+    assert assessed.of("int4").verdict == "failing"
+    assert assessed.assessment.deployed_at("int4") == 5.0
+
+
+def test_labelled_data_waits_to_be_run() -> None:
+    assert Assessed().assessment.report().evaluation is None
+    progress = Assessed(dataset="reviews.jsonl").assessment.report().evaluation
+    assert progress is not None
+    assert progress.state == "idle"
 
 
 def test_inputs_are_kept_only_if_asked_for() -> None:

@@ -40,6 +40,17 @@ async def test_every_variant_gets_its_share_of_labels(dataset: Path) -> None:
     assert int4.difference.value == -1.0
 
 
+async def test_a_variant_that_does_not_answer_is_left_out(dataset: Path) -> None:
+    assessed = Assessed()
+    assessed.judge.unready = "int4"
+    await evaluate(assessed.assessment, "classification", dataset)
+    progress = assessed.assessment.report().evaluation
+    assert progress is not None
+    assert (progress.state, progress.done, progress.reason) == ("done", 60, "int4 is not ready")
+    assert assessed.of("int4").labels is None
+    assert assessed.of("bf16").labels is not None
+
+
 async def test_a_failure_is_told(dataset: Path) -> None:
     assessed = Assessed()
     assessed.judge.failures = [NotReady("sentiment:fp32 is not ready")]

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from serving.errors import NotReady
+from serving.errors import InternalError, NotReady
 from serving.gateway.variant_status import NOT_DEPLOYED, ApplicationState
+from serving.monitor import probing
 from serving.monitor.probing import Probing
 from tests.unit.monitor.fakes import Assessed
 
@@ -33,7 +34,7 @@ class Looking:
     def __init__(self) -> None:
         self.deployments = FakeDeployments()
         self.assessed = Assessed()
-        self.probing = Probing(self.deployments, [self.assessed.assessment])
+        self.probing = Probing(self.deployments, self.assessed.assessment)
 
     async def look(self) -> list[str]:
         """The variants that one look has probed."""
@@ -83,6 +84,37 @@ async def test_a_variant_that_is_not_deployed_does_not_hold_up_the_others(
     looking.probing.settle()
     looking.deployments.all["sentiment", "int4"] = NOT_DEPLOYED
     assert await looking.look() == ["fp32", "bf16"]
+
+
+async def test_a_deployment_under_way_is_not_probed_by_its_old_replicas(
+    looking: Looking,
+) -> None:
+    await looking.look()
+    looking.deployments.all["sentiment", "int4"] = ApplicationState(1, False, "", 2.0, True)
+    assert await looking.look() == []
+    looking.deployments.all["sentiment", "int4"] = running(2.0)
+    assert await looking.look() == ["int4"]
+
+
+async def test_what_a_broken_variant_raises_holds_up_nobody(looking: Looking) -> None:
+    looking.assessed.judge.broken["int4"] = ValueError("not a number")
+    assert await looking.look() == ["fp32", "bf16"]
+    del looking.assessed.judge.broken["int4"]
+    assert await looking.look() == []  # for a while
+    assert looking.assessed.of("int4").verdict == "not enough samples"
+
+
+async def test_a_variant_that_never_answers_its_probes_fails(
+    looking: Looking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "RETRY_S", 0.0)
+    looking.assessed.judge.broken["int4"] = InternalError("not a number")
+    for _ in range(probing.MAX_FAILURES - 1):
+        await looking.look()
+        assert looking.assessed.of("int4").in_auto
+    await looking.look()
+    assert looking.assessed.of("int4").verdict == "failing"
+    assert not looking.assessed.of("int4").in_auto
 
 
 async def test_a_variant_that_failed_is_left_alone_for_a_while(looking: Looking) -> None:

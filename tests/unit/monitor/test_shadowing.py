@@ -29,6 +29,7 @@ class Running:
 @pytest.fixture
 async def running() -> AsyncIterator[Running]:
     running = Running(**FAST)
+    await running.assessed.probe_all()
     yield running
     running.task.cancel()
 
@@ -37,7 +38,7 @@ async def test_a_sample_is_compared_and_counted(running: Running) -> None:
     running.assessed.judge.agreements["int4"] = 0.5
     running.shadowing.offer(sample())
     await let_others_act()
-    (source,) = running.assessed.of("int4").sources
+    _, source = running.assessed.of("int4").sources
     assert (source.source, source.count, source.measures["agreement"].value) == ("shadow", 1, 0.5)
     assert running.dropped == []
 
@@ -74,11 +75,27 @@ async def test_a_full_queue_drops(running: Running) -> None:
 
 async def test_more_than_the_limit_is_dropped() -> None:
     running = Running(shadow={"rate": 1, "max_per_second": 1})
+    await running.assessed.probe_all()
     for _ in range(3):
         running.shadowing.offer(sample())
     await let_others_act()
     running.task.cancel()
     assert running.dropped == [("sentiment", "over_limit")] * 2
+
+
+async def test_nothing_is_compared_while_probes_are_to_be_answered() -> None:
+    running = Running(**FAST)
+    running.shadowing.offer(sample())
+    assert running.dropped == [("sentiment", "not_ready")]
+    running.task.cancel()
+
+
+async def test_a_variant_that_nobody_told_of_is_ignored(running: Running) -> None:
+    running.shadowing.offer(sample(variant="int2"))
+    running.shadowing.offer(sample())
+    await let_others_act()
+    assert [one.variant for one in running.assessed.judge.compared] == ["int4"]
+    assert running.dropped == []
 
 
 async def test_a_comparison_that_a_new_deployment_overtakes_is_dropped(running: Running) -> None:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from serving.config import ServerConfig
-from serving.errors import NotReady
+from serving.errors import (
+    DeadlineExceeded,
+    InternalError,
+    NotReady,
+    QueueFull,
+    RequestError,
+)
 from serving.metrics import EdgeMetrics
 from serving.routes.api import build_gateway_api
 from serving.routes.exchange import Services
@@ -63,11 +69,19 @@ async def test_labels_are_compared(site: Site) -> None:
     assert data[1]["measures"]["same_label"] is (labels[0] == labels[1])
 
 
-async def test_a_variant_that_is_not_ready_is_named_and_the_others_answer(site: Site) -> None:
-    site.backend("minilm", "bf16").failure = NotReady("minilm:bf16 is loading")
+@pytest.mark.parametrize("kind", [NotReady, QueueFull, InternalError, DeadlineExceeded])
+async def test_a_variant_that_fails_is_named_and_the_others_answer(
+    site: Site, kind: type[RequestError]
+) -> None:
+    site.backend("minilm", "bf16").failure = kind("minilm:bf16 cannot")
     data = await compare(site, model="minilm", input="a cat")
-    assert data[1] == {"variant": "bf16", "error": "minilm:bf16 is loading"}
+    assert data[1] == {"variant": "bf16", "error": "minilm:bf16 cannot"}
     assert data[2]["measures"] is not None
+
+
+async def test_a_comparison_is_no_request_of_a_variant(site: Site) -> None:
+    await compare(site, model="minilm", input="a cat")
+    assert (site.counted(), site.timed()) == ({}, 0)
 
 
 async def test_without_the_reference_there_are_answers_and_no_measures(site: Site) -> None:
