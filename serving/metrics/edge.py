@@ -10,6 +10,9 @@ from serving.metrics import series
 from serving.metrics.labels import Labels
 from serving.metrics.registered import counter, histogram
 
+FIRST_ERROR = 400
+"""The lowest HTTP status of an error."""
+
 
 class EdgeMetrics:
     """Counts and times requests where their answer is written."""
@@ -22,11 +25,15 @@ class EdgeMetrics:
         self._auto = counter(series.AUTO_REQUESTS, self.registry)
 
     def observe(self, labels: Labels, status: int, duration_s: float) -> None:
-        """Record one answered request."""
+        """Record one answered request; the duration only of an answer below 400.
+
+        A variant that refuses requests does so at once: timed too, it would look fast.
+        """
         self._requests.labels(
             labels.model, labels.variant, labels.operation, str(status), self._replica
         ).inc()
-        self._duration.labels(labels.model, labels.variant, self._replica).observe(duration_s)
+        if status < FIRST_ERROR:
+            self._duration.labels(labels.model, labels.variant, self._replica).observe(duration_s)
 
     def observe_choice(self, labels: Labels, missed: Sequence[str]) -> None:
         """Record that ``auto`` chose a variant.

@@ -62,7 +62,7 @@ REQUESTS = Series(
 )
 REQUEST_DURATION = Series(
     "request_duration_seconds",
-    "Time from a request's arrival to the end of its answer.",
+    "Time from a request's arrival to the end of its answer, of answers with a status below 400.",
     VARIANT,
     REQUEST_BUCKETS,
 )

@@ -85,7 +85,7 @@ class LocalBackend:
         self._task.check_dimensions(request.dimensions)
         token_ids = await self._encode(request)
         tokenized = time.perf_counter()
-        result = await self._batcher.run(token_ids)
+        result = await self._batcher.run(token_ids, request.background)
         rows = self._task.decode(result.rows, request.dimensions)
         return Outcome(
             rows=rows,

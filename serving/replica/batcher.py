@@ -34,6 +34,7 @@ class _Request:
     token_ids: list[list[int]]
     future: asyncio.Future[BatchResult]
     enqueued: float
+    background: bool
     rows: list[NDArray[np.float32]] = field(default_factory=list)
     missing: int = 0
     started: float | None = None
@@ -49,7 +50,8 @@ class Batcher:
         worker: The one thread in which every forward pass runs.
         max_batch_tokens: Most tokens of one pass, padding included.
         max_queued_requests: Requests that may wait for their first pass.
-        on_batch: Called after each pass with the number of texts and of real tokens.
+        on_batch: Called after each pass with the number of texts and of real tokens, those of
+            background requests left out.
         stuck_after_s: Seconds after which a pass counts as stuck.
     """
 
@@ -87,8 +89,8 @@ class Batcher:
         if started is not None and time.perf_counter() - started > self._stuck_after_s:
             raise RuntimeError(f"a forward pass runs for more than {self._stuck_after_s:g} s")
 
-    async def run(self, token_ids: list[list[int]]) -> BatchResult:
-        """Answer one request.
+    async def run(self, token_ids: list[list[int]], background: bool = False) -> BatchResult:
+        """Answer one request; see ``InferenceRequest`` for ``background``.
 
         Raises:
             QueueFull: ``max_queued_requests`` requests wait already.
@@ -99,7 +101,7 @@ class Batcher:
                 retry_after_s=1,
             )
         request = _Request(
-            token_ids, asyncio.get_running_loop().create_future(), time.perf_counter()
+            token_ids, asyncio.get_running_loop().create_future(), time.perf_counter(), background
         )
         request.rows = [np.empty(0, np.float32)] * len(token_ids)
         request.missing = len(token_ids)
@@ -151,7 +153,7 @@ class Batcher:
             rows = await asyncio.get_running_loop().run_in_executor(
                 self._worker, lambda: self._engine.forward(pad(token_ids))
             )
-            self._on_batch(len(token_ids), sum(len(ids) for ids in token_ids))
+            self._count(batch)
             _deliver(batch, rows)
             self._failures_in_a_row = 0
         except Exception as error:  # whatever went wrong belongs to these requests alone
@@ -161,6 +163,13 @@ class Batcher:
                     request.future.set_exception(error)
         finally:
             self._pass_started = None
+
+    def _count(self, batch: list[tuple[_Request, int]]) -> None:
+        lengths = [
+            len(request.token_ids[index]) for request, index in batch if not request.background
+        ]
+        if lengths:
+            self._on_batch(len(lengths), sum(lengths))
 
 
 def _deliver(batch: list[tuple[_Request, int]], rows: NDArray[np.float32]) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from serving.config import ModelConfig
-from serving.errors import NotReady
+from serving.errors import InternalError, NotReady
 from serving.gateway import auto as module
 from serving.gateway import refreshed
 from serving.gateway.auto import AutoRouter
@@ -19,6 +19,7 @@ from serving.seams import (
     ModelQuality,
     VariantQuality,
     VariantStatus,
+    Verdict,
 )
 from tests.unit.fakes import FakeTask, describe, let_others_act
 
@@ -32,6 +33,7 @@ class FakeBoard:
         self.low: dict[str, float | None] = {"fp32": 1.0, "bf16": 0.99, "int4": 0.9}
         self.probe_s: dict[str, float | None] = {"fp32": 0.03, "bf16": 0.02, "int4": 0.01}
         self.failing: set[str] = set()
+        self.unjudged: set[str] = set()
         self.reports = 0
         self.answers = asyncio.Event()
         self.answers.set()
@@ -43,10 +45,10 @@ class FakeBoard:
             VariantQuality(
                 variant=variant,
                 is_reference=variant == "fp32",
-                verdict="failing" if variant in self.failing else "indistinguishable",
+                verdict=self._verdict(variant),
                 reason="",
-                in_auto=variant not in self.failing,
-                quality_low=self.low[variant],
+                in_auto=self._verdict(variant) != "failing",
+                quality_low=None if variant in self.unjudged else self.low[variant],
                 sources=(),
                 labels=None,
                 worst=(),
@@ -55,6 +57,11 @@ class FakeBoard:
             for variant in VARIANTS
         )
         return (ModelQuality("minilm", "embeddings", "fp32", 0.8, 0.05, None, qualities),)
+
+    def _verdict(self, variant: str) -> Verdict:
+        if variant in self.unjudged:
+            return "not enough samples"
+        return "failing" if variant in self.failing else "indistinguishable"
 
     async def evaluate(self, model: str) -> EvaluationProgress:
         raise NotReady("nothing is evaluated here")
@@ -66,6 +73,8 @@ class Site:
     def __init__(self, board: FakeBoard | None, **changes) -> None:
         self.not_ready: dict[str, bool] = {}
         """Variants that are not ready, and whether they have failed."""
+        self.silent: dict[str, int] = {}
+        """Variants that do not describe themselves, and how many replicas they have."""
         self.asked = 0
         self.now = 0.0
         self.latencies = Latencies(lambda: self.now)
@@ -81,19 +90,26 @@ class Site:
     async def statuses(self) -> list[VariantStatus]:
         self.asked += 1
         await asyncio.sleep(0)
-        return [
-            VariantStatus("minilm", name, False, self.not_ready[name], "loading", 0, None)
-            if name in self.not_ready
-            else VariantStatus("minilm", name, True, False, "", 1, describe(FakeTask()))
-            for name in VARIANTS
-        ]
+        return [self._status(name) for name in VARIANTS]
+
+    def _status(self, name: str) -> VariantStatus:
+        if name in self.not_ready:
+            return VariantStatus("minilm", name, False, self.not_ready[name], "loading", 0, None)
+        if name in self.silent:
+            return VariantStatus("minilm", name, False, False, "late", self.silent[name], None)
+        return VariantStatus("minilm", name, True, False, "", 1, describe(FakeTask()))
 
     def measure(self, variant: str, total_s: float) -> None:
         """A request to ``variant`` that took so long."""
         self.now += 1
-        with self.latencies.measuring("minilm", variant) as call:
+        with self.latencies.measuring("minilm", variant, 30) as call:
             self.now += total_s
             self.latencies.answered(call, queue_s=0)
+
+    def fail(self, variant: str) -> None:
+        """A request to ``variant`` that ends with an internal error at once."""
+        with self.latencies.measuring("minilm", variant, 30):
+            raise InternalError("internal error")
 
     async def choose(self, limits: Limits = NO_LIMITS) -> str:
         return (await self.router.choose("minilm", limits)).variant
@@ -145,6 +161,104 @@ async def test_a_failing_variant_leaves(board) -> None:
     site = Site(board)
     board.failing.add("int4")
     assert await site.choose() == "bf16"
+
+
+@pytest.fixture
+def always_reads(monkeypatch) -> None:
+    """Each choice has everything read for the next one."""
+    monkeypatch.setattr(refreshed, "MAX_AGE_S", -1)
+
+
+async def next_choice(site: Site, limits: Limits = NO_LIMITS) -> str:
+    """What is chosen by what has changed since."""
+    await site.choose(limits)
+    await let_others_act()
+    choice = await site.choose(limits)
+    await let_others_act()
+    return choice
+
+
+async def test_a_failing_variant_stays_away_until_a_new_process_has_judged_it(
+    board, always_reads
+) -> None:
+    site = Site(board)
+    board.failing = {"int4"}
+    board.low["int4"] = 0.4
+    assert await next_choice(site) == "bf16"
+    board.unjudged = {"bf16", "int4"}  # as a new quality process says
+    board.failing = set()
+    assert [await next_choice(site) for _ in range(3)] == ["bf16"] * 3
+    assert await next_choice(site, Limits(min_quality=0.99)) == "fp32"
+    board.unjudged = set()
+    assert await next_choice(site) == "int4"
+
+
+async def test_a_variant_that_did_not_fail_is_not_held_back_by_a_new_process(
+    board, always_reads
+) -> None:
+    site = Site(board)
+    assert await next_choice(site) == "int4"
+    board.unjudged = {"int4"}
+    assert await next_choice(site) == "int4"
+    assert await next_choice(site, Limits(min_quality=0.8)) == "bf16"
+
+
+async def test_a_variant_that_runs_and_is_too_busy_to_say_so_stays(board, always_reads) -> None:
+    site = Site(board)
+    assert await next_choice(site) == "int4"
+    site.silent = {"int4": 1}
+    assert [await next_choice(site) for _ in range(3)] == ["int4"] * 3
+    site.silent = {"int4": 0}
+    assert await next_choice(site) == "bf16"
+    site.silent = {"int4": 1}  # a new replica, which may be of another size
+    assert await next_choice(site) == "bf16"
+    site.silent = {}
+    assert await next_choice(site) == "int4"
+
+
+async def test_a_variant_that_has_failed_does_not_stay(board, always_reads) -> None:
+    site = Site(board)
+    assert await next_choice(site) == "int4"
+    site.not_ready = {"int4": True}
+    assert await next_choice(site) == "bf16"
+
+
+async def test_a_variant_that_answers_only_errors_is_left(board) -> None:
+    board.probe_s["int4"] = None
+    site = Site(board)
+    tight = Limits(max_latency_s=0.001)
+    assert await site.choose(tight) == "int4"
+    with pytest.raises(InternalError):
+        site.fail("int4")
+    assert await site.choose(tight) == "bf16"
+    assert await site.choose(Limits(max_latency_s=0.025)) == "bf16"
+
+
+async def test_an_unmeasured_variant_is_tried_by_one_request_at_a_time(board) -> None:
+    board.probe_s["int4"] = None
+    site = Site(board)
+    tight = Limits(max_latency_s=0.001)
+    assert await site.choose(tight) == "int4"
+    call = site.latencies.begin("minilm", "int4")
+    assert await site.choose(tight) == "bf16"
+    site.latencies.end(call)
+    assert await site.choose(tight) == "int4"
+
+
+async def test_without_the_quality_process_only_the_first_request_ever_waits(
+    board, always_reads, monkeypatch
+) -> None:
+    monkeypatch.setattr(module, "STATUSES_FORGOTTEN_AFTER_S", -1)  # as after a long silence
+    monkeypatch.setattr(module, "QUALITY_FIRST_WAIT_S", 60)
+    site = Site(board)
+    with monkeypatch.context() as gone:
+        gone.setattr(board, "report", None)
+        await site.choose()
+    board.answers.clear()
+    async with asyncio.timeout(2):  # it would wait for a minute
+        for _ in range(2):
+            await site.choose()
+            await let_others_act()
 
 
 async def test_a_variant_that_is_not_ready_is_not_chosen(board) -> None:

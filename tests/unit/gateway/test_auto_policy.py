@@ -250,6 +250,13 @@ def test_an_unknown_latency_is_tried_before_one_that_is_too_long() -> None:
     assert (result.variant, result.missed) == ("new", ("max_latency_ms",))
 
 
+def test_an_unknown_latency_is_tried_by_one_request_at_a_time() -> None:
+    busy = candidate("new", p95_latency_s=None, in_flight=1)
+    table = [busy, candidate("slow", p95_latency_s=99)]
+    assert chosen(table, Limits(max_latency_s=0.05)) == "slow"
+    assert chosen([busy], Limits(max_latency_s=0.05)) == "new"
+
+
 def test_an_unknown_quality_is_no_nearer_than_a_low_one() -> None:
     table = [candidate("unknown", quality_low=None), candidate("low", quality_low=0.5)]
     assert chosen(table, Limits(min_quality=0.9)) == "low"

@@ -22,7 +22,7 @@ REQUEST = InferenceRequest(("x",), truncate=False, dimensions=None, timeout_s=5)
 SHORT = InferenceRequest(("x",), truncate=False, dimensions=None, timeout_s=0.05)
 SCORES = (TokenLogprob(3, -0.5, ((3, -0.5),)),)
 
-Answer = Outcome | tuple[TokenLogprob, ...] | Exception
+Answer = Outcome | tuple[TokenLogprob, ...] | BaseException
 
 
 class FakeCluster:
@@ -33,6 +33,7 @@ class FakeCluster:
         self.requests: list[InferenceRequest | ScoreRequest] = []
         self.asked: list[tuple[str, str]] = []
         self.reason: str | None = None
+        self.waits = asyncio.Event()
 
     async def require_ready(self, model: str, variant: str) -> None:
         if self.reason is not None:
@@ -60,8 +61,9 @@ class FakeCluster:
         self.requests.append(request)
         answer = self.answers.pop(0) if self.answers else None
         if answer is None:
+            self.waits.set()
             await asyncio.Event().wait()
-        if isinstance(answer, RayActorError | RayServeException):
+        if isinstance(answer, RayActorError | RayServeException | asyncio.CancelledError):
             raise answer
         return answer
 
@@ -95,6 +97,22 @@ async def test_a_request_whose_replica_died_is_sent_again(backend_over) -> None:
     cluster = FakeCluster(RayActorError(), RayActorError(), OUTCOME)
     assert await backend_over(cluster).infer(REQUEST) is OUTCOME
     assert len(cluster.requests) == 3
+
+
+async def test_a_request_that_the_replica_gave_up_is_sent_again(backend_over) -> None:
+    cluster = FakeCluster(asyncio.CancelledError(), OUTCOME)
+    assert await backend_over(cluster).infer(REQUEST) is OUTCOME
+    assert len(cluster.requests) == 2
+
+
+async def test_a_client_that_leaves_is_not_held(backend_over) -> None:
+    cluster = FakeCluster()
+    asking = asyncio.create_task(backend_over(cluster).infer(REQUEST))
+    await cluster.waits.wait()
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert asking.cancelled()
+    assert len(cluster.requests) == 1
 
 
 async def test_replicas_that_keep_dying_end_at_the_deadline(backend_over) -> None:

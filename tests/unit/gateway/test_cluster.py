@@ -1,5 +1,6 @@
 """What the gateway gathers for a scrape, over handles that answer or do not."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,10 @@ class FakeHandle:
 
     def __init__(self, *answers: str | Exception) -> None:
         self.answers = list(answers)
+        self.describe = SimpleNamespace(remote=self._give_up)
+
+    async def _give_up(self) -> None:
+        raise asyncio.CancelledError
 
     def broadcast(self, method: str) -> "FakeHandle":
         assert method == "metrics"
@@ -62,3 +67,13 @@ async def test_every_configured_variant_is_there_with_what_runs_and_what_answere
         VariantPages("minilm", "int4", 1, ()),
         VariantPages("minilm", "bf16", 0, ()),
     ]
+
+
+async def test_a_replica_that_gives_a_description_up_hides_no_other_state(
+    handles: dict[str, FakeHandle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "status", lambda: deployed(fp32=1))
+    handles["minilm--fp32"] = FakeHandle()
+    fp32, int4, _ = await Cluster(NAMES).statuses()
+    assert (fp32.ready, fp32.replicas, fp32.description) == (False, 1, None)
+    assert int4.reason == "waiting to be deployed"

@@ -4,7 +4,7 @@ from collections import deque
 
 import pytest
 
-from serving.errors import DeadlineExceeded, QueueFull
+from serving.errors import DeadlineExceeded, InternalError, QueueFull
 from serving.gateway.latencies import (
     LOAD_S,
     MAX_SAMPLES,
@@ -15,6 +15,7 @@ from serving.gateway.latencies import (
 )
 
 NAME = ("minilm", "int4")
+TIMEOUT_S = 30.0
 
 
 class Clock:
@@ -35,13 +36,13 @@ class Bench:
 
     def call(self, total_s: float, queue_s: float = 0) -> None:
         """A call that nobody shares the variant with."""
-        with self.latencies.measuring(*NAME) as call:
+        with self.latencies.measuring(*NAME, TIMEOUT_S) as call:
             self.clock.now += total_s
             self.latencies.answered(call, queue_s)
 
     def fail(self, after_s: float, error: Exception) -> None:
         """A call that ends with an error."""
-        with self.latencies.measuring(*NAME):
+        with self.latencies.measuring(*NAME, TIMEOUT_S):
             self.clock.now += after_s
             raise error
 
@@ -127,9 +128,9 @@ def test_only_calls_that_had_the_machine_for_themselves_tell_the_service_time(be
     serve_one_after_the_other(bench, 3, service_s=0.02)
     assert bench.figures().service_s is None
     bench.call(0.01)
-    with bench.latencies.measuring("sentiment", "fp32"):
+    with bench.latencies.measuring("sentiment", "fp32", TIMEOUT_S):
         bench.call(0.03)  # begins beside another
-    with bench.latencies.measuring(*NAME) as call:
+    with bench.latencies.measuring(*NAME, TIMEOUT_S) as call:
         bench.latencies.begin("sentiment", "fp32")  # another begins beside it
         bench.clock.now += 0.03
         bench.latencies.answered(call, queue_s=0)
@@ -154,7 +155,7 @@ def test_waits_behind_other_calls_count_until_the_load_is_clearly_lower(bench) -
     assert waited > 0.15
     # Nothing is sent to the variant any more, but as much as before to another one.
     for _ in range(200):
-        with bench.latencies.measuring("sentiment", "fp32"):
+        with bench.latencies.measuring("sentiment", "fp32", TIMEOUT_S):
             bench.clock.now += 0.1
     assert bench.figures().p95_s == waited
     bench.clock.now += 2 * LOAD_S
@@ -188,8 +189,25 @@ def test_a_call_that_runs_into_its_deadline_took_that_long(bench) -> None:
     assert bench.figures().p95_s == pytest.approx(30)
 
 
+def test_a_call_that_fails_took_all_its_time_and_cost_it(bench) -> None:
+    bench.latencies.begin("sentiment", "fp32")  # not alone
+    for _ in range(2):
+        with pytest.raises(InternalError):
+            bench.fail(0.001, InternalError("internal error"))
+    assert bench.figures() == Figures(p95_s=TIMEOUT_S, service_s=TIMEOUT_S)
+
+
+def test_requests_in_flight_are_counted_before_anything_is_known(bench) -> None:
+    assert bench.latencies.in_flight(*NAME) == 0
+    call = bench.latencies.begin(*NAME)
+    bench.latencies.begin("sentiment", "fp32")
+    assert bench.latencies.in_flight(*NAME) == 1
+    bench.latencies.end(call)
+    assert bench.latencies.in_flight(*NAME) == 0
+
+
 def test_a_time_that_is_given_counts_in_place_of_the_clock_s(bench) -> None:
-    with bench.latencies.measuring(*NAME) as call:
+    with bench.latencies.measuring(*NAME, TIMEOUT_S) as call:
         bench.latencies.answered(call, queue_s=1, total_s=3)
         bench.clock.now += 60  # a client that reads slowly
     assert bench.figures() == Figures(pytest.approx(3), pytest.approx(2))

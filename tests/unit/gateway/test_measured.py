@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from serving.errors import InvalidField
+from serving.errors import InternalError, InvalidField
 from serving.gateway.latencies import Latencies
 from serving.gateway.measured import MeasuredBackend
 from serving.seams import GREEDY, GenerationRequest, InferenceRequest
@@ -52,6 +52,22 @@ async def test_an_error_is_passed_on_and_not_measured() -> None:
         await backend.infer(REQUEST)
     assert latencies.figures("minilm", "int4") is None
     assert latencies.begin("minilm", "int4").ahead == 0
+
+
+async def test_an_internal_error_counts_as_the_request_s_timeout() -> None:
+    fake, generator = FakeBackend("minilm:int4", ()), FakeGeneratorBackend()
+    fake.failure = InternalError("internal error")
+    generator.script = [fake.failure]
+    backend, latencies = measured(fake)
+    with pytest.raises(InternalError):
+        await backend.infer(REQUEST)
+    generating, of_generator = measured(generator)
+    with pytest.raises(InternalError):
+        await anext(generating.stream(replace(GENERATION, timeout_s=7)))
+    for record, timeout_s in ((latencies, 5), (of_generator, 7)):
+        figures = record.figures("minilm", "int4")
+        assert figures is not None
+        assert figures.p95_s == timeout_s
 
 
 async def test_a_generation_takes_the_time_that_its_replica_says() -> None:

@@ -1,6 +1,7 @@
 """A value that is read in the background."""
 
 import asyncio
+from math import inf
 
 import pytest
 
@@ -15,11 +16,13 @@ class Source:
 
     def __init__(self) -> None:
         self.reads = 0
+        self.lasts: list[int] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.failure: Exception | None = None
 
-    async def read(self) -> int:
+    async def read(self, last: int) -> int:
+        self.lasts.append(last)
         self.reads += 1
         number = self.reads
         await self.gate.wait()
@@ -33,8 +36,8 @@ def source() -> Source:
     return Source()
 
 
-def over(source: Source, first_wait_s: float = 5) -> Refreshed[int]:
-    return Refreshed("the number", source.read, 0, first_wait_s)
+def over(source: Source, first_wait_s: float = 5, forgotten_after_s: float = 60) -> Refreshed[int]:
+    return Refreshed("the number", source.read, 0, first_wait_s, forgotten_after_s)
 
 
 async def test_the_first_value_is_waited_for_and_kept(source) -> None:
@@ -68,11 +71,21 @@ async def test_an_old_value_is_given_while_a_new_one_is_read(source, monkeypatch
 
 
 async def test_after_a_long_time_without_need_the_value_is_waited_for(source, monkeypatch) -> None:
-    value = over(source)
+    value = over(source, forgotten_after_s=-1)
     await value.get()
     monkeypatch.setattr(module, "MAX_AGE_S", -1)
-    monkeypatch.setattr(module, "FORGOTTEN_AFTER_S", -1)
     assert await value.get() == 2
+    assert source.lasts == [0, 1]
+
+
+async def test_a_value_that_is_never_forgotten_is_waited_for_once(source, monkeypatch) -> None:
+    value = over(source, forgotten_after_s=inf)
+    source.failure = NotReady("gone")
+    assert await value.get() == 0
+    monkeypatch.setattr(module, "MAX_AGE_S", -1)
+    source.gate.clear()
+    async with asyncio.timeout(2):  # it would wait for 5 s
+        assert await value.get() == 0
 
 
 async def test_the_last_value_stays_when_reading_fails(source, monkeypatch, caplog) -> None:

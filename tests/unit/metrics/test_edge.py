@@ -4,16 +4,16 @@ from serving.metrics import EdgeMetrics, exposition
 from tests.unit.metrics.pages import EMBEDDINGS, samples, value
 
 
-def test_an_answered_request_is_counted_and_timed() -> None:
+def test_every_answer_is_counted_and_only_those_below_400_are_timed() -> None:
     metrics = EdgeMetrics("r1")
-    metrics.observe(EMBEDDINGS, 200, 0.25)
-    metrics.observe(EMBEDDINGS, 429, 0.5)
+    for status, duration_s in ((200, 0.25), (400, 1), (422, 1), (429, 1), (499, 1), (503, 1)):
+        metrics.observe(EMBEDDINGS, status, duration_s)
     registry = metrics.registry
-    for status in ("200", "429"):
+    for status in ("200", "400", "422", "429", "499", "503"):
         more = {"operation": "embeddings", "status": status}
         assert value(registry, "requests_total", EMBEDDINGS, **more) == 1
-    assert value(registry, "request_duration_seconds_count", EMBEDDINGS) == 2
-    assert value(registry, "request_duration_seconds_sum", EMBEDDINGS) == 0.75
+    assert value(registry, "request_duration_seconds_count", EMBEDDINGS) == 1
+    assert value(registry, "request_duration_seconds_sum", EMBEDDINGS) == 0.25
 
 
 def test_nothing_is_exported_before_the_first_request() -> None:

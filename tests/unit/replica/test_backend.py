@@ -67,7 +67,7 @@ async def test_an_answer_is_counted_once(replica: Replica) -> None:
     await replica.backend.infer(request("cat", "dog"))
     assert [replica.count(phase) for phase in ("queue", "tokenize", "forward")] == [1, 1, 1]
     assert replica.value("input_tokens_total") == 10
-    assert replica.value("batch_size_count") == 1
+    assert replica.value("batch_size_count") == 0
     assert replica.value("in_flight_requests") == 0
 
 
@@ -162,12 +162,12 @@ async def test_scoring_is_refused(replica: Replica) -> None:
         await replica.backend.score(ScoreRequest((1,), (2,), 1))
 
 
-async def test_a_background_request_is_a_pass_and_nothing_else(replica: Replica) -> None:
+async def test_a_background_request_counts_in_no_metric(replica: Replica) -> None:
     outcome = await replica.backend.infer(replace(request("cat"), background=True))
     assert outcome.rows.tolist() == [row_of([1, *b"cat", 2], "int4").tolist()]
     assert [replica.count(phase) for phase in ("queue", "tokenize", "forward")] == [0, 0, 0]
     assert replica.value("input_tokens_total") == 0
-    assert replica.value("batch_size_count") == 1
+    assert replica.value("batch_size_count") == 0
 
 
 @pytest.mark.parametrize("background", [True, False])

@@ -280,3 +280,17 @@ async def test_health_fails_while_a_pass_is_stuck() -> None:
     engine.gate.set()
     await request
     batcher.check_health()
+
+
+async def test_a_pass_counts_only_what_a_client_waits_for() -> None:
+    bench = Bench()
+    occupant = await bench.occupy()
+    background = asyncio.create_task(bench.batcher.run([[1, 2], [3, 4]], background=True))
+    (foreground,) = await bench.queue([[5, 6]])
+    bench.release()
+    expect_rows(await background, [[1, 2], [3, 4]])
+    expect_rows(await foreground, [[5, 6]])
+    await occupant
+    assert bench.passes == [(1, len(SOLO[0])), (1, 2)]
+    await bench.batcher.run([[1, 2]], background=True)
+    assert len(bench.passes) == 2

@@ -202,6 +202,12 @@ class TestMetrics:
             assert site.counted() == {(INT4, "200"): number}
             assert site.timed() == number
 
+    async def test_a_refused_request_is_counted_but_not_timed(self, site) -> None:
+        site.backend().failure = QueueFull("full")
+        await site.client.post(EMBEDDINGS, json=embeddings_body())
+        assert site.counted() == {(INT4, "429"): 1}
+        assert site.timed() == 0
+
     async def test_each_variant_and_status_has_its_own_series(self, gateway) -> None:
         gateway.backend("minilm", "fp32").failure = QueueFull("full")
         for model, route in (
@@ -273,6 +279,7 @@ class TestMetrics:
         request.cancel()
         await asyncio.wait([request])
         assert site.counted() == {(INT4, "499"): 1}
+        assert site.timed() == 0
 
     async def test_a_client_that_leaves_while_it_sends_is_counted_as_499(self, replica) -> None:
         scope = {"type": "http", "method": "POST", "path": EMBEDDINGS, "headers": []}
