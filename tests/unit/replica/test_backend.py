@@ -67,7 +67,7 @@ async def test_an_answer_is_counted_once(replica: Replica) -> None:
     await replica.backend.infer(request("cat", "dog"))
     assert [replica.count(phase) for phase in ("queue", "tokenize", "forward")] == [1, 1, 1]
     assert replica.value("input_tokens_total") == 10
-    assert replica.value("batch_size_count") == 0
+    assert replica.value("batch_size_count") == 1
     assert replica.value("in_flight_requests") == 0
 
 
