@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import yaml
 
+from deploy.grafana.boards import DASHBOARDS, to_json
 from deploy.kuberay.manifest import PROMETHEUS, pod_monitors, ray_service
 from deploy.serve_config import read_config, serve_config, to_yaml
 from serving.app.ray_environment import CLUSTER_SETTINGS
@@ -46,12 +48,14 @@ FILES: dict[str, Callable[[], str]] = {
     "compose.prometheus.yml": _compose_prometheus,
     "kuberay/rayservice.yaml": _ray_service,
     "kuberay/podmonitors.yaml": _pod_monitors,
+    **{f"grafana/dashboards/{name}": partial(to_json, name) for name in DASHBOARDS},
 }
 
 
 def render(name: str) -> str:
     """The file ``name`` as it should be."""
-    return HEADER + FILES[name]()
+    header = "" if name.endswith(".json") else HEADER  # JSON has no comments
+    return header + FILES[name]()
 
 
 def stale() -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import orjson
@@ -33,7 +34,8 @@ class Exchange:
         ended: The whole answer, or the error.
         outcome: See ``Samples.outcomes``; a request that nothing ended is cut off.
         output_tokens: By the answer's usage, else events with text.
-        answer: The answer's body, or the generated text; None unless it is to be kept.
+        answer: The answer's body, or the generated text; None if it has none, or unless it is to be
+            kept.
     """
 
     index: int
@@ -106,59 +108,112 @@ class Client:
         except (aiohttp.ClientError, OSError):
             outcome = "connection"
         exchange.ended = clock()
-        exchange.outcome = outcome
         if outcome == OK and not self._is_streamed:
-            if self._is_generation:
-                exchange.output_tokens, content = _generated(content)
-            exchange.answer = content if keep else None
+            outcome = self._read_answer(exchange, content, keep)
+        exchange.outcome = outcome
+
+    def _read_answer(self, exchange: Exchange, content: bytes, keep: bool) -> str:
+        """Take what an answer in one piece says; return the outcome."""
+        # Other answers are not parsed: it would take the generator's time.
+        answer = _parsed(content) if self._is_generation or b'"error"' in content else {}
+        if answer.get("error") is not None:
+            return "error_answer"
+        text: bytes | None = content
+        if self._is_generation:
+            text, exchange.output_tokens = _text(answer), _output_tokens(answer.get("usage"))
+        exchange.answer = text if keep else None
+        return OK
 
 
-def _generated(content: bytes) -> tuple[float, bytes]:
-    """Output tokens and text of an answer in one piece; NaN and nothing if it has another form."""
+def _parsed(content: bytes) -> dict[str, Any]:
+    """A JSON object; empty for anything else."""
     try:
         answer = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _text(answer: dict[str, Any]) -> bytes | None:
+    """The generated text of an answer in one piece; None if it has none."""
+    try:
         choice = answer["choices"][0]
         text = choice["message"]["content"] if "message" in choice else choice["text"]
-        return float(answer["usage"]["completion_tokens"]), str(text).encode()
-    except (orjson.JSONDecodeError, LookupError, TypeError):
-        return math.nan, b""
+    except (LookupError, TypeError):
+        return None
+    return text.encode() if isinstance(text, str) else None
+
+
+def _output_tokens(usage: Any) -> float:
+    """As the usage says; NaN if it does not say."""
+    said = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return float(said) if isinstance(said, int | float) else math.nan
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What has come of a stream of events.
+
+    Attributes:
+        exchange: Is filled in.
+        texts: Of the events that had one.
+        has_ended: Whether the last event came.
+        is_broken: Whether an event was an error or had another form.
+    """
+
+    exchange: Exchange
+    texts: list[str] = field(default_factory=list)
+    has_ended: bool = False
+    is_broken: bool = False
+
+    def take(self, line: bytes, now: float) -> None:
+        """A line without its end, which came at ``now``."""
+        if not line.startswith(b"data:"):
+            return
+        data = line[5:].strip()
+        if data == b"[DONE]":
+            self.has_ended = True
+            return
+        try:
+            self._take_event(orjson.loads(data), now)
+        except (TypeError, AttributeError, ValueError, KeyError):
+            self.is_broken = True
+
+    def _take_event(self, event: Any, now: float) -> None:
+        if event.get("error") is not None:
+            self.is_broken = True
+            return
+        if usage := event.get("usage"):
+            self.exchange.output_tokens = _output_tokens(usage)
+        for choice in event.get("choices") or ():
+            text = choice.get("text") or (choice.get("delta") or {}).get("content")
+            if text and not isinstance(text, str):
+                raise TypeError("a text is a string")
+            self.exchange.last = now
+            if text:
+                if not self.texts:
+                    self.exchange.first = now
+                self.texts.append(text)
 
 
 async def _read_stream(response: aiohttp.ClientResponse, exchange: Exchange, keep: bool) -> str:
     """Read server-sent events to their end; return the outcome."""
-    texts: list[str] = []
-    num_texts = 0
+    stream = _Stream(exchange)
     rest = b""
-    ended = False
+    now = clock()
     async for chunk in response.content.iter_any():
         now = clock()
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            if not line.startswith(b"data:"):
-                continue
-            data = line[5:].strip()
-            if data == b"[DONE]":
-                ended = True
-                continue
-            try:
-                event = orjson.loads(data)
-            except orjson.JSONDecodeError:
-                return "stream_error"
-            if not isinstance(event, dict) or "error" in event:
-                return "stream_error"
-            if usage := event.get("usage"):
-                exchange.output_tokens = float(usage.get("completion_tokens", math.nan))
-            for choice in event.get("choices") or ():
-                exchange.last = now
-                if text := choice.get("text") or (choice.get("delta") or {}).get("content"):
-                    num_texts += 1
-                    if num_texts == 1:
-                        exchange.first = now
-                    if keep:
-                        texts.append(text)
-    if not ended:
+            stream.take(line, now)
+        if stream.is_broken:
+            return "stream_error"
+    stream.take(rest, now)
+    if stream.is_broken or not stream.has_ended:
         return "stream_error"
     if math.isnan(exchange.output_tokens):
-        exchange.output_tokens = float(num_texts)
-    exchange.answer = "".join(texts).encode() if keep else None
+        exchange.output_tokens = float(len(stream.texts))
+    # A text may be empty; without a single choice there is none.
+    has_text = not math.isnan(exchange.last)
+    exchange.answer = "".join(stream.texts).encode() if keep and has_text else None
     return OK

@@ -116,6 +116,11 @@ def attainment(rounds: Sequence[Round], limits: dict[str, float]) -> Estimate | 
     return mean_of(shares, is_share=True) if shares else None
 
 
+def too_many_cut_off(num_cut_off: int, num_planned: int, target: float) -> bool:
+    """Whether the target would be missed if those that were cut off had missed the SLO."""
+    return num_cut_off > (1 - target) * num_planned
+
+
 def lag_share(samples: Samples) -> float | None:
     """p99 of the generator's lag / p99 of the latency from the planned time; None without both."""
     lags, latencies = samples.lag, samples.latency

@@ -58,6 +58,7 @@ class ServerSide(_Result):
         replica_cpu: CPU seconds of the variant's replicas per answered request, if they run here.
         service_cpu: CPU seconds of all of Ray's and Serve's processes per answered request, those
             of idle variants included, if they run here.
+        resident_bytes_by_round: After each round; does it grow?
     """
 
     queue: Estimate | None = None
@@ -71,6 +72,7 @@ class ServerSide(_Result):
     service_cpu: Estimate | None = None
     weights_bytes: int | None = None
     resident_bytes: int | None = None
+    resident_bytes_by_round: tuple[int, ...] | None = None
     peak_bytes: int | None = None
     kv_cache_bytes: int | None = None
     disk_bytes: int | None = None
@@ -157,6 +159,7 @@ class Probe(_Result):
         met: Whether the SLO was met, with an attainment of at least the plan's, and nothing
             stopped the turn.
         why_not: Empty if it was met.
+        is_generators: Whether the miss is the generator's own, which says nothing of the server.
     """
 
     rate: float
@@ -166,6 +169,7 @@ class Probe(_Result):
     attainment: float
     met: bool
     why_not: str
+    is_generators: bool = False
 
 
 class Peak(_Result):
@@ -173,22 +177,25 @@ class Peak(_Result):
 
     Attributes:
         rate: The highest rate that met it; None if the lowest rate tried did not.
-        missed_at: The lowest rate that missed it; None if the search ended below it.
+        missed_at: The lowest rate that missed it; None if the search ended below it, or if it was
+            the generator that missed.
         probes: Every rate tried, in the order of time.
+        problem: Why the server may take more; empty if the peak is its own.
     """
 
     variant: str
     rate: float | None
     missed_at: float | None
     probes: tuple[Probe, ...]
+    problem: str = ""
 
 
 class ScenarioResult(_Result):
-    """One model and operation, all variants.
+    """One model and operation, all variants that had a turn.
 
     Attributes:
         slo: Limits by metric, in ms, as in the plan.
-        peaks: One per variant where ``--find-peak`` was given.
+        peaks: One per variant where ``--find-peak`` was given; fewer if it was interrupted.
     """
 
     name: str
@@ -206,8 +213,11 @@ class Results(_Result):
     Attributes:
         plan: As it was read, after defaults and the command line.
         started_at: ISO 8601, UTC.
+        scenarios: In the order of the plan; the last ones are missing if none of their variants had a
+            turn.
         conditions: What it was measured under, in words.
-        problems: Why the run is not valid, each with its scenario and variant.
+        problems: Why the run is not valid, each with its scenario and variant, or that it was
+            interrupted.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION

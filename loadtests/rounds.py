@@ -81,6 +81,11 @@ def to_samples(number: int, exchanges: Sequence[Exchange], started: float) -> Sa
     )
 
 
+def no_open_loop(num_not_sent: int) -> str:
+    """The problem that requests were not sent when they were planned."""
+    return f"no longer an open loop: {num_not_sent} not sent, raise max_in_flight"
+
+
 def join(parts: Sequence[Samples]) -> Samples:
     """All rounds' samples one after the other."""
     outcomes = tuple(dict.fromkeys(outcome for part in parts for outcome in part.outcomes))

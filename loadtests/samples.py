@@ -16,6 +16,9 @@ OK = "ok"
 CUT_OFF = "cut_off"
 """Neither met nor missed: it still ran when the grace after a turn was over."""
 
+NOT_SENT = "not_sent"
+"""Too many were in flight."""
+
 _ABSENT = np.iinfo(np.int64).min
 _SCALE = 1e6
 
@@ -66,7 +69,8 @@ class Samples(BaseModel):
         output_tokens: As the answer's usage says; of a stream without usage, events with text.
         in_flight: Requests under way when this one went out, itself included.
         outcomes: ``ok``, ``cut_off``, ``not_sent`` (too many in flight), ``timeout``,
-            ``connection``, ``http_STATUS``, ``stream_error``.
+            ``connection``, ``http_STATUS``, ``error_answer`` (an error with status 200),
+            ``stream_error`` (an event that is an error or has another form, or an end too soon).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

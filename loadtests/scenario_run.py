@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,7 @@ class ScenarioRun:
         self._entries = entries
         self._folder = folder
         self._observe = observe
-        self._seed = (plan.seed, zlib.crc32(scenario.name.encode()))
+        self._seed = seed_of(plan, scenario)
         self._choose = input_source(scenario.inputs, folder, self._seed)
         self._taken = 0
         self._num_probes = 0
@@ -88,23 +88,27 @@ class ScenarioRun:
         make_body(scenario, "", self._choose(0, 1)[0])
 
     async def run_round(self, number: int) -> None:
-        """Each variant's turn. Who begins changes, so that nobody always follows the same one.
+        """Each variant's turn, in an order of the round's own.
 
         Args:
             number: From 0.
         """
-        variants = self.contest.variants
-        first = number % len(variants)
         stage = f"round {number + 1} of {self._plan.rounds}"
         taken = 0
-        for variant in (*variants[first:], *variants[:first]):
+        for variant in order_of_turns(self.contest.variants, (*self._seed, number)):
             round_, taken = await self._turn(variant, self._scenario.arrivals, number, stage)
             self._rounds[variant].append(round_)
         self._taken += taken
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether a variant had a turn."""
+        return any(self._rounds.values())
+
     def result(self) -> ScenarioResult:
-        """What the rounds gave."""
-        return summarise(self._plan, self._scenario, self.contest.reference, self._rounds)
+        """What the rounds gave; only of the variants that had a turn."""
+        rounds = {variant: found for variant, found in self._rounds.items() if found}
+        return summarise(self._plan, self._scenario, self.contest.reference, rounds)
 
     def check_peaks(self) -> Constant | Poisson | Gamma:
         """See that a peak can be searched, and return the arrivals whose rate is to vary.
@@ -175,3 +179,15 @@ class ScenarioRun:
             return np.empty(0)
         plan, seed = self._plan, (*self._seed, number)
         return planned_times(arrivals, plan.warmup_s, plan.duration_s, seed, self._folder)
+
+
+def seed_of(plan: Plan, scenario: Scenario) -> tuple[int, int]:
+    """Of everything random in a scenario; with a round's number behind it, of the round."""
+    return plan.seed, zlib.crc32(scenario.name.encode())
+
+
+def order_of_turns(variants: Sequence[str], seed: tuple[int, ...]) -> list[str]:
+    """The variants shuffled, so that none always follows the same one, as in a rotation."""
+    # Not the random numbers of the round's planned times.
+    order = np.random.default_rng((*seed, len(variants))).permutation(len(variants))
+    return [variants[place] for place in order]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from loadtests.agreement import agreement, pair
 from loadtests.bodies import is_streamed
@@ -21,8 +21,8 @@ from loadtests.figures import (
 from loadtests.intervals import mean_of
 from loadtests.plan import Plan, Scenario
 from loadtests.results import ScenarioResult, ServerSide, VariantResult
-from loadtests.rounds import Round, ServerRound, join
-from loadtests.samples import CUT_OFF, OK
+from loadtests.rounds import Round, ServerRound, join, no_open_loop
+from loadtests.samples import CUT_OFF, NOT_SENT, OK
 
 
 def summarise(
@@ -34,7 +34,7 @@ def summarise(
         plan: The plan.
         scenario: One of it.
         reference: With whose answers the others' are compared.
-        rounds: By variant, at least one each.
+        rounds: By variant, at least one each; without the reference if it had no turn.
     """
     return ScenarioResult(
         name=scenario.name,
@@ -43,8 +43,8 @@ def summarise(
         reference=reference,
         slo=scenario.slo.limits,
         variants=tuple(
-            summarise_variant(plan, scenario, variant, rounds[variant], rounds[reference])
-            for variant in rounds
+            summarise_variant(plan, scenario, variant, found, rounds.get(reference, []))
+            for variant, found in rounds.items()
         ),
     )
 
@@ -60,6 +60,7 @@ def summarise_variant(
     by_metric = {name: attainment(rounds, {name: limit}) for name, limit in limits.items()}
     cpu = [round_.generator_cpu for round_ in rounds if not math.isnan(round_.generator_cpu)]
     tokens = count_output_tokens(samples)
+    errors = errors_by_kind(samples)
     pairs = [] if is_reference else pair(_answers(rounds), _answers(reference))
     return VariantResult(
         variant=variant,
@@ -69,7 +70,7 @@ def summarise_variant(
         planned=len(samples),
         ok=int(samples.had(OK).sum()),
         cut_off=int(samples.had(CUT_OFF).sum()),
-        errors=errors_by_kind(samples),
+        errors=errors,
         latency=distribution([round_.samples.latency for round_ in rounds]),
         latency_from_send=distribution([round_.samples.latency_from_send for round_ in rounds]),
         ttft=distribution([round_.samples.ttft for round_ in rounds]) if is_stream else None,
@@ -91,17 +92,20 @@ def summarise_variant(
             for number, round_ in enumerate(rounds, 1)
             if round_.stopped
         ),
-        problems=tuple(_problems(plan, lag, int(samples.had(OK).sum()))),
+        problems=tuple(_problems(plan, lag, int(samples.had(OK).sum()), errors.get(NOT_SENT, 0))),
         samples=samples,
     )
 
 
 def server_side(rounds: Sequence[ServerRound]) -> ServerSide:
-    """Means over the rounds that have them; the rest from the last round."""
+    """Means over the rounds that have them; the rest from the last round, and memory of each."""
     names = dict.fromkeys(name for round_ in rounds for name in round_.means)
     means = {name: [r.means[name] for r in rounds if name in r.means] for name in names}
+    resident = [r.last["resident_bytes"] for r in rounds if "resident_bytes" in r.last]
     return ServerSide.model_validate(
-        {name: mean_of(values) for name, values in means.items()} | rounds[-1].last
+        {name: mean_of(values) for name, values in means.items()}
+        | rounds[-1].last
+        | ({"resident_bytes_by_round": resident} if resident else {})
     )
 
 
@@ -109,12 +113,13 @@ def _answers(rounds: Sequence[Round]) -> list[dict[int, bytes]]:
     return [round_.answers for round_ in rounds]
 
 
-def _problems(plan: Plan, lag: float | None, num_ok: int) -> list[str]:
+def _problems(plan: Plan, lag: float | None, num_ok: int, num_not_sent: int) -> Iterator[str]:
+    if num_not_sent:
+        yield no_open_loop(num_not_sent)
     if not num_ok:
-        return ["no request was answered with success"]
-    if lag is not None and lag > plan.max_lag_share:
-        return [
+        yield "no request was answered with success"
+    elif lag is not None and lag > plan.max_lag_share:
+        yield (
             f"the generator lagged: its p99 is {lag:.0%} of the measured p99 latency (at most "
             f"{plan.max_lag_share:.0%}); lower the rate, or give it a core of its own"
-        ]
-    return []
+        )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from loadtests.client import Client, Exchange, clock
 from loadtests.plan import Plan
-from loadtests.samples import OK
+from loadtests.samples import NOT_SENT, OK
 from loadtests.stopping import errors_stop, saturation_stops
 
 TICK_S = 1.0
@@ -113,7 +113,7 @@ class Turn:
                     return
                 exchange = self._new_exchange(planned)
                 if exchange.in_flight > self._plan.max_in_flight:
-                    exchange.outcome, exchange.ended = "not_sent", clock()
+                    exchange.outcome, exchange.ended = NOT_SENT, clock()
                     self._finish(exchange)
                 else:
                     self._spawn(self._send(exchange))

@@ -59,28 +59,45 @@ def _percentile() -> dashboard.CustomVariable:
 
 
 def _objectives() -> list[Panel]:
-    return [
-        _share_within("Answered", "request_duration_seconds", limit) for limit in REQUEST_LIMITS_S
-    ] + [
-        _share_within("First token", "time_to_first_token_seconds", limit)
-        for limit in FIRST_TOKEN_LIMITS_S
+    return [_answered_within(limit) for limit in REQUEST_LIMITS_S] + [
+        _first_token_within(limit) for limit in FIRST_TOKEN_LIMITS_S
     ]
 
 
-def _share_within(what: str, series: str, limit_s: float) -> Panel:
-    name = f"quantserve_{series}"
+def _answered_within(limit_s: float) -> Panel:
+    requests = _increase("requests_total", 'operation!="generation", status=~"2..|429|5.."')
+    return _share_within("Answered", limit_s, "request_duration_seconds", requests)
+
+
+def _first_token_within(limit_s: float) -> Panel:
+    name = "time_to_first_token_seconds"
+    unserved = _increase("requests_total", 'operation="generation", status=~"429|5.."')
+    return _share_within(
+        "First token", limit_s, name, f"{_increase(f'{name}_count')} or {unserved}"
+    )
+
+
+def _share_within(what: str, limit_s: float, histogram: str, counted: str) -> Panel:
+    """As ``quantserve:slo_burn`` counts, which see."""
+    in_time = _increase(f"{histogram}_bucket", f'le="{limit_s:g}"')
+    # Where all was refused there is no histogram.
+    none = f"0 * {_increase('requests_total')}"
     return tiles(
         f"{what} within {limit_s:g} s",
-        "Share over the whole time range; exact, since the limit is the bound of a bucket.",
+        "Share over the whole time range; exact, since the limit is the bound of a bucket. What was "
+        "refused (429) or failed (5xx) was not in time.",
         "percentunit",
         (
-            "sum by (model, variant)"
-            f' (increase({name}_bucket{{le="{limit_s:g}", {CHOSEN}}}[$__range]))'
-            f" / (sum by (model, variant) (increase({name}_count{{{CHOSEN}}}[$__range])) > 0)",
+            f"sum by (model, variant) ({in_time} or {none})"
+            f" / (sum by (model, variant) ({counted}) > 0)",
             VARIANT,
         ),
         good_from(("red", None), ("orange", 0.95), ("green", 0.99)),
     )
+
+
+def _increase(series: str, *more: str) -> str:
+    return f"increase(quantserve_{series}{{{', '.join([*more, CHOSEN])}}}[$__range])"
 
 
 def _requests() -> list[Panel]:
@@ -100,7 +117,8 @@ def _latency() -> list[Panel]:
     return [
         _per_percentile(
             "Request duration, $percentile",
-            "From arrival to the end of the answer, over a minute; known within a factor of 1.5.",
+            "From arrival to the end of an answer without error, over a minute; known within a factor "
+            "of 1.5.",
             "s",
             f"quantserve:request_duration_seconds:$percentile{{{CHOSEN}}}",
         ),
@@ -234,6 +252,7 @@ def _memory() -> list[Panel]:
 def _quality() -> list[Panel]:
     by_source = f"{VARIANT} {{{{source}}}}"
     of_source = "by (model, variant, source)"
+    by_dataset, of_dataset = "by (model, variant, dataset)", f"{VARIANT} {{{{dataset}}}}"
     return [
         lines(
             "Agreement with the reference",
@@ -268,13 +287,38 @@ def _quality() -> list[Panel]:
                     f"{VARIANT} {{{{verdict}}}}",
                 )
             ],
-            span=12,
+            span=8,
         ),
         lines(
             "May be chosen by auto",
             "1 or 0.",
             "none",
             [(f"max by (model, variant) (quantserve_quality_in_auto{{{CHOSEN}}})", VARIANT)],
-            span=12,
+            span=8,
+        ),
+        lines(
+            "Chosen by auto",
+            "Requests per second, by the limit that no variant met.",
+            "reqps",
+            [
+                (
+                    "sum by (model, variant, missed)"
+                    f" (rate(quantserve_auto_requests_total{{{CHOSEN}}}[$__rate_interval]))",
+                    f"{VARIANT} missed: {{{{missed}}}}",
+                )
+            ],
+            span=8,
+        ),
+        lines(
+            "Accuracy on labelled examples",
+            "Share whose label was met; known once an evaluation was asked for.",
+            "percentunit",
+            [(f"avg {by_dataset} (quantserve_quality_accuracy{{{CHOSEN}}})", of_dataset)],
+        ),
+        lines(
+            "Perplexity on labelled text",
+            "Lower is better; known once an evaluation was asked for.",
+            "none",
+            [(f"avg {by_dataset} (quantserve_quality_perplexity{{{CHOSEN}}})", of_dataset)],
         ),
     ]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deploy.grafana.boards import DASHBOARDS, FOLDER
 from deploy.grafana.compare_variants import PERCENTILES
-from deploy.grafana.render import DASHBOARDS, FOLDER
 
 
 @dataclass(frozen=True, slots=True)

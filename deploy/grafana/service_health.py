@@ -22,11 +22,11 @@ INGRESS = 'proxy="http_frontend"'
 
 ALL = "all"
 
-NOT_EXPORTED = (
-    "**Not here.** Ray's own series (actors, object store, the controller) are not exported: the "
-    "service runs without Ray's dashboard, whose agent would serve them. Replicas and their ends "
-    "are counted from the service's own page. Behind Ray's Python proxy instead of HAProxy there "
-    "are no series of the ingress."
+NOT_HERE = (
+    "**Not here.** Ray's own series (actors, object store, the controller). `quantserve serve` runs "
+    "without Ray's dashboard, whose agent would serve them; on Kubernetes the job `ray` has them "
+    "from every pod. Replicas and their ends are counted from the service's own page. Behind Ray's "
+    "Python proxy instead of HAProxy there are no series of the ingress."
 )
 
 
@@ -78,7 +78,8 @@ def _now() -> list[Panel]:
             "They run, but did not answer the last scrape.",
             "none",
             (
-                "sum(quantserve_scrape_replicas_expected - quantserve_scrape_replicas_answered)",
+                "sum(clamp_min(quantserve_scrape_replicas_expected"
+                " - quantserve_scrape_replicas_answered, 0))",
                 ALL,
             ),
             none_is_good,
@@ -97,26 +98,24 @@ def _now() -> list[Panel]:
 
 def _replicas() -> list[Panel]:
     described = f"quantserve_variant_info{{{CHOSEN}}}"
+    serving = f"count by (model, variant) ({described})"
+    within_an_hour = (
+        "count by (model, variant)"
+        f" (count by (model, variant, replica) (last_over_time({described}[1h])))"
+    )
     return [
         lines(
             "Replicas",
             "That serve, by variant.",
             "none",
-            [(f"count by (model, variant) ({described})", VARIANT)],
+            [(serving, VARIANT)],
             span=8,
         ),
         lines(
             "Replicas that ended within an hour",
             "Restarted after a failure or a deployment, or scaled down.",
             "none",
-            [
-                (
-                    "count by (model, variant) (count by (model, variant, replica)"
-                    f" (last_over_time({described}[1h])))"
-                    f" - count by (model, variant) ({described})",
-                    VARIANT,
-                )
-            ],
+            [(f"{within_an_hour} - ({serving} or {within_an_hour} * 0)", VARIANT)],
             span=8,
         ),
         lines(
@@ -181,7 +180,10 @@ def _errors() -> list[Panel]:
 
 
 def _objective() -> list[Panel]:
-    meaning = "Share of requests beyond the objective, as a multiple of the share that may be."
+    meaning = (
+        "Share of requests beyond the objective, refused and failed ones included, as a multiple of "
+        "the share that may be."
+    )
     return [
         lines(
             f"Burn over {span}",
@@ -243,7 +245,7 @@ def _ingress() -> list[Panel]:
         text.Panel()
         .title("")
         .mode(TextMode.MARKDOWN)
-        .content(NOT_EXPORTED)
+        .content(NOT_HERE)
         .span(24)
         .height(HEIGHT // 2),
     ]

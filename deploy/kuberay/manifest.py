@@ -37,6 +37,16 @@ WORKER = {"cpu": "4", "memory": "8Gi"}
 WORKER_GIB_FOR_REPLICAS = 7
 """What Ray gives away of a worker's memory; the rest is for Ray, the proxy and the gateway."""
 
+HEAD_PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001}
+"""KubeRay's own. It gives them to the head's service only if the container names no port at all,
+and without them neither workers nor the configuration of Serve reach the head."""
+
+RAY_METRICS_PORT = 8080
+"""Where KubeRay has Ray's agent in every pod serve Ray's own series."""
+
+RAY_SCRAPE = {"scrape_interval": "15s", "scrape_timeout": "10s"}
+"""The agent renews its pages, of up to a megabyte, every 10 s."""
+
 SECURITY = {
     "runAsNonRoot": True,
     "runAsUser": USER,
@@ -88,14 +98,18 @@ def ray_service(config: Config) -> dict[str, Any]:
 
 
 def pod_monitors(config: Config) -> list[dict[str, Any]]:
-    """A PodMonitor per job of ``prometheus.yml``.
+    """A PodMonitor per job of ``prometheus.yml``, and one for Ray's own series.
 
     The page of the gateway has every replica's series, so it is asked for at the head only; each
-    pod's HAProxy has a page of its own.
+    pod's HAProxy has a page of its own, and so has each pod's Ray.
     """
     document = yaml.safe_load(PROMETHEUS.read_text(encoding="utf-8"))
     names = {port: name for name, port in _ports(config).items()}
-    return [_pod_monitor(job, document["global"], names) for job in document["scrape_configs"]]
+    monitors = [
+        _pod_monitor(names[_target_port(job)], job, document["global"])
+        for job in document["scrape_configs"]
+    ]
+    return [*monitors, _pod_monitor("metrics", {"job_name": "ray"}, RAY_SCRAPE)]
 
 
 def for_cluster(config: Config) -> Config:
@@ -140,11 +154,12 @@ def _pod(config: Config, role: str, resources: dict[str, str]) -> dict[str, Any]
         "name": "QUANTSERVE_SERVER__API_KEY",
         "valueFrom": {"secretKeyRef": {**SECRET, "optional": True}},
     }
+    ports = {**(HEAD_PORTS if role == "head" else {}), **_ports(config)}
     container = {
         "name": f"ray-{role}",
         "image": image(),
         "env": [*({"name": name, "value": value} for name, value in settings.items()), key],
-        "ports": [{"name": name, "containerPort": port} for name, port in _ports(config).items()],
+        "ports": [{"name": name, "containerPort": port} for name, port in ports.items()],
         "resources": {"requests": resources, "limits": resources},
         "securityContext": {**SECURITY, "readOnlyRootFilesystem": True},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
@@ -164,18 +179,19 @@ def _labels(role: str) -> dict[str, str]:
 
 
 def _ports(config: Config) -> dict[str, int]:
-    return {"serve": config.server.port, "haproxy": METRICS_PORT}
+    return {"serve": config.server.port, "haproxy": METRICS_PORT, "metrics": RAY_METRICS_PORT}
 
 
-def _pod_monitor(
-    job: dict[str, Any], defaults: dict[str, str], names: dict[int, str]
-) -> dict[str, Any]:
+def _target_port(job: dict[str, Any]) -> int:
     [[target]] = [static["targets"] for static in job["static_configs"]]
-    port = names[int(target.rpartition(":")[2])]
+    return int(target.rpartition(":")[2])
+
+
+def _pod_monitor(port: str, job: dict[str, Any], times: dict[str, str]) -> dict[str, Any]:
     endpoint = {
         "port": port,
-        "interval": defaults["scrape_interval"],
-        "scrapeTimeout": defaults["scrape_timeout"],
+        "interval": times["scrape_interval"],
+        "scrapeTimeout": times["scrape_timeout"],
         # Rules and dashboards know the jobs by these names.
         "relabelings": [{"targetLabel": "job", "replacement": job["job_name"]}],
     }

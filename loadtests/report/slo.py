@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from loadtests.figures import met
+from loadtests.figures import met, too_many_cut_off
 from loadtests.results import Estimate, VariantResult
 from serving.quality.statistics import share
 
@@ -21,13 +21,15 @@ def slo_text(slo: dict[str, float]) -> str:
 def verdict(variant: VariantResult, slo: dict[str, float], target: float) -> Verdict:
     """Whether the whole interval of the attainment is above the target, below it, or neither.
 
-    A turn that was stopped is a miss. The interval is ``sure_attainment``.
+    A turn that was stopped is a miss. The interval is ``sure_attainment``; requests that were cut
+    off do not count in it, so too many of them leave it open.
     """
     found = sure_attainment(variant, slo)
     if variant.stopped or found is None:
         return "misses"
     if found.low is not None and found.low >= target:
-        return "meets"
+        is_open = too_many_cut_off(variant.cut_off, variant.planned, target)
+        return "unclear" if is_open else "meets"
     return "misses" if found.high is not None and found.high < target else "unclear"
 
 

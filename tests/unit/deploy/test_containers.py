@@ -25,6 +25,21 @@ from tests.unit.deploy.metric_names import ROOT
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCKERFILE = re.sub(r"\\\n", "", (FOLDER / "Dockerfile").read_text())
 SERVICES: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]
+WORDS = [
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "RUN",
+    "STOPSIGNAL",
+    "USER",
+    "WORKDIR",
+]
 VARIABLE = re.compile(r"\$\{\w+:-([^}]*)\}")
 
 
@@ -60,6 +75,14 @@ def test_the_image_is_built_from_what_is_there_and_not_ignored() -> None:
     assert sources == kept
     for source in sources:
         assert (ROOT / source).exists()
+
+
+def test_no_command_has_swallowed_the_next_instruction() -> None:
+    commands = instructions("RUN")
+    assert commands
+    for command in commands:
+        assert not set(WORDS) & set(command.split()), command
+    assert "--from=build /opt/quantserve /opt/quantserve" in instructions("COPY")
 
 
 def test_the_image_has_every_package_and_its_files() -> None:

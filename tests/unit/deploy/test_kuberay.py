@@ -112,7 +112,18 @@ def test_requests_may_finish_before_a_pod_ends() -> None:
         assert grace > SERVE["http_options"]["request_timeout_s"]
 
 
-def test_every_job_of_prometheus_is_scraped_once() -> None:
+def test_the_head_names_the_ports_without_which_nothing_reaches_it() -> None:
+    # The operator adds its own to the head's service only if the container names none.
+    ports = [{one["name"]: one["containerPort"] for one in container(pod)["ports"]} for pod in PODS]
+    reached = {"gcs-server": 6379, "dashboard": 8265, "client": 10001}
+    assert reached.items() <= ports[0].items()
+    assert not reached.keys() & ports[1].keys()
+    for named in ports:
+        assert named["serve"] == SERVE["http_options"]["port"]
+        assert len(set(named.values())) == len(named)
+
+
+def test_every_job_of_prometheus_is_scraped_once_and_so_is_ray() -> None:
     jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
     relabelled = {}
     for monitor in MONITORS:
@@ -130,10 +141,11 @@ def test_every_job_of_prometheus_is_scraped_once() -> None:
     expected = {
         job["job_name"]: {int(job["static_configs"][0]["targets"][0].split(":")[1])} for job in jobs
     }
+    expected["ray"] = {8080}  # where the operator has Ray serve its own series
     assert {job: ports for job, (_, ports) in relabelled.items()} == expected
     # The gateway's page has every replica's series; asked for at each pod, all would count twice.
     assert relabelled["quantserve"][0] == 1
-    assert relabelled["haproxy"][0] == len(PODS)
+    assert relabelled["haproxy"][0] == relabelled["ray"][0] == len(PODS)
 
 
 def test_relabelling_has_the_operator_s_spelling() -> None:

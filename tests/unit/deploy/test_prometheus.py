@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -25,15 +23,6 @@ from tests.unit.deploy.metric_names import (
 RULE_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 INGRESS = re.compile(r"\bhaproxy_\w+")
 ALERTS = [rule for rule in rules() if "alert" in rule]
-
-
-@pytest.fixture(scope="module")
-def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        message = "promtool is missing: apt-get install prometheus"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    return found
 
 
 def run(*command: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Serve's configuration: rendered freshly, taken by Serve's own schema, and cut into parts."""
+"""Serve's configuration: taken by Serve's own schema, and cut into parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from ray._common.utils import import_attr
 from ray.serve.schema import ServeDeploySchema
 
-from deploy.render import FOLDER, stale
+from deploy.render import FOLDER
 from deploy.serve_config import read_config, serve_config
 from serving.app.ray_environment import CLUSTER_SETTINGS
 from serving.config import Config
@@ -30,10 +30,6 @@ def serve_yaml() -> dict[str, Any]:
 def arguments(document: dict[str, Any]) -> dict[str, Any]:
     config = Config.model_validate(document)
     return {one["name"]: one["args"] for one in serve_config(config)["applications"]}
-
-
-def test_rendered_files_are_fresh() -> None:
-    assert stale() == []
 
 
 def test_serve_takes_it_and_can_import_every_builder() -> None:
