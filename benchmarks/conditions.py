@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import version
-from pathlib import Path
 
 import psutil
 
+from loadtests.conditions import processor
 from serving.variants.isa import instruction_set
 
 PACKAGES = ("torch", "transformers", "torchao", "ray")
@@ -19,14 +19,7 @@ def conditions(threads: int) -> str:
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     gibibytes = psutil.virtual_memory().total / 1024**3
     return (
-        f"{_processor()}, {os.cpu_count()} cores, {instruction_set()}, {gibibytes:.0f} GiB; "
+        f"{processor()}, {os.cpu_count()} cores, {instruction_set()}, {gibibytes:.0f} GiB; "
         f"Python {platform.python_version()}, {versions}; {threads} threads, "
         f"GOMP_SPINCOUNT={os.environ.get('GOMP_SPINCOUNT', 'unset')}"
     )
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    by_name = {name.strip(): value.strip() for name, value in facts.items()}
-    return f"{by_name['model name']} (family {by_name.get('cpu family', '?')})"

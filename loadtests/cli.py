@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from loadtests.plan import Plan, find_plan, load_plan
-from loadtests.results import Estimate, Results, ScenarioResult, write_results
+from loadtests.results import Estimate, Peak, Results, ScenarioResult, write_results
 from serving.errors import ConfigError, QuantserveError
 
 out = Console(highlight=False)
@@ -34,12 +35,16 @@ def loadtest(
         bool, typer.Option("--find-peak", help="Search the highest rate that meets the SLO.")
     ] = False,
 ) -> None:
-    """Load a server as PLAN says, and write what every variant gave. Status 2: not valid."""
+    """Load a server as PLAN says, and write what every variant gave. Status 2: not valid.
+
+    Ctrl-C writes what was found until then; a second one ends at once.
+    """
     try:
         path = find_plan(plan)
         read = load_plan(path, url)
         allow_connections(read.max_in_flight)
         folder = out_folder or Path(f"loadtest-{path.stem}-{datetime.now():%Y%m%d-%H%M%S}")
+        check_folder(folder)
         results = run(read, path.parent, find_peaks=find_peak)
         out.print(f"results: {write_results(results, folder)}", soft_wrap=True)
         from loadtests.report.files import write_report  # as slow to import as ``run``'s
@@ -70,6 +75,17 @@ def run(plan: Plan, folder: Path, *, find_peaks: bool) -> Results:
         return asyncio.run(run_plan(plan, folder, observe, find_peaks=find_peaks))
 
 
+def check_folder(folder: Path) -> None:
+    """See that results can be written there, before it takes minutes to find them.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(f"--out {folder}: {there} is not a folder that can be written to")
+
+
 def allow_connections(max_in_flight: int) -> None:
     """Raise this process's limit of open files to what the plan needs.
 
@@ -96,7 +112,7 @@ def summary_table(scenario: ScenarioResult) -> Table:
     )
     table.add_column("variant", no_wrap=True)
     columns = ("offered/s", "achieved/s", "p50", "p99", "errors", "SLO met, %", "agreement")
-    peaks = {peak.variant: peak.rate for peak in scenario.peaks}
+    peaks = {peak.variant: peak for peak in scenario.peaks}
     for column in (*columns, *(["peak/s"] if peaks else [])):
         table.add_column(column, justify="right")
     for variant in scenario.variants:
@@ -112,10 +128,15 @@ def summary_table(scenario: ScenarioResult) -> Table:
             "–" if agreed is None else f"{agreed.estimate.value:.4f} ({agreed.pairs})",
         ]
         if peaks:
-            rate = peaks[variant.variant]
-            cells.append("–" if rate is None else f"{rate:.1f}")
+            cells.append(_peak(peaks.get(variant.variant)))
         table.add_row(*cells)
     return table
+
+
+def _peak(peak: Peak | None) -> str:
+    if peak is None or peak.rate is None:
+        return "–"
+    return ("≥ " if peak.problem else "") + f"{peak.rate:.1f}"
 
 
 def _figure(estimate: Estimate | None, scale: float) -> str:

@@ -13,7 +13,7 @@ import psutil
 def conditions() -> dict[str, str]:
     """The generator's machine and versions; the server may be elsewhere."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{psutil.virtual_memory().total / 1024**3:.0f} GiB",
         "system": platform.platform(),
@@ -23,10 +23,12 @@ def conditions() -> dict[str, str]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Its name and family, as far as the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    facts = {key.strip(): value.strip() for key, _, value in (x.partition(":") for x in lines)}
+    name = facts.get("model name", platform.machine())
+    return f"{name} (family {facts['cpu family']})" if "cpu family" in facts else name

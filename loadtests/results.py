@@ -213,11 +213,11 @@ class Results(_Result):
     Attributes:
         plan: As it was read, after defaults and the command line.
         started_at: ISO 8601, UTC.
-        scenarios: In the order of the plan; the last ones are missing if none of their variants had a
-            turn.
         conditions: What it was measured under, in words.
         problems: Why the run is not valid, each with its scenario and variant, or that it was
             interrupted.
+        scenarios: In the order of the plan; the last ones are missing if none of their variants
+            had a turn.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION

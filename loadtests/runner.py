@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,12 +13,16 @@ from loadtests.plan import Plan
 from loadtests.results import Results, ScenarioResult
 from loadtests.scenario_run import Observe, ScenarioRun
 from loadtests.target import list_variants
+from serving.errors import QuantserveError
 
 
 async def run_plan(
     plan: Plan, folder: Path, observe: Observe, *, find_peaks: bool = False
 ) -> Results:
     """Run all rounds, then, if asked to, search every variant's peak.
+
+    If the task is cancelled or something fails once a turn is over, what was found so far is
+    returned, with a problem that says so.
 
     Args:
         plan: What to do.
@@ -34,28 +40,43 @@ async def run_plan(
     if find_peaks:
         for run in runs:
             run.check_peaks()
-    for number in range(plan.rounds):
-        for run in runs:
-            await run.run_round(number)
-    scenarios = [run.result() for run in runs]
-    if find_peaks:
-        for place, run in enumerate(runs):
-            peaks = tuple([await run.search_peak(variant) for variant in run.contest.variants])
-            scenarios[place] = scenarios[place].model_copy(update={"peaks": peaks})
+    interrupted = ""
+    stage = ""
+    try:
+        for number in range(plan.rounds):
+            stage = f"round {number + 1}"
+            for run in runs:
+                await run.run_round(number)
+        stage = "the search for the peaks"
+        for run in runs if find_peaks else ():
+            await run.search_peaks()
+    except (asyncio.CancelledError, Exception) as error:
+        if not any(run.is_begun for run in runs):
+            raise
+        interrupted = f"interrupted in {stage}{_reason(error)}"
+    scenarios = [run.result() for run in runs if run.is_begun]
     return Results(
         plan=plan.model_dump(mode="json"),
         started_at=started.isoformat(timespec="seconds"),
         wall_s=round(time.monotonic() - begun, 3),
         conditions=conditions(),
-        problems=tuple(_problems(scenarios)),
+        problems=(*([interrupted] if interrupted else []), *_problems(scenarios)),
         scenarios=tuple(scenarios),
     )
 
 
-def _problems(scenarios: list[ScenarioResult]) -> list[str]:
-    return [
-        f"{scenario.name}, {variant.variant}: {problem}"
-        for scenario in scenarios
-        for variant in scenario.variants
-        for problem in variant.problems
-    ]
+def _reason(error: BaseException) -> str:
+    """Nothing more to say of Ctrl-C."""
+    if isinstance(error, asyncio.CancelledError):
+        return ""
+    return f": {error}" if isinstance(error, QuantserveError) else f": {error!r}"
+
+
+def _problems(scenarios: list[ScenarioResult]) -> Iterator[str]:
+    for scenario in scenarios:
+        for variant in scenario.variants:
+            for problem in variant.problems:
+                yield f"{scenario.name}, {variant.variant}: {problem}"
+        for peak in scenario.peaks:
+            if peak.problem:
+                yield f"{scenario.name}, {peak.variant}: highest rate: {peak.problem}"

@@ -81,6 +81,7 @@ class ScenarioRun:
         self._choose = input_source(scenario.inputs, folder, self._seed)
         self._taken = 0
         self._num_probes = 0
+        self._peaks: list[Peak] = []
         self.contest = contest(scenario, entries)
         self._rounds: dict[str, list[Round]] = {variant: [] for variant in self.contest.variants}
         # What cannot be planned or sent should be known before the first turn.
@@ -106,9 +107,10 @@ class ScenarioRun:
         return any(self._rounds.values())
 
     def result(self) -> ScenarioResult:
-        """What the rounds gave; only of the variants that had a turn."""
+        """What was found so far; only of the variants that had a turn."""
         rounds = {variant: found for variant, found in self._rounds.items() if found}
-        return summarise(self._plan, self._scenario, self.contest.reference, rounds)
+        found = summarise(self._plan, self._scenario, self.contest.reference, rounds)
+        return found.model_copy(update={"peaks": tuple(self._peaks)})
 
     def check_peaks(self) -> Constant | Poisson | Gamma:
         """See that a peak can be searched, and return the arrivals whose rate is to vary.
@@ -125,14 +127,17 @@ class ScenarioRun:
             )
         return self._scenario.arrivals
 
-    async def search_peak(self, variant: str) -> Peak:
-        """Search the highest rate at which a variant meets the SLO, from the plan's rate on.
+    async def search_peaks(self) -> None:
+        """Search the highest rate at which each variant meets the SLO, from the plan's rate on.
 
         Raises:
             ConfigError: As ``check_peaks``.
         """
         arrivals = self.check_peaks()
+        for variant in self.contest.variants:
+            self._peaks.append(await self._search_peak(variant, arrivals))
 
+    async def _search_peak(self, variant: str, arrivals: Constant | Poisson | Gamma) -> Peak:
         async def probe(rate: float) -> Probe:
             # Beyond the rounds' numbers, so that times are new ones.
             number = self._plan.rounds + self._num_probes

@@ -65,27 +65,28 @@ def _objectives() -> list[Panel]:
 
 
 def _answered_within(limit_s: float) -> Panel:
-    requests = _increase("requests_total", 'operation!="generation", status=~"2..|429|5.."')
+    selected = 'operation!="generation", variant!="auto", status=~"2..|429|5.."'
+    requests = _increase("requests_total", selected)
     return _share_within("Answered", limit_s, "request_duration_seconds", requests)
 
 
 def _first_token_within(limit_s: float) -> Panel:
-    name = "time_to_first_token_seconds"
-    unserved = _increase("requests_total", 'operation="generation", status=~"429|5.."')
-    return _share_within(
-        "First token", limit_s, name, f"{_increase(f'{name}_count')} or {unserved}"
-    )
+    series = "time_to_first_token_seconds"
+    begun = _increase(f"{series}_count")
+    selected = 'operation="generation", variant!="auto", status=~"429|5.."'
+    unserved = _increase("requests_total", selected)
+    return _share_within("First token", limit_s, series, f"{begun} or {unserved}")
 
 
 def _share_within(what: str, limit_s: float, histogram: str, counted: str) -> Panel:
-    """As ``quantserve:slo_burn`` counts, which see."""
+    """What ``quantserve:slo_burn`` in ``recording.yml`` counts, with any limit."""
     in_time = _increase(f"{histogram}_bucket", f'le="{limit_s:g}"')
     # Where all was refused there is no histogram.
     none = f"0 * {_increase('requests_total')}"
     return tiles(
         f"{what} within {limit_s:g} s",
-        "Share over the whole time range; exact, since the limit is the bound of a bucket. What was "
-        "refused (429) or failed (5xx) was not in time.",
+        "Share over the whole time range; exact, since the limit is the bound of a bucket. What "
+        "was refused (429) or failed (5xx) was not in time.",
         "percentunit",
         (
             f"sum by (model, variant) ({in_time} or {none})"
@@ -117,8 +118,8 @@ def _latency() -> list[Panel]:
     return [
         _per_percentile(
             "Request duration, $percentile",
-            "From arrival to the end of an answer without error, over a minute; known within a factor "
-            "of 1.5.",
+            "From arrival to the end of an answer that is no error, over a minute; known within a "
+            "factor of 1.5.",
             "s",
             f"quantserve:request_duration_seconds:$percentile{{{CHOSEN}}}",
         ),

@@ -23,10 +23,10 @@ INGRESS = 'proxy="http_frontend"'
 ALL = "all"
 
 NOT_HERE = (
-    "**Not here.** Ray's own series (actors, object store, the controller). `quantserve serve` runs "
-    "without Ray's dashboard, whose agent would serve them; on Kubernetes the job `ray` has them "
-    "from every pod. Replicas and their ends are counted from the service's own page. Behind Ray's "
-    "Python proxy instead of HAProxy there are no series of the ingress."
+    "**Not here.** Ray's own series (actors, object store, the controller). `quantserve serve` "
+    "runs without Ray's dashboard, whose agent would serve them; on Kubernetes the job `ray` has "
+    "them from every pod. Replicas and their ends are counted from the service's own page. Behind "
+    "Ray's Python proxy instead of HAProxy there are no series of the ingress."
 )
 
 
@@ -181,8 +181,8 @@ def _errors() -> list[Panel]:
 
 def _objective() -> list[Panel]:
     meaning = (
-        "Share of requests beyond the objective, refused and failed ones included, as a multiple of "
-        "the share that may be."
+        "Share of requests beyond the objective, refused and failed ones included, as a multiple "
+        "of the share that may be."
     )
     return [
         lines(

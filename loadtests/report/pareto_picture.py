@@ -23,15 +23,15 @@ RULES = (
     "Bars are 95 % intervals; that of a highest rate reaches to the lowest rate missed. Grey: "
     "dominated, that is, another variant is no worse in speed, agreement and weights, and better "
     "beyond the intervals in at least one. Joined by a line: the samples cannot tell the two "
-    "apart, as their intervals of speed and of agreement overlap. With a single round speed has no "
-    "interval, and nothing is joined or grey."
+    "apart, as their intervals of speed and of agreement overlap. With a single round, or where a "
+    "round has too few samples, speed has no interval, and nothing is joined or grey."
 )
 
 Panel = tuple[Speed, dict[str, Spot]]
 
 
 def pareto_picture(scenario: ScenarioResult) -> Picture | None:
-    """Latency and throughput, each against agreement; None if fewer than two can be placed."""
+    """Times and throughput, each against agreement; None if fewer than two can be placed."""
     placed = [(speed, place(scenario, speed)) for speed in speeds(scenario)]
     panels = [(speed, spots) for speed, spots in placed if len(spots) > 1]
     if not panels:

@@ -18,6 +18,16 @@ def slo_text(slo: dict[str, float]) -> str:
     return " and ".join(f"{METRICS.get(name, name)} ≤ {ms:g} ms" for name, ms in slo.items())
 
 
+def timings(slo: dict[str, float]) -> list[str]:
+    """The fields of a variant whose p95 says how fast it is: what the SLO asks of its tokens."""
+    return [name for name in ("ttft", "tpot") if f"{name}_ms" in slo] or ["latency"]
+
+
+def timing_name(timing: str) -> str:
+    """In words."""
+    return METRICS[f"{timing}_ms"]
+
+
 def verdict(variant: VariantResult, slo: dict[str, float], target: float) -> Verdict:
     """Whether the whole interval of the attainment is above the target, below it, or neither.
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from loadtests.report.advice import p95, quality
 from loadtests.report.pareto import Row, alike, dominated, exactly, negated
+from loadtests.report.slo import timings
 from loadtests.results import Estimate, Peak, ScenarioResult, VariantResult
+
+TITLES = {
+    "latency": "p95 latency from the planned time, ms",
+    "ttft": "p95 TTFT from the planned time, ms",
+    "tpot": "p95 TPOT, ms per token",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +64,26 @@ def judge(speed: Speed, spots: dict[str, Spot]) -> tuple[set[str], list[tuple[st
 
 
 def speeds(scenario: ScenarioResult) -> list[Speed]:
-    """Latency, and the peak where it was searched, else goodput where there is an SLO."""
+    """What the SLO times, and the peak where it was searched, else goodput beside a single time."""
     peaks = {peak.variant: peak for peak in scenario.peaks}
-    latency = Speed("p95 latency from the planned time, ms", p95, 1e3, more_is_better=False)
+    times = [
+        Speed(TITLES[timing], p95(timing), 1e3, more_is_better=False)
+        for timing in timings(scenario.slo)
+    ]
     if peaks:
         peak = Speed(
             "highest rate that meets the SLO, requests/s",
-            lambda variant: _peak(peaks[variant.variant]),
+            lambda variant: _peak(peaks.get(variant.variant)),
             1,
             more_is_better=True,
         )
-        return [latency, peak]
-    return [latency, Speed("goodput, requests/s", lambda v: v.goodput, 1, more_is_better=True)]
+        return [*times, peak]
+    goodput = Speed("goodput, requests/s", lambda v: v.goodput, 1, more_is_better=True)
+    return times if len(times) > 1 else [*times, goodput]
 
 
-def _peak(peak: Peak) -> Estimate | None:
-    """It lies between the rate met and the one missed."""
-    if peak.rate is None:
+def _peak(peak: Peak | None) -> Estimate | None:
+    """It lies between the rate met and the one missed, if one was."""
+    if peak is None or peak.rate is None:
         return None
-    return Estimate(value=peak.rate, low=peak.rate, high=peak.missed_at or peak.rate)
+    return Estimate(value=peak.rate, low=peak.rate, high=peak.missed_at)

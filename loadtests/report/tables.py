@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from loadtests.report.measures import GROUPS, Found, Measure, value_of
+from loadtests.report.measures import GROUPS, TO_MIB, Found, Measure, value_of
 from loadtests.results import Estimate, ScenarioResult, VariantResult
 
 NOTHING = "–"
@@ -38,6 +38,8 @@ def scenario_tables(scenario: ScenarioResult) -> Iterator[str]:
         ]
         if group is GROUPS[0]:
             rows += _counts(scenario.variants)
+        if group.title == "Memory":
+            rows += _growth(scenario.variants)
         if rows:
             yield f"**{group.title}**\n\n{table(header, rows)}"
     if absent:
@@ -60,6 +62,19 @@ def _counts(variants: Sequence[VariantResult]) -> list[list[str]]:
             for kind in kinds
         ],
     ]
+
+
+def _growth(variants: Sequence[VariantResult]) -> list[list[str]]:
+    """Whether memory grew over the rounds."""
+    cells = [_first_and_last(variant.server.resident_bytes_by_round) for variant in variants]
+    known = any(cell != NOTHING for cell in cells)
+    return [["resident, first → last round, MiB", *cells]] if known else []
+
+
+def _first_and_last(by_round: Sequence[int] | None) -> str:
+    if by_round is None or len(by_round) < 2:
+        return NOTHING
+    return f"{figure(by_round[0], TO_MIB)} → {figure(by_round[-1], TO_MIB)}"
 
 
 def _cell(measure: Measure, variant: VariantResult, reference: VariantResult | None) -> str:

@@ -22,7 +22,7 @@ LOAD_S = 300
 PAUSE_S = 0.5  # the quality of the variants is probed only while they have nothing else to do
 VARIANTS = ["fp32", "int4"]
 NEEDS_AN_EVALUATION = {"Accuracy on labelled examples", "Perplexity on labelled text"}
-"""Panels that an evaluation fills, which takes minutes; tests/unit/deploy/test_panels.py asks them."""
+"""Panels that only an evaluation fills, which takes minutes; a unit test asks their queries."""
 QUERIES = [query for query in all_queries(span="1m") if query.panel not in NEEDS_AN_EVALUATION]
 ROUTES = {
     "minilm": ("v1/embeddings", {"input": TEXTS}),

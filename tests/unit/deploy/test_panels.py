@@ -37,9 +37,9 @@ def shows(promtool: str, tmp_path: Path) -> Shows:
             "input_series": [{"series": k, "values": v} for k, v in series.items()],
             "promql_expr_test": [case],
         }
-        file = tmp_path / "panel.json"  # which is YAML
+        file = tmp_path / "panel.json"  # JSON is YAML
         file.write_text(json.dumps({"rule_files": [], "tests": [test]}))
-        command = [promtool, "test", "rules", file]
+        command = [promtool, "test", "rules", str(file)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
 

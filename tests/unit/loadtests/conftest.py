@@ -30,6 +30,9 @@ class NullServer:
         release: Answers wait for it.
         status: Of every answer.
         is_known: Whether ``/v1/models`` and ``/metrics`` are as quantserve's.
+        answer: What every request is answered with, if not with the routes' own.
+        stream: The bytes of every stream, if not the route's own.
+        metrics_page: The bytes of ``/metrics``, if not quantserve's.
     """
 
     url: str = ""
@@ -38,6 +41,9 @@ class NullServer:
     status: int = 200
     is_known: bool = True
     broken_streams: bool = False
+    answer: dict[str, Any] | None = None
+    stream: bytes | None = None
+    metrics_page: bytes | None = None
     answered: Counter[str] = field(default_factory=Counter)
 
     async def take(self, request: web.Request) -> str:
@@ -50,6 +56,8 @@ class NullServer:
 
     async def embeddings(self, request: web.Request) -> web.Response:
         vector = np.array(VECTORS[await self.take(request)], "<f4")
+        if self.answer is not None:
+            return web.json_response(self.answer)
         entry = {"embedding": base64.b64encode(vector.tobytes()).decode()}
         return web.json_response({"data": [entry]}, status=self.status)
 
@@ -60,10 +68,15 @@ class NullServer:
         texts = TEXTS[await self.take(request)]
         usage = {"prompt_tokens": 5, "completion_tokens": len(texts)}
         if not (await request.json())["stream"]:
+            if self.answer is not None:
+                return web.json_response(self.answer)
             choice = {"text": "".join(texts)}
             return web.json_response({"choices": [choice], "usage": usage})
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
+        if self.stream is not None:
+            await response.write(self.stream)
+            return response
         events = [{"choices": [{"text": text, "finish_reason": None}]} for text in texts]
         events.append({"choices": [{"text": "", "finish_reason": "stop"}]})
         for event in [*events, {"choices": [], "usage": usage}]:
@@ -91,6 +104,8 @@ class NullServer:
     async def metrics(self, request: web.Request) -> web.Response:
         if not self.is_known:
             raise web.HTTPNotFound
+        if self.metrics_page is not None:
+            return web.Response(body=self.metrics_page, content_type="text/plain", charset="utf-8")
         lines = []
         for variant in VECTORS:
             labels = f'{{model="m",variant="{variant}",replica="r"}}'

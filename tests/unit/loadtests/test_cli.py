@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -78,6 +81,30 @@ def test_a_run_that_is_not_valid_says_so_and_has_a_status_of_its_own(tmp_path, u
     assert status == 2
     assert "NOT VALID: m, a: the generator lagged" in output
     assert not read_results(tmp_path / "out").is_valid
+
+
+def test_ctrl_c_writes_what_was_found(tmp_path, url, monkeypatch) -> None:
+    answer, numbers = Answering.do_POST, itertools.count()
+
+    def do_post(self: Answering) -> None:
+        if next(numbers) == 60:
+            os.kill(os.getpid(), signal.SIGINT)
+        answer(self)
+
+    monkeypatch.setattr(Answering, "do_POST", do_post)
+    (tmp_path / "plan.yaml").write_text(PLAN.replace("rounds: 2", "rounds: 100"))
+    status, output = run(tmp_path / "plan.yaml", "--url", url, "--out", tmp_path / "out")
+    assert status == 2
+    assert "NOT VALID: interrupted in round" in output
+    assert read_results(tmp_path / "out").scenarios[0].variants[0].ok
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_run(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    status, output = run("smoke", "--url", "http://127.0.0.1:1", "--out", tmp_path / "file" / "out")
+    assert (status, "Traceback" in output) == (1, False)
+    assert "not a folder that can be written to" in " ".join(output.split())
 
 
 @pytest.mark.parametrize(

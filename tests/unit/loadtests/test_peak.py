@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
-from loadtests.peak import MAX_PROBES, PRECISION, find_peak
+from loadtests.client import Exchange
+from loadtests.peak import MAX_PROBES, PRECISION, find_peak, to_probe
 from loadtests.results import Probe
+from loadtests.rounds import Round, ServerRound, to_samples
+from tests.unit.loadtests.plans import make_plan
 
 
-def probing(meets: Callable[[float, int], bool]) -> tuple[Callable, list[float]]:
+def probing(
+    meets: Callable[[float, int], bool], lags_above: float = math.inf
+) -> tuple[Callable, list[float]]:
     rates: list[float] = []
 
     async def probe(rate: float) -> Probe:
@@ -23,7 +30,8 @@ def probing(meets: Callable[[float, int], bool]) -> tuple[Callable, list[float]]
             p99=None,
             attainment=float(met),
             met=met,
-            why_not="" if met else "slow",
+            why_not="" if met else "lagged" if rate > lags_above else "slow",
+            is_generators=not met and rate > lags_above,
         )
 
     return probe, rates
@@ -52,3 +60,51 @@ async def test_the_search_ends_where_there_is_no_peak(always, rate) -> None:
     found = await find_peak("v", 16, probe)
     assert found.rate == rate
     assert len(rates) <= MAX_PROBES
+
+
+async def test_a_limit_of_the_generator_is_not_the_servers() -> None:
+    probe, _ = probing(lambda rate, _: rate <= 37, lags_above=37)
+    found = await find_peak("v", 10, probe)
+    assert found.rate == pytest.approx(37, rel=PRECISION)
+    assert found.missed_at is None
+    assert found.problem == f"at least {found.rate:.4g}/s: the generator was the limit (lagged)"
+    none, _ = probing(lambda *_: False, lags_above=0)
+    assert (await find_peak("v", 10, none)).problem.startswith("no rate was met: the generator")
+
+
+async def test_a_generator_that_lags_beyond_the_servers_peak_does_not_matter() -> None:
+    probe, _ = probing(lambda rate, _: rate <= 37, lags_above=60)
+    found = await find_peak("v", 10, probe)
+    assert (found.problem, found.missed_at) == ("", pytest.approx(37, rel=2 * PRECISION))
+
+
+def turn(*outcomes: str, lag: float = 0.0, stopped: str = "") -> Round:
+    exchanges: Sequence[Exchange] = [answered(i, name, lag) for i, name in enumerate(outcomes)]
+    return Round(to_samples(0, exchanges, 0), 10.0, stopped, 0.0, {}, ServerRound({}, {}))
+
+
+def answered(index: int, outcome: str, lag: float) -> Exchange:
+    times: dict[str, Any] = {"sent": index + lag, "ended": index + lag + 0.1}
+    return Exchange(index, float(index), outcome=outcome, **(times if outcome == "ok" else {}))
+
+
+@pytest.mark.parametrize(
+    ("round_", "why_not", "is_generators"),
+    [
+        (turn(*["ok"] * 100), "", False),
+        (turn(*["ok"] * 99, "cut_off"), "", False),
+        (turn(*["ok"] * 98, *["cut_off"] * 2), "2 still ran after the grace", False),
+        (turn(*["ok"] * 98, *["timeout"] * 2), "98.0% met the SLO (at least 99.0%)", False),
+        (turn(*["ok"] * 100, stopped="too much"), "too much", False),
+        (turn(*["ok"] * 100, lag=0.9), "the generator lagged by 90% of the latency", True),
+        (
+            turn(*["ok"] * 90, *["not_sent"] * 10, stopped="errors"),
+            "no longer an open loop: 10 not sent, raise max_in_flight",
+            True,
+        ),
+    ],
+)
+def test_a_turn_is_judged(round_, why_not, is_generators) -> None:
+    probe = to_probe(make_plan(), 10, round_, {"latency_ms": 500})
+    assert (probe.why_not, probe.met) == (why_not, not why_not)
+    assert probe.is_generators == is_generators

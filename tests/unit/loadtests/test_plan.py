@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.arrivals import measured_s
+from loadtests.arrivals import measured_s, planned_times
 from loadtests.inputs import input_source
 from loadtests.plan import SHIPPED, find_plan, load_plan
+from loadtests.scenario_run import seed_of
+from loadtests.section import find_file
 from serving.errors import ConfigError
+from serving.quality.statistics import share
+from serving.settings import read_yaml
 
 PLAN = """
 scenarios:
@@ -34,6 +38,38 @@ def test_smoke_takes_less_than_a_minute() -> None:
     )
     assert all(scenario.variants for scenario in plan.scenarios)
     assert seconds * plan.rounds < 50
+
+
+@pytest.mark.parametrize("name", ["compare", "generation", "soak", "burst"])
+def test_a_shipped_plan_plans_enough_requests_to_recommend_something(name) -> None:
+    """Even if all meet the SLO, few do not prove it; and a p95 of a round takes 20 of its own."""
+    plan = load_plan(find_plan(name))
+    for scenario in plan.scenarios:
+        seed = seed_of(plan, scenario)
+        counts = [
+            (
+                planned_times(
+                    scenario.arrivals, plan.warmup_s, plan.duration_s, (*seed, number), SHIPPED
+                )
+                >= 0
+            ).sum()
+            for number in range(plan.rounds)
+        ]
+        assert share(sum(counts), sum(counts)).low >= plan.attainment
+        assert min(counts) >= 20
+
+
+@pytest.mark.parametrize(("name", "minutes"), [("compare", 11.5), ("generation", 7.5)])
+def test_plans_for_the_demo_do_not_take_long(name, minutes) -> None:
+    """Half a minute less than what they may take: turns also await their last answers."""
+    plan = load_plan(find_plan(name))
+    demo = read_yaml(find_file("package:serving.demo/demo.yaml", SHIPPED), "models")
+    variants = {model["name"]: len(model["variants"]) for model in demo["models"]}
+    seconds = sum(
+        variants[scenario.model] * (plan.warmup_s + measured_s(scenario.arrivals, plan.duration_s))
+        for scenario in plan.scenarios
+    )
+    assert seconds * plan.rounds < 60 * minutes
 
 
 def test_an_unknown_plan_is_refused_with_the_known_names() -> None:

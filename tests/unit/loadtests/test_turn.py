@@ -125,3 +125,65 @@ async def test_an_answer_in_one_piece_is_read(server) -> None:
 async def test_a_stream_that_breaks_is_an_error(server) -> None:
     server.broken_streams = True
     assert set(outcomes(await run(server, operation="completions"))) == {"stream_error"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "tokens"),
+    [
+        ({"choices": [{"text": "x"}]}, b"x", math.nan),
+        ({"choices": [{"message": {"content": "x"}}], "usage": None}, b"x", math.nan),
+        ({"choices": [{"text": "x"}], "usage": {"completion_tokens": None}}, b"x", math.nan),
+        ({"choices": [{"message": {"content": None}}], "usage": {"completion_tokens": 2}}, None, 2),
+        ({"choices": []}, None, math.nan),
+    ],
+)
+async def test_other_servers_answers_say_what_they_say(server, answer, text, tokens) -> None:
+    server.answer = answer
+    record = await run(server, operation="completions", scenario={"body": {"stream": False}})
+    assert outcomes(record) == ["ok"] * NUM
+    for exchange in record.exchanges:
+        assert exchange.answer == text
+        assert exchange.output_tokens == pytest.approx(tokens, nan_ok=True)
+
+
+@pytest.mark.parametrize("operation", ["embeddings", "completions"])
+async def test_an_error_with_status_200_is_an_error(server, operation) -> None:
+    server.answer = {"error": {"message": "gone"}}
+    record = await run(server, operation=operation, scenario={"body": {"stream": False}})
+    assert set(outcomes(record)) == {"error_answer"}
+    assert {exchange.answer for exchange in record.exchanges} == {None}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"choices": ["x"]}',
+        b'{"choices": 5}',
+        b'{"choices": [{"delta": "x"}]}',
+        b'{"choices": [{"text": 5}]}',
+        b'["x"]',
+        b"nonsense",
+        b'{"error": {"message": "gone"}}',
+    ],
+)
+async def test_an_event_of_another_form_is_an_error(server, event) -> None:
+    server.stream = b"data: " + event + b"\n\ndata: [DONE]\n\n"
+    record = await run(server, operation="completions")
+    assert outcomes(record) == ["stream_error"] * NUM
+    assert not any(math.isnan(exchange.ended) for exchange in record.exchanges)
+
+
+@pytest.mark.parametrize(
+    ("stream", "text", "tokens"),
+    [
+        (b'data: {"choices": [{"text": "a"}], "usage": null}', b"a", 1),
+        (b'data: {"choices": [{"text": "a"}], "usage": {"completion_tokens": null}}', b"a", 1),
+        (b'data: {"choices": [{"text": ""}], "usage": {"completion_tokens": 1}}', b"", 1),
+        (b'data: {"choices": [], "error": null}', None, 0),
+    ],
+)
+async def test_a_stream_may_end_without_a_line_feed(server, stream, text, tokens) -> None:
+    server.stream = stream + b"\n\ndata: [DONE]"
+    record = await run(server, operation="completions")
+    assert outcomes(record) == ["ok"] * NUM
+    assert {(e.answer, e.output_tokens) for e in record.exchanges} == {(text, tokens)}

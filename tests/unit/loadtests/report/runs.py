@@ -31,6 +31,9 @@ class Made:
         weights: Bytes.
         num_errors: Of each round.
         stopped: Of every round.
+        num_cut_off: Of each round.
+        ttft_s: Median; None for no stream.
+        growth: Bytes of memory by which the server grows with every round.
     """
 
     latency_s: float = 0.02
@@ -38,6 +41,9 @@ class Made:
     weights: int | None = 100 * 1024**2
     num_errors: int = 0
     stopped: str = ""
+    num_cut_off: int = 0
+    ttft_s: float | None = None
+    growth: int | None = None
 
 
 def make_results(
@@ -50,14 +56,15 @@ def make_results(
     seed: int = 0,
     arrivals: dict[str, Any] | None = None,
 ) -> Results:
-    """A run of one scenario, ``classify``; the first variant is the reference."""
+    """A run of one scenario, ``classify`` or streams; the first variant is the reference."""
+    is_stream = any(variant.ttft_s is not None for variant in variants.values())
     plan = make_plan(
         scenario={
             "variants": list(variants),
             "slo": {"latency_ms": 100} if slo is None else slo,
             "arrivals": arrivals or {"kind": "poisson", "rate": REQUESTS / DURATION_S},
         },
-        operation="classify",
+        operation="completions" if is_stream else "classify",
         rounds=rounds,
         duration_s=DURATION_S,
     )
@@ -88,13 +95,19 @@ def _round(random: np.random.Generator, number: int, made: Made, lag_s: float) -
     latencies = made.latency_s * random.normal(1, 0.01) * random.lognormal(0, 0.2, REQUESTS)
     outcome = np.zeros(REQUESTS)
     outcome[: made.num_errors] = 2
+    outcome[REQUESTS - made.num_cut_off :] = 1
+    last: dict[str, int | str] = {}
+    if made.weights is not None:
+        last["weights_bytes"] = made.weights
+    if made.growth is not None:
+        last["resident_bytes"] = 100 * 1024**2 + number * made.growth
     samples = Samples(
         round=np.full(REQUESTS, number),
         index=np.arange(REQUESTS, dtype=np.float64),
         planned=planned,
         sent=planned + lag_s,
-        first=np.full(REQUESTS, np.nan),
-        last=np.full(REQUESTS, np.nan),
+        first=planned + (math.nan if made.ttft_s is None else made.ttft_s),
+        last=planned + latencies,
         ended=planned + latencies,
         outcome=outcome,
         output_tokens=np.full(REQUESTS, np.nan),
@@ -110,6 +123,6 @@ def _round(random: np.random.Generator, number: int, made: Made, lag_s: float) -
         answers={i: json.dumps({"data": [{"label": x}]}).encode() for i, x in enumerate(labels)},
         server=ServerRound(
             means={"queue": 0.001, "forward": 0.9 * made.latency_s},
-            last={} if made.weights is None else {"weights_bytes": made.weights},
+            last=last,
         ),
     )

@@ -80,6 +80,31 @@ def test_a_variant_that_was_stopped_does_not_meet_it() -> None:
     assert "Miss it: fast was stopped (round 1: over-saturated)" in found
 
 
+def test_requests_that_were_cut_off_leave_it_open() -> None:
+    found = text({"fp32": SLOW, "fast": Made(0.01, num_cut_off=10)}, slo={"latency_ms": 200})
+    assert "**fp32** meets it" in found
+    assert "May meet it or not: fast with 100.00 (" in found
+    assert "%  (40 cut off, not counted)".replace("  ", " ") in found
+    few = text({"fp32": SLOW, "fast": Made(0.01, num_cut_off=1)}, slo={"latency_ms": 200})
+    assert "**fast** meets it" in few
+
+
+def test_what_the_slo_times_decides_who_is_fastest() -> None:
+    variants = {"fp32": Made(0.02, ttft_s=0.012), "fast": Made(0.05, ttft_s=0.004)}
+    found = text(variants, slo={"ttft_ms": 100})
+    assert "**fast** meets it with the lowest p95 TTFT: p95 TTFT 4.0 (4.0 … 4.0) ms" in found
+    both = text(variants, slo={"ttft_ms": 100, "tpot_ms": 100})
+    assert "p95 TPOT" in both
+    whole = text(variants, slo={"latency_ms": 1_000})
+    assert "**fp32** meets it with the lowest p95 latency" in whole
+
+
+def test_a_limit_of_the_generator_is_told_as_one() -> None:
+    problem = "at least 40/s: the generator was the limit"
+    peaks = (Peak(variant="fp32", rate=40, missed_at=None, probes=(), problem=problem),)
+    assert f"one turn each: fp32 {problem}." in text({"fp32": SLOW}, peaks=peaks)
+
+
 def test_peaks_are_told_with_the_rate_missed() -> None:
     peaks = (
         Peak(variant="fp32", rate=40, missed_at=44, probes=()),

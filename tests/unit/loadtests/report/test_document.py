@@ -136,6 +136,13 @@ def test_an_invalid_or_stopped_run_says_so_at_the_top() -> None:
     assert "NOT VALID" not in stopped
 
 
+def test_memory_that_grows_is_seen() -> None:
+    text = report(make_results({"fp32": Made(growth=5 * MIB), "int4": Made()}, rounds=4)).markdown
+    assert "| resident, first → last round, MiB | 100.0 → 115.0 | – |" in text
+    once = report(make_results({"fp32": Made(growth=5 * MIB)}, rounds=1)).markdown
+    assert "first → last round, MiB" not in once
+
+
 def test_a_variant_without_a_single_success_does_not_break_the_report() -> None:
     dead = make_results({"fp32": Made(num_errors=200), "int4": Made()})
     text = report(dead).markdown

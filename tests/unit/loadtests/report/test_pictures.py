@@ -76,6 +76,27 @@ def test_speed_is_a_peak_where_one_was_searched() -> None:
     assert judge(latency, place(scenario, latency))[0] == {"worse"}
 
 
+def test_the_axes_are_what_the_slo_times() -> None:
+    variants = {"fp32": Made(0.02, ttft_s=0.012), "fast": Made(0.05, ttft_s=0.004)}
+
+    def titles(slo: dict[str, float]) -> list[str]:
+        return [speed.title for speed in speeds(make_results(variants, slo=slo).scenarios[0])]
+
+    assert titles({"ttft_ms": 9}) == ["p95 TTFT from the planned time, ms", "goodput, requests/s"]
+    assert [title[:8] for title in titles({"ttft_ms": 9, "tpot_ms": 9})] == ["p95 TTFT", "p95 TPOT"]
+    assert titles({"latency_ms": 9})[0] == "p95 latency from the planned time, ms"
+    scenario = make_results(variants, slo={"ttft_ms": 9}).scenarios[0]
+    assert place(scenario, speeds(scenario)[0])["fast"].speed.value == pytest.approx(0.004)
+
+
+def test_a_peak_that_was_not_found_is_open_to_the_right() -> None:
+    peaks = (Peak(variant="fp32", rate=40, missed_at=None, probes=(), problem="the generator"),)
+    scenario = make_results({"fp32": Made(), "int4": Made()}, peaks=peaks).scenarios[0]
+    spots = place(scenario, speeds(scenario)[1])
+    assert list(spots) == ["fp32"]
+    assert (spots["fp32"].speed.low, spots["fp32"].speed.high) == (40, None)
+
+
 def test_without_intervals_nothing_is_judged() -> None:
     scenario = make_results({"a": Made(0.02), "b": Made(0.04)}, rounds=1).scenarios[0]
     speed = speeds(scenario)[0]
