@@ -59,7 +59,8 @@ class Monitor:
         self._shadowing = Shadowing(self._assessments, self._drops.count)
         probing = [Probing(cluster, assessment) for assessment in self._assessments.values()]
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(one.run()) for one in (self._shadowing, *probing)]
+        runs = [self._shadowing.run(), *(one.run() for one in probing)]
+        self._tasks = [loop.create_task(run) for run in runs]
         self._evaluations: dict[str, asyncio.Task[None]] = {}
 
     async def offer(self, sample: Sample) -> None:
