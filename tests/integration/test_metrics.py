@@ -22,7 +22,8 @@ def read(client: httpx.Client) -> Counter[Sample]:
         for sample in family.samples:
             assert "replica" in sample.labels, sample
             labels = sample.labels
-            key = (sample.name, labels["model"], labels["variant"], labels.get("status", ""))
+            variant = labels.get("variant", "")  # dropped samples are counted by model
+            key = (sample.name, labels["model"], variant, labels.get("status", ""))
             if "le" not in labels:
                 sums[key] += sample.value
     return sums
