@@ -80,11 +80,10 @@ def http(service: RunningService) -> Iterator[httpx.Client]:
         yield http
 
 
-def variant_of(http: httpx.Client, variant: str) -> dict[str, Any]:
-    (model,) = (
-        http.get("/v1/quality", params={"model": "sentiment"}).raise_for_status().json()["data"]
-    )
-    return next(entry for entry in model["variants"] if entry["variant"] == variant)
+def variant_of(http: httpx.Client, variant: str, model: str = "sentiment") -> dict[str, Any]:
+    answer = http.get("/v1/quality", params={"model": model}).raise_for_status()
+    (entry,) = answer.json()["data"]
+    return next(one for one in entry["variants"] if one["variant"] == variant)
 
 
 def source_of(http: httpx.Client, variant: str, source: str) -> dict[str, Any]:
