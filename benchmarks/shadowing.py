@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.conditions import conditions
 from benchmarks.engines import SOURCE, sample_sentences
+from serving.config import ShadowConfig
 from tests.integration.running_service import RunningService, running_service
 
 MODEL = """
@@ -33,7 +34,7 @@ MODEL = """
     variants: [fp32, int8-dynamic]
     quality: {{shadow: {{rate: {rate}}}}}
 """
-RATES = {"plain": 0.0, "sampled": 0.01}
+RATES = {"plain": 0.0, "sampled": ShadowConfig().rate}
 
 
 def main() -> None:

@@ -110,7 +110,7 @@ class ShadowConfig(_Section):
         max_per_second: Most comparisons of one model in a second.
     """
 
-    rate: float = Field(default=0.01, ge=0, le=1)
+    rate: float = Field(default=0.002, ge=0, le=1)
     max_per_second: float = Field(default=1, gt=0, le=1_000)
 
 
