@@ -4,7 +4,8 @@ Run as ``python -m benchmarks.shadowing``. One service holds the same checkpoint
 ``plain`` with no request sampled and as ``sampled`` at the default rate. Rounds take turns: an open
 loop sends single texts to the direct path of ``int8-dynamic`` at planned times, to one model and
 then to the other, so that both meet the same machine. Their percentiles are compared round by
-round. The reference answers what is sampled on the same cores: that is the cost.
+round. The reference answers what is sampled on the same cores: that is the cost. With ``--kill``
+the quality process is killed under the same load instead.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=15, help="length of a round and model")
     parser.add_argument("--rate", type=float, default=40, help="requests a second")
+    parser.add_argument("--kill", action="store_true", help="kill the quality process instead")
     arguments = parser.parse_args()
     print(conditions(len(os.sched_getaffinity(0))))
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +52,10 @@ def main() -> None:
         config.write_text("models:" + "".join(models))
         with running_service(config, Path(folder, "service.log")) as service:
             service.wait_until_probed()
-            measure(service, arguments.rounds, arguments.seconds, arguments.rate)
+            if arguments.kill:
+                kill(service, arguments.seconds, arguments.rate)
+            else:
+                measure(service, arguments.rounds, arguments.seconds, arguments.rate)
 
 
 def measure(service: RunningService, rounds: int, seconds: float, rate: float) -> None:
@@ -77,6 +82,19 @@ def measure(service: RunningService, rounds: int, seconds: float, rate: float) -
     for line in httpx.get(f"{service.url}/metrics").text.splitlines():
         if "quality_samples_total{" in line and 'source="shadow"' in line:
             print(line.rsplit(" ", 1)[1], "samples compared")
+
+
+def kill(service: RunningService, seconds: float, rate: float) -> None:
+    """What clients see before the quality process is killed, right after, and later."""
+    asyncio.run(send_all(service, "sampled", 5, rate))
+    for when in ("before", "killed", "later"):
+        if when == "killed":
+            title = "ServeReplica:quality:"
+            (monitor,) = [p for p in service.descendants() if title in " ".join(p.cmdline())]
+            monitor.kill()
+        latencies = np.array(asyncio.run(send_all(service, "sampled", seconds, rate))) * 1e3
+        p50, p90, p99 = np.percentile(latencies, [50, 90, 99])
+        print(f"{when:>8}: p50 {p50:6.2f}  p90 {p90:6.2f}  p99 {p99:6.2f}  n={len(latencies)}")
 
 
 async def send_all(service: RunningService, model: str, seconds: float, rate: float) -> list[float]:
