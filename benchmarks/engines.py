@@ -107,7 +107,9 @@ def embed(loaded: Loaded, texts: list[str]) -> np.ndarray:
     token_ids = loaded.task.encode(texts, True)
     rows = np.empty((len(texts), loaded.task.width), np.float32)
     for batch in split_by_length([len(ids) for ids in token_ids], 1_024):
-        rows[batch] = loaded.engine.forward(pad([token_ids[index] for index in batch]))
+        rows[batch] = loaded.engine.forward(
+            pad([token_ids[index] for index in batch], loaded.task.max_tokens)
+        )
     return rows
 
 

@@ -75,7 +75,7 @@ def measure_latency(
     connection = http.client.HTTPConnection("127.0.0.1", service.port)
 
     def in_process() -> None:
-        loaded.engine.forward(pad(loaded.task.encode([text], False)))
+        loaded.engine.forward(pad(loaded.task.encode([text], False), loaded.task.max_tokens))
 
     def post(path: str, body: dict[str, str]) -> Callable[[], None]:
         payload = json.dumps(body)
@@ -222,7 +222,9 @@ def in_process_rate(loaded: Loaded, texts: list[str], seconds: float) -> tuple[i
         window = [texts[(done + i) % len(texts)] for i in range(CONNECTIONS)]
         token_ids = loaded.task.encode(window, False)
         for batch in split_by_length([len(ids) for ids in token_ids], MAX_BATCH_TOKENS["cpu"]):
-            loaded.engine.forward(pad([token_ids[index] for index in batch]))
+            loaded.engine.forward(
+                pad([token_ids[index] for index in batch], loaded.task.max_tokens)
+            )
             passes += 1
         done += CONNECTIONS
     return done, done / (time.perf_counter() - started), done / passes

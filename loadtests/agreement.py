@@ -15,64 +15,81 @@ from numpy.typing import NDArray
 import serving.seams
 from loadtests.plan import Operation
 from loadtests.results import Agreement, Estimate
+from loadtests.samples import Floats
 from serving.quality.agreement import cosine_similarities
 from serving.quality.statistics import mean, mean_of_shares, share
 
-Pairs = list[tuple[bytes, bytes]]
+Key = tuple[int, int]
+"""Round from 0, and the request's index within it."""
+
+Pair = tuple[bytes, bytes]
 """A variant's answer and the reference's, to the same input."""
 
 
-def pair(ours: Sequence[dict[int, bytes]], reference: Sequence[dict[int, bytes]]) -> Pairs:
+def pair(
+    ours: Sequence[dict[int, bytes]], reference: Sequence[dict[int, bytes]]
+) -> dict[Key, Pair]:
     """Pair the answers of each round by the request's index, where both have one.
 
     Args:
         ours: By round, then by index; the request of an index had the same input for both.
         reference: The same of the reference.
     """
-    return [
-        (mine[index], theirs[index])
-        for mine, theirs in zip(ours, reference, strict=False)
+    return {
+        (number, index): (mine[index], theirs[index])
+        for number, (mine, theirs) in enumerate(zip(ours, reference, strict=False))
         for index in sorted(mine.keys() & theirs.keys())
-    ]
+    }
 
 
-def agreement(operation: Operation, pairs: Pairs) -> Agreement | None:
-    """Compare the pairs as the operation asks; None without any that can be read."""
-    return _COMPARE[operation](pairs) if pairs else None
+def agreements(operation: Operation, pairs: Sequence[Pair]) -> Floats:
+    """How much each pair agrees, (pairs,); NaN of a pair that cannot be read.
+
+    Cosines of embeddings; 1 and 0 for the same or another label or text.
+    """
+    compare = _COMPARE[operation]
+    return np.array([compare(ours, theirs) for ours, theirs in pairs], np.float64)
 
 
-def _embeddings(pairs: Pairs) -> Agreement | None:
-    rows = [(a, b) for a, b in ((_vector(x), _vector(y)) for x, y in pairs) if _comparable(a, b)]
-    if not rows:
+def agreement(operation: Operation, pairs: Sequence[Pair], values: Floats) -> Agreement | None:
+    """All pairs together; None without any that can be read.
+
+    Args:
+        operation: Of the requests.
+        pairs: The answers.
+        values: Their ``agreements``.
+    """
+    known = values[~np.isnan(values)]
+    if not len(known):
         return None
-    ours, theirs = (np.stack(side).astype(np.float32) for side in zip(*rows, strict=True))
-    cosines = cosine_similarities(ours, theirs)
-    return Agreement(measure="cosine", estimate=_estimate(mean(cosines.tolist())), pairs=len(rows))
-
-
-def _comparable(a: NDArray[np.float32] | None, b: NDArray[np.float32] | None) -> bool:
-    return a is not None and b is not None and a.shape == b.shape and bool(a.any() and b.any())
-
-
-def _classify(pairs: Pairs) -> Agreement | None:
-    labels = [(_label(ours), _label(theirs)) for ours, theirs in pairs]
-    known = [(ours, theirs) for ours, theirs in labels if None not in (ours, theirs)]
-    if not known:
-        return None
-    same = sum(ours == theirs for ours, theirs in known)
-    estimate = _estimate(share(same, len(known)))
-    return Agreement(measure="same_label", estimate=estimate, pairs=len(known))
-
-
-def _texts(pairs: Pairs) -> Agreement | None:
-    same = sum(ours == theirs for ours, theirs in pairs)
+    if operation == "embeddings":
+        return Agreement(measure="cosine", estimate=_estimate(mean(known)), pairs=len(known))
+    same = _estimate(share(int(known.sum()), len(known)))
+    if operation == "classify":
+        return Agreement(measure="same_label", estimate=same, pairs=len(known))
     prefixes = [_common_prefix(ours.decode(), theirs.decode()) for ours, theirs in pairs]
     return Agreement(
         measure="same_text",
-        estimate=_estimate(share(same, len(pairs))),
+        estimate=same,
         common_prefix=_estimate(mean_of_shares(prefixes)),
-        pairs=len(pairs),
+        pairs=len(known),
     )
+
+
+def _cosine(ours: bytes, theirs: bytes) -> float:
+    a, b = _vector(ours), _vector(theirs)
+    if a is None or b is None or a.shape != b.shape or not (a.any() and b.any()):
+        return math.nan
+    return float(cosine_similarities(a[None].astype(np.float32), b[None].astype(np.float32))[0])
+
+
+def _same_label(ours: bytes, theirs: bytes) -> float:
+    a, b = _label(ours), _label(theirs)
+    return math.nan if a is None or b is None else float(a == b)
+
+
+def _same_text(ours: bytes, theirs: bytes) -> float:
+    return float(ours == theirs)
 
 
 def _common_prefix(ours: str, theirs: str) -> float:
@@ -88,11 +105,11 @@ def _estimate(found: serving.seams.Estimate) -> Estimate:
     return Estimate(value=found.value, low=low, high=high)
 
 
-_COMPARE: dict[Operation, Callable[[Pairs], Agreement | None]] = {
-    "embeddings": _embeddings,
-    "classify": _classify,
-    "completions": _texts,
-    "chat": _texts,
+_COMPARE: dict[Operation, Callable[[bytes, bytes], float]] = {
+    "embeddings": _cosine,
+    "classify": _same_label,
+    "completions": _same_text,
+    "chat": _same_text,
 }
 
 

@@ -9,8 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from loadtests.section import Positive, Section, find_file
+from loadtests.randomness import random_numbers
+from loadtests.section import Positive, Rate, Seconds, Section, find_file
 from serving.errors import ConfigError
+
+MAX_REQUESTS = 1_000_000
+"""Of one turn, warm-up included; each is kept until the turn is over."""
 
 Times = NDArray[np.float64]
 """Seconds from the start of the measured time, rising; those of the warm-up are negative."""
@@ -24,7 +28,7 @@ class Constant(Section):
     """
 
     kind: Literal["constant"]
-    rate: Positive
+    rate: Rate
 
 
 class Poisson(Section):
@@ -35,7 +39,7 @@ class Poisson(Section):
     """
 
     kind: Literal["poisson"]
-    rate: Positive
+    rate: Rate
 
 
 class Gamma(Section):
@@ -47,15 +51,15 @@ class Gamma(Section):
     """
 
     kind: Literal["gamma"]
-    rate: Positive
-    burstiness: Annotated[float, Field(gt=0, le=10)]
+    rate: Rate
+    burstiness: Annotated[float, Field(ge=0.01, le=10)]
 
 
 class Step(Section):
     """One stretch of ``Steps``."""
 
-    rate: Positive
-    duration_s: Positive
+    rate: Rate
+    duration_s: Seconds
 
 
 class Steps(Section):
@@ -66,7 +70,7 @@ class Steps(Section):
     """
 
     kind: Literal["steps"]
-    steps: tuple[Step, ...] = Field(min_length=1)
+    steps: tuple[Step, ...] = Field(min_length=1, max_length=1_000)
 
 
 class Replay(Section):
@@ -74,7 +78,8 @@ class Replay(Section):
 
     Attributes:
         file: One timestamp in seconds a line; relative to the plan's folder. Those later than the
-            warm-up and the duration after the first one are left out.
+            warm-up and the duration after the first one are left out; of the others there may be
+            ``MAX_REQUESTS``.
         speed: 2 replays twice as fast.
     """
 
@@ -107,6 +112,17 @@ def measured_s(arrivals: Open | Closed, duration_s: float) -> float:
     return duration_s
 
 
+def expected_requests(arrivals: Open | Closed, warmup_s: float, duration_s: float) -> float:
+    """How many requests a turn plans on average; 0 if the law does not say."""
+    match arrivals:
+        case Steps(steps=steps):
+            warmup = steps[0].rate * warmup_s
+            return warmup + sum(step.rate * step.duration_s for step in steps)
+        case Replay() | Closed():
+            return 0
+    return arrivals.rate * (warmup_s + duration_s)
+
+
 def planned_times(
     arrivals: Open, warmup_s: float, duration_s: float, seed: tuple[int, ...], folder: Path
 ) -> Times:
@@ -120,9 +136,10 @@ def planned_times(
         folder: Where the file of a replay lies.
 
     Raises:
-        ConfigError: A replay's file is missing or holds something else than rising numbers.
+        ConfigError: A replay's file is missing, holds something else than rising numbers, or too
+            many of them.
     """
-    random = np.random.default_rng(seed)
+    random = random_numbers("arrivals", seed)
     match arrivals:
         case Constant(rate=rate):
             count = int(np.ceil(round((warmup_s + duration_s) * rate, 6)))
@@ -141,7 +158,13 @@ def planned_times(
         case Replay():
             recorded = _recorded(find_file(arrivals.file, folder))
             times: Times = recorded / arrivals.speed - warmup_s
-            return times[times < duration_s]
+            times = times[times < duration_s]
+            if len(times) > MAX_REQUESTS:
+                raise ConfigError(
+                    f"{arrivals.file}: {len(times):,} requests in one turn; at most "
+                    f"{MAX_REQUESTS:,}: lower the plan's duration_s, or speed"
+                )
+            return times
 
 
 def _renewal(

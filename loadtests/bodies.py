@@ -25,14 +25,9 @@ DEFAULTS: dict[Operation, dict[str, Any]] = {
     "embeddings": {"encoding_format": "base64"},
     "classify": {},
     # The most probable token each time, so that variants' texts can be compared.
-    "completions": {"temperature": 0, "stream": True},
-    "chat": {"temperature": 0, "stream": True},
+    "completions": {"temperature": 0},
+    "chat": {"temperature": 0},
 }
-
-
-def is_streamed(scenario: Scenario) -> bool:
-    """Whether answers come as events."""
-    return bool({**DEFAULTS[scenario.operation], **scenario.body}.get("stream"))
 
 
 def make_body(scenario: Scenario, model_name: str, given: Input) -> bytes:
@@ -42,7 +37,9 @@ def make_body(scenario: Scenario, model_name: str, given: Input) -> bytes:
         ConfigError: The messages of a chat are given to another operation.
     """
     body = {"model": model_name, **DEFAULTS[scenario.operation], **scenario.body}
-    if is_streamed(scenario) and scenario.operation in GENERATING:
+    if scenario.operation in GENERATING:
+        body["stream"] = scenario.is_streamed
+    if scenario.is_streamed:
         body.setdefault("stream_options", {"include_usage": True})
     if scenario.operation == "chat":
         text = [{"role": "user", "content": given}]

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from loadtests.plan import Plan, find_plan, load_plan
-from loadtests.results import Estimate, Peak, Results, ScenarioResult, write_results
+from loadtests.results import Peak, Results, ScenarioResult, write_results
 from serving.errors import ConfigError, QuantserveError
 
 out = Console(highlight=False)
@@ -42,7 +42,7 @@ def loadtest(
     try:
         path = find_plan(plan)
         read = load_plan(path, url)
-        allow_connections(read.max_in_flight)
+        allow_connections(*read.most_connections)
         folder = out_folder or Path(f"loadtest-{path.stem}-{datetime.now():%Y%m%d-%H%M%S}")
         check_folder(folder)
         results = run(read, path.parent, find_peaks=find_peak)
@@ -55,6 +55,10 @@ def loadtest(
         raise typer.Exit(1) from None
     for scenario in results.scenarios:
         out.print(summary_table(scenario))
+        for peak in scenario.peaks:
+            if peak.note:
+                text = f"{scenario.name}, {peak.variant}: highest rate: {peak.note}"
+                out.print(escape(text), soft_wrap=True)
     for problem in results.problems:
         err.print(f"[bold red]NOT VALID:[/] {escape(problem)}", soft_wrap=True)
     if not results.is_valid:
@@ -86,17 +90,21 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"--out {folder}: {there} is not a folder that can be written to")
 
 
-def allow_connections(max_in_flight: int) -> None:
+def allow_connections(key: str, connections: int) -> None:
     """Raise this process's limit of open files to what the plan needs.
+
+    Args:
+        key: Of the plan, which asks for most.
+        connections: At once.
 
     Raises:
         ConfigError: It may not be raised so far.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = max_in_flight + SPARE_FILES
+    needed = connections + SPARE_FILES
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise ConfigError(
-            f"max_in_flight: {max_in_flight} connections need {needed} open files, the system "
+            f"{key}: {connections} connections need {needed} open files, the system "
             f"allows {hard}; lower it, or raise the limit (ulimit -n)"
         )
     if soft < needed:
@@ -104,9 +112,12 @@ def allow_connections(max_in_flight: int) -> None:
 
 
 def summary_table(scenario: ScenarioResult) -> Table:
-    """One row per variant."""
+    """One row per variant, the figures as in the report."""
+    from loadtests.report.tables import figure  # as slow to import as ``run``'s
+
     table = Table(
-        title=f"{scenario.name}: {scenario.operation}; latency in ms from the planned time; ± 95 %",
+        title=f"{scenario.name}: {scenario.operation}; latency in ms from the planned time; "
+        "(low … high): 95 %",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
@@ -119,13 +130,13 @@ def summary_table(scenario: ScenarioResult) -> Table:
         latency, agreed = variant.latency, variant.agreement
         cells = [
             escape(variant.variant) + (" [red]![/]" if variant.problems or variant.stopped else ""),
-            _figure(variant.offered_rate, 1),
-            _figure(variant.achieved_rate, 1),
-            _figure(latency.p50 if latency else None, 1e3),
-            _figure(latency.p99 if latency else None, 1e3),
+            figure(variant.offered_rate.value),
+            figure(variant.achieved_rate),
+            figure(latency.p50 if latency else None, 1e3),
+            figure(latency.p99 if latency else None, 1e3),
             str(sum(variant.errors.values())),
-            _figure(variant.slo_attainment, 100),
-            "–" if agreed is None else f"{agreed.estimate.value:.4f} ({agreed.pairs})",
+            figure(variant.slo_attainment, 100),
+            figure(agreed.estimate.value if agreed else None, 1, 4),
         ]
         if peaks:
             cells.append(_peak(peaks.get(variant.variant)))
@@ -134,15 +145,8 @@ def summary_table(scenario: ScenarioResult) -> Table:
 
 
 def _peak(peak: Peak | None) -> str:
-    if peak is None or peak.rate is None:
+    if peak is None:
         return "–"
-    return ("≥ " if peak.problem else "") + f"{peak.rate:.1f}"
-
-
-def _figure(estimate: Estimate | None, scale: float) -> str:
-    if estimate is None:
-        return "–"
-    value = f"{estimate.value * scale:.1f}"
-    if estimate.low is None or estimate.high is None:
-        return value
-    return f"{value} ± {(estimate.high - estimate.low) / 2 * scale:.1f}"
+    rate = "–" if peak.rate is None else f"{peak.rate:.1f}"
+    missed = "" if peak.missed_at is None else f", missed at {peak.missed_at:.1f}"
+    return f"{rate}{missed}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,38 +12,69 @@ from loadtests.intervals import mean_of
 from loadtests.results import Distribution, Estimate
 from loadtests.rounds import Round
 from loadtests.samples import CUT_OFF, OK, Floats, Samples
+from serving.quality.statistics import share
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 
 
 def distribution(rounds: Sequence[Floats]) -> Distribution | None:
-    """Mean and percentiles of the values that are not NaN; None without any."""
-    known = [values[~np.isnan(values)] for values in rounds]
-    known = [values for values in known if len(values)]
-    if not known:
+    """Mean and percentiles; None without a finite value.
+
+    Args:
+        rounds: Of each round the values: NaN does not count, infinity (see ``endless``) counts for
+            the percentiles alone.
+    """
+    counted = [values[~np.isnan(values)] for values in rounds]
+    finite = [values[np.isfinite(values)] for values in rounds]
+    if not any(map(len, finite)):
         return None
     return Distribution(
-        count=sum(map(len, known)),
-        mean=mean_of([float(values.mean()) for values in known]),
-        **{name: percentile(known, share) for name, share in PERCENTILES.items()},
+        count=sum(map(len, finite)),
+        mean=mean_of([float(values.mean()) if len(values) else None for values in finite]),
+        **{name: percentile(counted, level) for name, level in PERCENTILES.items()},
     )
 
 
-def percentile(rounds: Sequence[Floats], share: float) -> Estimate | None:
+def endless(samples: Samples, values: Floats) -> Floats:
+    """Times of requests, (requests,); infinite of those that failed.
+
+    Without them a variant that fails what it cannot answer in time would look fast.
+    """
+    return np.where(samples.is_ok | samples.is_cut_off, values, np.inf)
+
+
+def percentile(rounds: Sequence[Floats], level: float) -> Estimate | None:
     """A percentile, linear between the nearest samples.
 
-    It takes at least one sample beyond it. Where every round has that, it is the mean of the
-    rounds' percentiles; where only all of them together have it, it is theirs, with no interval;
-    else None.
+    It takes at least one sample beyond it. Where every round that has samples has that, it is the
+    mean of the rounds' percentiles; where only all of them together have it, it is theirs, with no
+    interval; else None. None also where it is infinite.
+
+    Args:
+        rounds: Of each round the samples, without NaN.
+        level: Share of the samples that lie below.
     """
-    if all(_is_enough(values, share) for values in rounds):
-        return mean_of([float(np.quantile(values, share)) for values in rounds])
+    if not any(map(len, rounds)):
+        return None
+    if all(_is_enough(values, level) for values in rounds if len(values)):
+        found = [_quantile(values, level) if len(values) else None for values in rounds]
+        return None if math.inf in found else mean_of(found)
     pooled = np.concatenate(rounds)
-    return Estimate(value=float(np.quantile(pooled, share))) if _is_enough(pooled, share) else None
+    value = _quantile(pooled, level)
+    return Estimate(value=value) if _is_enough(pooled, level) and value < math.inf else None
 
 
-def _is_enough(values: Floats, share: float) -> bool:
-    return len(values) * (1 - share) >= 1 - 1e-9
+def _quantile(values: Floats, level: float) -> float:
+    """As NumPy's, but infinite, not NaN, beside an infinite value."""
+    ordered, rank = np.sort(values), level * (len(values) - 1)
+    below, above = math.floor(rank + 1e-9), math.ceil(rank - 1e-9)
+    if ordered[above] == math.inf:
+        return math.inf
+    return float(ordered[below] + (rank - below) * (ordered[above] - ordered[below]))
+
+
+def _is_enough(values: Floats, level: float) -> bool:
+    return len(values) * (1 - level) >= 1 - 1e-9
 
 
 def rate_of(rounds: Sequence[Round], amount: Callable[[Samples], float]) -> Estimate:
@@ -89,12 +121,15 @@ SLO_VALUES: dict[str, Callable[[Samples], Floats]] = {
 def met(samples: Samples, limits: dict[str, float]) -> NDArray[np.bool_]:
     """Which requests were answered with success and kept every limit.
 
-    A success whose time per output token has no meaning, for it has one token, keeps that limit.
+    What was not measured does not keep its limit, but for the time per output token of a success
+    that has a single one: there is none.
     """
     kept = samples.is_ok
     for name, limit in limits.items():
-        values = SLO_VALUES[name](samples)
-        kept = kept & ((values <= limit) | (np.isnan(values) & (name == "tpot_ms")))
+        keeps = SLO_VALUES[name](samples) <= limit
+        if name == "tpot_ms":
+            keeps |= samples.output_tokens <= 1
+        kept = kept & keeps
     return kept
 
 
@@ -106,14 +141,27 @@ def goodput(rounds: Sequence[Round], limits: dict[str, float]) -> Estimate:
 def attainment(rounds: Sequence[Round], limits: dict[str, float]) -> Estimate | None:
     """Share of requests that met every limit; errors are misses, cut-off requests do not count.
 
-    None if no request counts.
+    The interval is the wider of two. Student's over the rounds is a point where every round met the
+    SLO entirely; Wilson's over the requests knows that 100 of 100 do not prove 99 %. Wilson's takes
+    requests for independent, which those that queue together are not; the one over rounds does not.
+
+    Returns:
+        None if no request counts.
     """
-    shares = [
-        float(met(round_.samples, limits).sum()) / counted
-        for round_ in rounds
-        if (counted := int((~round_.samples.is_cut_off).sum()))
-    ]
-    return mean_of(shares, is_share=True) if shares else None
+    num_met = [int(met(round_.samples, limits).sum()) for round_ in rounds]
+    counted = [int((~round_.samples.is_cut_off).sum()) for round_ in rounds]
+    if not sum(counted):
+        return None
+    shares = [kept / all_ if all_ else None for kept, all_ in zip(num_met, counted, strict=True)]
+    over_rounds = mean_of(shares, is_share=True)
+    over_requests = share(sum(num_met), sum(counted))
+    lows, highs = [over_requests.low, over_rounds.low], [over_requests.high, over_rounds.high]
+    return Estimate(
+        value=over_requests.value,
+        low=min(low for low in lows if low is not None),
+        high=max(high for high in highs if high is not None),
+        by_round=over_rounds.by_round,
+    )
 
 
 def too_many_cut_off(num_cut_off: int, num_planned: int, target: float) -> bool:
@@ -121,10 +169,16 @@ def too_many_cut_off(num_cut_off: int, num_planned: int, target: float) -> bool:
     return num_cut_off > (1 - target) * num_planned
 
 
-def lag_share(samples: Samples) -> float | None:
-    """p99 of the generator's lag / p99 of the latency from the planned time; None without both."""
-    lags, latencies = samples.lag, samples.latency
-    lags, latencies = lags[~np.isnan(lags)], latencies[~np.isnan(latencies)]
-    if not len(lags) or not len(latencies):
+def lagged_time(limits: dict[str, float]) -> str:
+    """Which of the measured times the generator's lag is held against: the one with a limit."""
+    return "time to first token" if "ttft_ms" in limits else "latency"
+
+
+def lag_share(samples: Samples, limits: dict[str, float]) -> float | None:
+    """p99 of the generator's lag / p99 of ``lagged_time``; None without both."""
+    lags = samples.lag
+    times = samples.ttft if lagged_time(limits) == "time to first token" else samples.latency
+    lags, times = lags[~np.isnan(lags)], times[~np.isnan(times)]
+    if not len(lags) or not len(times):
         return None
-    return float(np.quantile(lags, 0.99) / np.quantile(latencies, 0.99))
+    return float(np.quantile(lags, 0.99) / np.quantile(times, 0.99))

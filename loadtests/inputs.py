@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
 from pydantic import Field, model_validator
 
-from loadtests.section import Positive, Section, find_file
+from loadtests.randomness import random_numbers
+from loadtests.section import Section, find_file
 from serving.errors import ConfigError
 
 WORDS = (
@@ -22,6 +23,8 @@ WORDS = (
     *("praised", "its", "light", "camera", "work", "while", "others", "thought", "one", "hour"),
     *("would", "have", "been", "enough", "for", "them", "all"),
 )
+
+MAX_WORDS = 100_000
 
 Message = dict[str, Any]
 Input = str | tuple[Message, ...]
@@ -41,10 +44,10 @@ class Synthetic(Section):
     """
 
     distribution: Literal["constant", "uniform", "lognormal"] = "lognormal"
-    mean: int = Field(default=20, ge=1)
-    sigma: Positive = 0.5
-    min: int = Field(default=1, ge=1)
-    max: int = Field(default=200, ge=1)
+    mean: int = Field(default=20, ge=1, le=MAX_WORDS)
+    sigma: Annotated[float, Field(gt=0, le=10)] = 0.5
+    min: int = Field(default=1, ge=1, le=MAX_WORDS)
+    max: int = Field(default=200, ge=1, le=MAX_WORDS)
 
     @model_validator(mode="after")
     def _check(self) -> Synthetic:
@@ -93,7 +96,7 @@ def input_source(
     def choose(taken: int, count: int) -> list[Input]:
         numbers = range(taken, taken + count)
         orders = {
-            pass_: np.random.default_rng((*seed, pass_)).permutation(len(lines))
+            pass_: random_numbers("inputs", (*seed, pass_)).permutation(len(lines))
             for pass_ in {number // len(lines) for number in numbers}
         }
         return [lines[orders[number // len(lines)][number % len(lines)]] for number in numbers]
@@ -133,7 +136,7 @@ def _input_of(line: Any) -> Input:
 
 
 def _random_texts(synthetic: Synthetic, count: int, seed: tuple[int, ...]) -> list[Input]:
-    random = np.random.default_rng(seed)
+    random = random_numbers("inputs", seed)
     match synthetic.distribution:
         case "constant":
             lengths = np.full(count, synthetic.mean)
@@ -141,6 +144,7 @@ def _random_texts(synthetic: Synthetic, count: int, seed: tuple[int, ...]) -> li
             lengths = random.integers(synthetic.min, synthetic.max + 1, count)
         case "lognormal":
             drawn = synthetic.mean * random.lognormal(0, synthetic.sigma, count)
-            lengths = drawn.round().astype(np.int64)
+            # At once, for int64 holds no infinity.
+            lengths = drawn.clip(max=synthetic.max).round().astype(np.int64)
     lengths = lengths.clip(synthetic.min, synthetic.max)
     return [" ".join(WORDS[i] for i in random.integers(len(WORDS), size=n)) for n in lengths]

@@ -1,9 +1,10 @@
 """Loads quantserve from Locust, for teams that live in it; variants are chosen by weight.
 
-Run as ``locust -f loadtests/locustfile.py --host http://127.0.0.1:8000`` (``pip install locust``).
-The environment variables MODEL (minilm), OPERATION (embeddings) and VARIANTS (``fp32:1,int4:3``)
-say what is asked. Locust's users wait for answers: it is a closed loop, which hides what a slow
-server does to users of their own time. ``quantserve loadtest`` does not.
+Run as ``locust -f loadtests/locustfile.py --host http://127.0.0.1:8000``, after ``pip install
+'quantserve[locust]'``. The environment variables MODEL (minilm), OPERATION (embeddings) and
+VARIANTS (``fp32:1,int4:3``) say what is asked. Locust's users wait for answers: it is a closed
+loop, which hides what a slow server does to users of their own time. ``quantserve loadtest`` does
+not.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from loadtests.arrivals import Arrivals
+from loadtests.arrivals import MAX_REQUESTS, Arrivals, Closed, expected_requests
 from loadtests.inputs import Inputs
-from loadtests.section import Positive, Section
+from loadtests.section import Pause, Positive, Seconds, Section
 from serving.errors import ConfigError
 from serving.settings import explain, read_yaml
 
@@ -48,8 +48,8 @@ class Slo(Section):
 
     Attributes:
         latency_ms: To the end of the answer.
-        ttft_ms: To the first token; generation only.
-        tpot_ms: Per output token after the first; generation only.
+        ttft_ms: To the first token; streamed generation only.
+        tpot_ms: Per output token after the first; streamed generation only.
     """
 
     latency_ms: Positive | None = None
@@ -72,7 +72,7 @@ class Stop(Section):
     """
 
     error_share: Annotated[float, Field(gt=0, le=1)] | None = 0.5
-    saturation_s: Annotated[float, Field(ge=5)] | None = 10
+    saturation_s: Annotated[float, Field(ge=5, le=3_600)] | None = 10
 
 
 class Scenario(Section):
@@ -83,7 +83,9 @@ class Scenario(Section):
         operation: Which route.
         name: Of the scenario in reports; the model's name if not given.
         variants: Those that take turns; all that the server lists for the model if not given.
-        reference: With which the others' answers are compared; the server's, else the first.
+        reference: With which the others' answers are compared; by default the server's, and without
+            one that took part there is nothing to compare with; the first of a server that has no
+            reference.
         inputs: What is sent.
         arrivals: When.
         body: Further fields of each request, such as ``max_tokens``.
@@ -116,13 +118,22 @@ class Scenario(Section):
                 f"reference: {self.reference!r} is not among the variants "
                 f"{', '.join(self.variants)}"
             )
-        if self.operation not in GENERATING:
-            for metric in ("ttft_ms", "tpot_ms"):
-                if metric in self.slo.limits:
-                    raise ValueError(f"slo.{metric}: {self.operation} has no tokens to time")
+        for metric in sorted({"ttft_ms", "tpot_ms"} & self.slo.limits.keys()):
+            if self.operation not in GENERATING:
+                raise ValueError(f"slo.{metric}: {self.operation} has no tokens to time")
+            if not self.is_streamed:
+                raise ValueError(
+                    f"slo.{metric}: tokens are timed only where they are streamed; leave out "
+                    "body.stream, or give latency_ms instead"
+                )
         if reserved := {"model", "input", "prompt", "messages"} & self.body.keys():
             raise ValueError(f"body.{min(reserved)}: is filled in by the load test")
         return self
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether answers come as events."""
+        return self.operation in GENERATING and bool(self.body.get("stream", True))
 
 
 class Plan(Section):
@@ -139,7 +150,8 @@ class Plan(Section):
         seed: Of arrivals and inputs.
         max_in_flight: Requests beyond it are not sent, and count as errors.
         max_lag_share: A run is invalid if the p99 of the generator's own lag is a greater share of
-            the measured p99 latency.
+            the measured p99 latency, or of the p99 time to first token where ``slo.ttft_ms`` is
+            given.
         attainment: Share of requests that have to meet the SLO in the search for the peak.
         stop: What ends a turn early.
     """
@@ -147,12 +159,12 @@ class Plan(Section):
     target: Target = Target()
     scenarios: tuple[Scenario, ...] = Field(min_length=1)
     rounds: int = Field(default=3, ge=1, le=1_000)
-    duration_s: Positive = 20
-    warmup_s: Annotated[float, Field(ge=0)] = 3
-    grace_s: Annotated[float, Field(ge=0)] = 10
-    timeout_s: Positive = 60
+    duration_s: Seconds = 20
+    warmup_s: Pause = 3
+    grace_s: Pause = 10
+    timeout_s: Seconds = 60
     seed: int = Field(default=0, ge=0)
-    max_in_flight: int = Field(default=2_000, ge=1)
+    max_in_flight: int = Field(default=2_000, ge=1, le=60_000)
     max_lag_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     attainment: Annotated[float, Field(gt=0, le=1)] = 0.99
     stop: Stop = Stop()
@@ -163,7 +175,24 @@ class Plan(Section):
         for index, name in enumerate(names):
             if name in names[:index]:
                 raise ValueError(f"scenarios[{index}].name: {name!r} is taken; give another")
+        for index, scenario in enumerate(self.scenarios):
+            count = expected_requests(scenario.arrivals, self.warmup_s, self.duration_s)
+            if count > MAX_REQUESTS:
+                raise ValueError(
+                    f"scenarios[{index}].arrivals: some {count:,.0f} requests in one turn; at most "
+                    f"{MAX_REQUESTS:,}: lower the rate, or duration_s and warmup_s"
+                )
         return self
+
+    @property
+    def most_connections(self) -> tuple[str, int]:
+        """The key that allows most connections at once, and how many."""
+        users = [
+            (f"scenarios[{index}].arrivals.users", scenario.arrivals.users)
+            for index, scenario in enumerate(self.scenarios)
+            if isinstance(scenario.arrivals, Closed)
+        ]
+        return max([("max_in_flight", self.max_in_flight), *users], key=lambda pair: pair[1])
 
 
 def find_plan(name: str) -> Path:

@@ -12,7 +12,7 @@ from loadtests.samples import Samples
 from serving.errors import ConfigError
 from serving.settings import explain
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 FILE_NAME = "results.json"
 
 
@@ -24,18 +24,30 @@ class Estimate(_Result):
     """A figure and its 95 % confidence interval.
 
     The figure is the mean of the rounds' figures, the interval Student's t over the rounds unless
-    the field says otherwise. With one round, or where a single round has too few samples, there is
-    no interval; a share's interval is cut to 0 … 1.
+    the field says otherwise; see ``mean_of``. With one round, or where a single round has too few
+    samples, there is no interval.
+
+    Attributes:
+        by_round: The rounds' figures in order, None where a round has none; empty of a figure that
+            is not made of rounds' figures.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
+    by_round: tuple[float | None, ...] = ()
 
 
 class Distribution(_Result):
-    """Of ``count`` samples of all rounds. A percentile is None if it has less than one sample
-    beyond it: p99.9 takes 1,000.
+    """Of all rounds: percentiles of requests that count, the others of successes.
+
+    A percentile counts requests that failed as infinitely late, and those that were cut off not at
+    all. It is None if it falls on a request that failed, or if it has less than one request beyond
+    it: p99.9 takes 1,000.
+
+    Attributes:
+        count: Values of successes.
+        mean: Of successes.
     """
 
     count: int
@@ -108,16 +120,17 @@ class VariantResult(_Result):
             such answer, whichever is later.
         planned: Measured requests of all rounds; each is ok, cut off or an error.
         errors: Requests by kind of error; see ``Samples.outcomes``.
-        latency: From the planned time to the end of the answer, successes only.
+        latency: From the planned time to the end of the answer.
         latency_from_send: From the actual send.
         ttft, ttft_from_send, tpot: See ``Samples``; None unless answers were streamed.
         output_tokens_per_s: Output tokens of successes per second, as for ``achieved_rate``.
         goodput: Requests that met every SLO per second of the measured time; None without SLO.
         slo_attainment: Share of requests that met every SLO; errors are misses, cut-off requests
-            do not count.
+            do not count. The interval is the wider one over rounds or requests; see ``attainment``.
         slo_attainment_by_metric: The same for each SLO alone, by its name in the plan.
         lag: How late the generator sent.
-        lag_share: p99 of the lag / p99 of the latency, all rounds together.
+        lag_share: p99 of the lag / p99 of the latency, or of the TTFT where that has a limit; all
+            rounds together.
         generator_cpu: CPU seconds of the generator per sent request.
         agreement: None for the reference itself, and where no answers could be paired.
         stopped: Why rounds were stopped early, if they were.
@@ -156,8 +169,9 @@ class Probe(_Result):
 
     Attributes:
         rate: Offered, requests per second.
-        met: Whether the SLO was met, with an attainment of at least the plan's, and nothing
-            stopped the turn.
+        counted: Requests that were not cut off.
+        attainment: Share of them that met the SLO.
+        met: Whether that is at least the plan's attainment, and nothing stopped the turn.
         why_not: Empty if it was met.
         is_generators: Whether the miss is the generator's own, which says nothing of the server.
     """
@@ -166,6 +180,7 @@ class Probe(_Result):
     achieved_rate: float
     p50: float | None
     p99: float | None
+    counted: int
     attainment: float
     met: bool
     why_not: str
@@ -173,21 +188,21 @@ class Probe(_Result):
 
 
 class Peak(_Result):
-    """The highest rate that meets the SLO.
+    """The highest rate that meets the SLO: between two rates, which are no confidence interval.
 
     Attributes:
-        rate: The highest rate that met it; None if the lowest rate tried did not.
-        missed_at: The lowest rate that missed it; None if the search ended below it, or if it was
-            the generator that missed.
-        probes: Every rate tried, in the order of time.
-        problem: Why the server may take more; empty if the peak is its own.
+        rate: The highest rate that surely met it; None if none did.
+        missed_at: The lowest rate that surely missed it; None if none did, or if it was the
+            generator that missed.
+        probes: Every turn, in the order of time.
+        note: Why the two may lie far from the server's peak; empty if they do not.
     """
 
     variant: str
     rate: float | None
     missed_at: float | None
     probes: tuple[Probe, ...]
-    problem: str = ""
+    note: str = ""
 
 
 class ScenarioResult(_Result):
@@ -220,7 +235,7 @@ class Results(_Result):
             had a turn.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     plan: dict[str, Any]
     started_at: str
     wall_s: float

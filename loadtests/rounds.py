@@ -77,6 +77,7 @@ def to_samples(number: int, exchanges: Sequence[Exchange], started: float) -> Sa
         outcome=np.array([codes[e.outcome] for e in exchanges], np.float64),
         output_tokens=np.array([e.output_tokens for e in exchanges], np.float64),
         in_flight=np.array([e.in_flight for e in exchanges], np.float64),
+        agreement=np.full(len(exchanges), math.nan),
         outcomes=outcomes,
     )
 

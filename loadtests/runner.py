@@ -77,6 +77,3 @@ def _problems(scenarios: list[ScenarioResult]) -> Iterator[str]:
         for variant in scenario.variants:
             for problem in variant.problems:
                 yield f"{scenario.name}, {variant.variant}: {problem}"
-        for peak in scenario.peaks:
-            if peak.problem:
-                yield f"{scenario.name}, {peak.variant}: highest rate: {peak.problem}"

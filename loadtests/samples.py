@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -68,6 +68,8 @@ class Samples(BaseModel):
         outcome: Index into ``outcomes``.
         output_tokens: As the answer's usage says; of a stream without usage, events with text.
         in_flight: Requests under way when this one went out, itself included.
+        agreement: Of the answer with the reference's to the same request, as ``Agreement.measure``
+            says, 0 and 1 for what is the same or not; NaN where the two were not compared.
         outcomes: ``ok``, ``cut_off``, ``not_sent`` (too many in flight), ``timeout``,
             ``connection``, ``http_STATUS``, ``error_answer`` (an error with status 200),
             ``stream_error`` (an event that is an error or has another form, or an end too soon).
@@ -85,6 +87,7 @@ class Samples(BaseModel):
     outcome: Column
     output_tokens: Column
     in_flight: Column
+    agreement: Column
     outcomes: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -137,6 +140,12 @@ class Samples(BaseModel):
     def lag(self) -> Floats:
         """How late the generator sent: actual send - planned time; NaN if it never did."""
         return self.sent - self.planned
+
+    def with_agreement(self, by_request: Mapping[tuple[int, int], float]) -> Samples:
+        """The same with the column ``agreement`` from values by round and index."""
+        keys = zip(self.round.astype(int).tolist(), self.index.astype(int).tolist(), strict=True)
+        column = np.array([by_request.get(key, np.nan) for key in keys], np.float64)
+        return self.model_copy(update={"agreement": column})
 
     def where(self, keep: NDArray[np.bool_]) -> Samples:
         """Some of the rows."""

@@ -19,11 +19,12 @@ from loadtests.arrivals import (
     measured_s,
     planned_times,
 )
-from loadtests.bodies import ROUTES, headers, is_streamed, make_body
+from loadtests.bodies import ROUTES, headers, make_body
 from loadtests.client import Client
 from loadtests.inputs import input_source
 from loadtests.peak import find_peak, to_probe
 from loadtests.plan import GENERATING, Plan, Scenario
+from loadtests.randomness import random_numbers
 from loadtests.results import Peak, Probe, ScenarioResult
 from loadtests.rounds import Round, reduce_turn
 from loadtests.samples import OK
@@ -80,7 +81,6 @@ class ScenarioRun:
         self._seed = seed_of(plan, scenario)
         self._choose = input_source(scenario.inputs, folder, self._seed)
         self._taken = 0
-        self._num_probes = 0
         self._peaks: list[Peak] = []
         self.contest = contest(scenario, entries)
         self._rounds: dict[str, list[Round]] = {variant: [] for variant in self.contest.variants}
@@ -97,7 +97,9 @@ class ScenarioRun:
         stage = f"round {number + 1} of {self._plan.rounds}"
         taken = 0
         for variant in order_of_turns(self.contest.variants, (*self._seed, number)):
-            round_, taken = await self._turn(variant, self._scenario.arrivals, number, stage)
+            round_, taken = await self._turn(
+                variant, self._scenario.arrivals, number, stage, self._taken
+            )
             self._rounds[variant].append(round_)
         self._taken += taken
 
@@ -138,26 +140,28 @@ class ScenarioRun:
             self._peaks.append(await self._search_peak(variant, arrivals))
 
     async def _search_peak(self, variant: str, arrivals: Constant | Poisson | Gamma) -> Peak:
+        # Beyond the rounds' numbers, so that times are new ones; the same for every variant.
+        number, first = self._plan.rounds, self._taken
+
         async def probe(rate: float) -> Probe:
-            # Beyond the rounds' numbers, so that times are new ones.
-            number = self._plan.rounds + self._num_probes
-            self._num_probes += 1
+            nonlocal number, first
             there = arrivals.model_copy(update={"rate": rate})
-            round_, taken = await self._turn(variant, there, number, f"peak: {rate:.4g}/s")
-            self._taken += taken
+            stage = f"peak: {rate:.4g}/s"
+            round_, taken = await self._turn(variant, there, number, stage, first)
+            number, first = number + 1, first + taken
             return to_probe(self._plan, rate, round_, self._scenario.slo.limits)
 
-        return await find_peak(variant, arrivals.rate, probe)
+        return await find_peak(variant, arrivals.rate, self._plan.attainment, probe)
 
     async def _turn(
-        self, variant: str, arrivals: Arrivals, number: int, stage: str
+        self, variant: str, arrivals: Arrivals, number: int, stage: str, first: int
     ) -> tuple[Round, int]:
-        """One turn, and how many inputs it took."""
+        """One turn with the inputs from the first one on, and how many it took."""
         plan, scenario = self._plan, self._scenario
         times = self._times(arrivals, number)
         count = CLOSED_INPUTS if isinstance(arrivals, Closed) else max(len(times), 1)
         model_name = plan.target.model_template.format(model=scenario.model, variant=variant)
-        inputs = self._choose(self._taken, count)
+        inputs = self._choose(first, count)
         bodies = [make_body(scenario, model_name, given) for given in inputs]
         name = TurnName(scenario.name, variant, stage, measured_s(arrivals, self._plan.duration_s))
         before = await read_server(plan.target, scenario.model, variant)
@@ -165,7 +169,7 @@ class ScenarioRun:
             plan.target.url + ROUTES[scenario.operation],
             headers(),
             plan.timeout_s,
-            is_streamed=is_streamed(scenario),
+            is_streamed=scenario.is_streamed,
             is_generation=scenario.operation in GENERATING,
         ) as client:
             turn = Turn(client, plan, bodies, name.duration_s, lambda m: self._observe(name, m))
@@ -193,6 +197,5 @@ def seed_of(plan: Plan, scenario: Scenario) -> tuple[int, int]:
 
 def order_of_turns(variants: Sequence[str], seed: tuple[int, ...]) -> list[str]:
     """The variants shuffled, so that none always follows the same one, as in a rotation."""
-    # Not the random numbers of the round's planned times.
-    order = np.random.default_rng((*seed, len(variants))).permutation(len(variants))
+    order = random_numbers("order of turns", seed).permutation(len(variants))
     return [variants[place] for place in order]

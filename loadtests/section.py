@@ -1,22 +1,30 @@
-"""What every part of a plan has in common: frozen, and unknown keys are refused."""
+"""What every part of a plan has in common: frozen, finite, and unknown keys are refused."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.errors import ConfigError
+from serving.package_files import PREFIX, find_in_package
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=100_000)]
+"""Requests per second."""
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+"""At most a day."""
+
+Pause = Annotated[float, Field(ge=0, le=3_600)]
+"""Seconds, at most an hour."""
 
 
 class Section(BaseModel):
     """A part of a plan."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def find_file(name: str, folder: Path) -> Path:
@@ -25,13 +33,17 @@ def find_file(name: str, folder: Path) -> Path:
     Raises:
         ConfigError: There is none.
     """
-    if name.startswith("package:"):
-        package, _, inside = name.removeprefix("package:").partition("/")
-        try:
-            folder, name = Path(str(import_module(package).__file__)).parent, inside
-        except ImportError:
-            raise ConfigError(f"{name}: no package {package!r} is installed") from None
-    path = folder / Path(name).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"{name}: no such file in {folder}")
-    return path
+    try:
+        path = find_in_package(name) if name.startswith(PREFIX) else folder / _expanded(name)
+        if path.is_file():
+            return path
+    except (ConfigError, OSError) as error:
+        raise ConfigError(f"{name}: {error}") from None
+    raise ConfigError(f"{name}: no such file: {path}")
+
+
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:  # of a user who does not exist
+        raise ConfigError(str(error)) from None

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from loadtests.agreement import agreement, pair
-from loadtests.bodies import is_streamed
+from loadtests.agreement import agreement, agreements, pair
 from loadtests.figures import (
     attainment,
     count_ok,
     count_output_tokens,
     distribution,
+    endless,
     errors_by_kind,
     goodput,
     lag_share,
+    lagged_time,
     rate_of,
     rate_until_last_answer,
 )
 from loadtests.intervals import mean_of
 from loadtests.plan import Plan, Scenario
-from loadtests.results import ScenarioResult, ServerSide, VariantResult
+from loadtests.results import Distribution, ScenarioResult, ServerSide, VariantResult
 from loadtests.rounds import Round, ServerRound, join, no_open_loop
-from loadtests.samples import CUT_OFF, NOT_SENT, OK
+from loadtests.samples import CUT_OFF, NOT_SENT, OK, Floats, Samples
 
 
 def summarise(
@@ -54,14 +55,15 @@ def summarise_variant(
 ) -> VariantResult:
     """One variant's result; it is the reference itself if the two lists of rounds are one."""
     samples = join([round_.samples for round_ in rounds])
-    is_stream, limits = is_streamed(scenario), scenario.slo.limits
+    is_stream, limits = scenario.is_streamed, scenario.slo.limits
     is_reference = rounds is reference
-    lag = None if scenario.arrivals.kind == "closed" else lag_share(samples)
+    lag = None if scenario.arrivals.kind == "closed" else lag_share(samples, limits)
     by_metric = {name: attainment(rounds, {name: limit}) for name, limit in limits.items()}
-    cpu = [round_.generator_cpu for round_ in rounds if not math.isnan(round_.generator_cpu)]
+    cpu = [None if math.isnan(r.generator_cpu) else r.generator_cpu for r in rounds]
     tokens = count_output_tokens(samples)
     errors = errors_by_kind(samples)
-    pairs = [] if is_reference else pair(_answers(rounds), _answers(reference))
+    pairs = {} if is_reference else pair(_answers(rounds), _answers(reference))
+    agreed = agreements(scenario.operation, list(pairs.values()))
     return VariantResult(
         variant=variant,
         is_reference=is_reference,
@@ -71,36 +73,42 @@ def summarise_variant(
         ok=int(samples.had(OK).sum()),
         cut_off=int(samples.had(CUT_OFF).sum()),
         errors=errors,
-        latency=distribution([round_.samples.latency for round_ in rounds]),
-        latency_from_send=distribution([round_.samples.latency_from_send for round_ in rounds]),
-        ttft=distribution([round_.samples.ttft for round_ in rounds]) if is_stream else None,
-        ttft_from_send=distribution([round_.samples.ttft_from_send for round_ in rounds])
+        latency=_times(rounds, lambda samples: samples.latency),
+        latency_from_send=_times(rounds, lambda samples: samples.latency_from_send),
+        ttft=_times(rounds, lambda samples: samples.ttft) if is_stream else None,
+        ttft_from_send=_times(rounds, lambda samples: samples.ttft_from_send)
         if is_stream
         else None,
-        tpot=distribution([round_.samples.tpot for round_ in rounds]) if is_stream else None,
+        tpot=_times(rounds, lambda samples: samples.tpot) if is_stream else None,
         output_tokens_per_s=rate_until_last_answer(rounds, count_output_tokens) if tokens else None,
         goodput=goodput(rounds, limits) if limits else None,
         slo_attainment=attainment(rounds, limits) if limits else None,
         slo_attainment_by_metric={name: share for name, share in by_metric.items() if share},
         lag=distribution([round_.samples.lag for round_ in rounds]),
         lag_share=lag,
-        generator_cpu=mean_of(cpu) if cpu else None,
+        generator_cpu=None if set(cpu) == {None} else mean_of(cpu),
         server=server_side([round_.server for round_ in rounds]),
-        agreement=agreement(scenario.operation, pairs),
+        agreement=agreement(scenario.operation, list(pairs.values()), agreed),
         stopped=tuple(
             f"round {number}: {round_.stopped}"
             for number, round_ in enumerate(rounds, 1)
             if round_.stopped
         ),
-        problems=tuple(_problems(plan, lag, int(samples.had(OK).sum()), errors.get(NOT_SENT, 0))),
-        samples=samples,
+        problems=tuple(
+            _problems(plan, limits, lag, int(samples.had(OK).sum()), errors.get(NOT_SENT, 0))
+        ),
+        samples=samples.with_agreement(dict(zip(pairs, agreed.tolist(), strict=True))),
     )
+
+
+def _times(rounds: Sequence[Round], of: Callable[[Samples], Floats]) -> Distribution | None:
+    return distribution([endless(round_.samples, of(round_.samples)) for round_ in rounds])
 
 
 def server_side(rounds: Sequence[ServerRound]) -> ServerSide:
     """Means over the rounds that have them; the rest from the last round, and memory of each."""
     names = dict.fromkeys(name for round_ in rounds for name in round_.means)
-    means = {name: [r.means[name] for r in rounds if name in r.means] for name in names}
+    means = {name: [r.means.get(name) for r in rounds] for name in names}
     resident = [r.last["resident_bytes"] for r in rounds if "resident_bytes" in r.last]
     return ServerSide.model_validate(
         {name: mean_of(values) for name, values in means.items()}
@@ -113,13 +121,15 @@ def _answers(rounds: Sequence[Round]) -> list[dict[int, bytes]]:
     return [round_.answers for round_ in rounds]
 
 
-def _problems(plan: Plan, lag: float | None, num_ok: int, num_not_sent: int) -> Iterator[str]:
+def _problems(
+    plan: Plan, limits: dict[str, float], lag: float | None, num_ok: int, num_not_sent: int
+) -> Iterator[str]:
     if num_not_sent:
         yield no_open_loop(num_not_sent)
     if not num_ok:
         yield "no request was answered with success"
     elif lag is not None and lag > plan.max_lag_share:
         yield (
-            f"the generator lagged: its p99 is {lag:.0%} of the measured p99 latency (at most "
-            f"{plan.max_lag_share:.0%}); lower the rate, or give it a core of its own"
+            f"the generator lagged: its p99 is {lag:.0%} of the measured p99 {lagged_time(limits)} "
+            f"(at most {plan.max_lag_share:.0%}); lower the rate, or give it a core of its own"
         )

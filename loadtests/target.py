@@ -28,7 +28,8 @@ class Contest:
 
     Attributes:
         variants: In the order of the plan, or of the server.
-        reference: One of them.
+        reference: With whose answers the others' are compared; if it is none of them, there is
+            nothing to compare with.
     """
 
     variants: tuple[str, ...]
@@ -83,11 +84,12 @@ def contest(scenario: Scenario, entries: Entries) -> Contest:
             raise ConfigError(
                 f"{where}: {scenario.model}:{variant} is not ready: {entry['reason']}"
             )
-    marked = [v for v in variants if entries and entries[scenario.model, v]["reference"]]
-    reference = scenario.reference or (marked[0] if marked else variants[0])
-    if reference not in variants:
-        raise ConfigError(f"{where}: reference {reference!r} is not among {', '.join(variants)}")
-    return Contest(variants, reference)
+    if scenario.reference is not None and scenario.reference not in variants:
+        raise ConfigError(
+            f"{where}: reference {scenario.reference!r} is not among {', '.join(variants)}"
+        )
+    marked = [variant for variant in served if entries[scenario.model, variant]["reference"]]
+    return Contest(variants, scenario.reference or (marked or variants)[0])
 
 
 async def metrics_text(target: Target) -> str:

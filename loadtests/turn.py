@@ -95,6 +95,7 @@ class Turn:
         self._in_flight = 0
         self._exchanges: list[Exchange] = []
         self._finished: list[Exchange] = []
+        self._group: asyncio.TaskGroup
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run_open(self, times: NDArray[np.float64]) -> TurnRecord:
@@ -141,18 +142,21 @@ class Turn:
         gc.freeze()
         cpu = time.process_time()
         self._started = clock() + self._plan.warmup_s
-        watch = asyncio.create_task(self._watch())
         try:
-            await dispatch()
-            with contextlib.suppress(TimeoutError):
-                left = self._started + self._duration_s - clock()
-                await asyncio.wait_for(self._stop.wait(), max(left, 0))
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=self._plan.grace_s)
+            # An error in any of the tasks ends the turn: it is this program's, not the server's.
+            async with asyncio.TaskGroup() as self._group:
+                watch = self._group.create_task(self._watch())
+                await dispatch()
+                with contextlib.suppress(TimeoutError):
+                    left = self._started + self._duration_s - clock()
+                    await asyncio.wait_for(self._stop.wait(), max(left, 0))
+                if self._tasks:
+                    await asyncio.wait(self._tasks, timeout=self._plan.grace_s)
+                for task in (watch, *self._tasks):
+                    task.cancel()
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
         finally:
-            for task in (watch, *self._tasks):
-                task.cancel()
-            await asyncio.gather(watch, *self._tasks, return_exceptions=True)
             gc.unfreeze()
         return TurnRecord(
             exchanges=self._exchanges,
@@ -169,7 +173,7 @@ class Turn:
         return exchange
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
+        task = self._group.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from serving.errors import SourceError
+from serving.errors import ConfigError, SourceError
+from serving.package_files import PREFIX, find_in_package
 from serving.seams import Checkpoint, WeightShape
 
 _HUB_ID = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)$")
@@ -27,7 +27,7 @@ def find_checkpoint(model: str, source: str, trust_remote_code: bool = False) ->
     """
     if source.startswith("hf:"):
         path = _fetch_from_hub(model, source, trust_remote_code)
-    elif source.startswith("package:"):
+    elif source.startswith(PREFIX):
         path = _find_in_package(model, source)
     else:
         path = Path(source).expanduser().resolve()
@@ -85,16 +85,10 @@ def _checked_folder(model: str, source: str, folder: Path, trust_remote_code: bo
 
 
 def _find_in_package(model: str, source: str) -> Path:
-    where = f"model {model!r}: source {source!r}"
-    package, _, inside = source.removeprefix("package:").partition("/")
-    if PurePosixPath(inside).is_absolute() or ".." in PurePosixPath(inside).parts:
-        raise SourceError(f"{where}: the path may not leave the package")
-    if not package.isidentifier():
-        raise SourceError(f"{where}: expected package:import_name/path")
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise SourceError(f"{where}: no Python package {package!r} is installed")
-    return Path(spec.submodule_search_locations[0], inside)
+    try:
+        return find_in_package(source)
+    except ConfigError as error:
+        raise SourceError(f"model {model!r}: source {source!r}: {error}") from None
 
 
 def _fetch_from_hub(model: str, source: str, trust_remote_code: bool) -> Path:

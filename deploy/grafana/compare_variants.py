@@ -162,7 +162,7 @@ def _batches() -> list[Panel]:
     return [
         lines(
             "Batch size, mean",
-            "Encoders: texts per forward pass.",
+            "Encoders: texts per forward pass; generators: sequences per step.",
             "none",
             [(f"quantserve:batch_size:mean{{{CHOSEN}}}", VARIANT)],
         ),

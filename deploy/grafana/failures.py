@@ -13,7 +13,7 @@ def failures() -> list[Panel]:
     return [
         lines(
             "Failed",
-            "Share answered with 5xx.",
+            "Share answered with 5xx, of requests that have a variant.",
             "percentunit",
             [(f"quantserve:requests_failed:ratio{{{CHOSEN}}}", VARIANT)],
             span=8,

@@ -28,6 +28,9 @@ VARIANT = "{{model}}:{{variant}}"
 HEIGHT = 8
 """Of a panel, in Grafana's units; 24 of them are the width of the dashboard."""
 
+COLLAPSED_IDS = 1_000
+"""The first id in a collapsed row; those of the others count from 1."""
+
 Panel = timeseries.Panel | stat.Panel | text.Panel
 
 
@@ -144,6 +147,17 @@ def with_rows(
         for panel in panels:
             board = board.with_panel(panel.id(next(numbers)))
     return board
+
+
+def with_collapsed_row(
+    board: dashboard.Dashboard, title: str, panels: Sequence[Panel]
+) -> dashboard.Dashboard:
+    """Add a last row that asks nothing until somebody opens it."""
+    numbers = count(COLLAPSED_IDS)
+    row = dashboard.Row(title).id(next(numbers))
+    for panel in panels:
+        row = row.with_panel(panel.id(next(numbers)))
+    return board.with_row(row)
 
 
 def _labels_of(label: str, series: str) -> dashboard.QueryVariable:

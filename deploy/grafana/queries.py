@@ -33,6 +33,9 @@ class Query:
 def all_queries(span: str, model: str = ".+", variant: str = ".+") -> list[Query]:
     """Every query of every panel; one that is repeated by percentile, for each.
 
+    Panels of a collapsed row are left out: they show series that only Kubernetes has, so that
+    nothing here could answer them.
+
     Args:
         span: What stands for the time range and the span of rates, e.g. ``1m``.
         model: Regular expression; likewise ``variant``.

@@ -14,6 +14,7 @@ from deploy.grafana.panels import (
     lines,
     new_dashboard,
     tiles,
+    with_collapsed_row,
     with_rows,
 )
 
@@ -23,11 +24,13 @@ INGRESS = 'proxy="http_frontend"'
 ALL = "all"
 
 NOT_HERE = (
-    "**Not here.** Ray's own series (actors, object store, the controller). `quantserve serve` "
-    "runs without Ray's dashboard, whose agent would serve them; on Kubernetes the job `ray` has "
-    "them from every pod. Replicas and their ends are counted from the service's own page. Behind "
-    "Ray's Python proxy instead of HAProxy there are no series of the ingress."
+    "**Not here.** Behind Ray's Python proxy instead of HAProxy there are no series of the "
+    "ingress. With `quantserve serve` there are none of Ray's own, which the next row shows: Ray's "
+    "dashboard, whose agent serves them, runs on Kubernetes only. Replicas and their ends are "
+    "counted from the service's own page."
 )
+
+RAY_ROW = "Ray (on Kubernetes)"
 
 
 def build() -> dashboard.Dashboard:
@@ -47,10 +50,12 @@ def build() -> dashboard.Dashboard:
         "Ingress (HAProxy)": _ingress(),
         "The page itself": _page(),
     }
-    return with_rows(board, rows)
+    return with_collapsed_row(with_rows(board, rows), RAY_ROW, _ray())
 
 
 def _now() -> list[Panel]:
+    # 0 is green, so it is said of a service that answers; else the tile is empty.
+    none_known = 'or 0 * count(up{job="quantserve"} == 1)'
     none_is_good = good_from(("green", None), ("red", 1))
     return [
         tiles(
@@ -67,7 +72,7 @@ def _now() -> list[Panel]:
             "none",
             (
                 "count(max by (model, variant) (quantserve_scrape_replicas_expected)"
-                " unless on (model, variant) quantserve_variant_info) or vector(0)",
+                f" unless on (model, variant) quantserve_variant_info) {none_known}",
                 ALL,
             ),
             none_is_good,
@@ -87,9 +92,12 @@ def _now() -> list[Panel]:
         ),
         tiles(
             "Alerts",
-            "That fire now.",
+            "Ours that fire now.",
             "none",
-            ('count(ALERTS{alertstate="firing"}) or vector(0)', ALL),
+            (
+                f'count(ALERTS{{alertstate="firing", service="quantserve"}}) {none_known}',
+                ALL,
+            ),
             none_is_good,
             span=6,
         ),
@@ -176,6 +184,14 @@ def _errors() -> list[Panel]:
             span=8,
         ),
         *failures(),
+        lines(
+            "No variant found by auto",
+            "Share of the requests for `auto`, answered with 5xx. What fails after it has found a "
+            "variant is that variant's.",
+            "percentunit",
+            [('quantserve:auto_failed:ratio{model=~"$model"}', "{{model}}")],
+            span=8,
+        ),
     ]
 
 
@@ -220,7 +236,7 @@ def _ingress() -> list[Panel]:
             "Of clients.",
             "none",
             [(f"haproxy_frontend_current_sessions{{{INGRESS}}}", "connections")],
-            span=8,
+            span=6,
         ),
         lines(
             "Answers by class of status",
@@ -233,14 +249,22 @@ def _ingress() -> list[Panel]:
                     "{{code}}",
                 )
             ],
-            span=8,
+            span=6,
+        ),
+        lines(
+            "Failed, by route",
+            "Share of the answers with 5xx, those included that the proxy wrote itself because no "
+            "replica could. That of the gateway has its /v2/health/ready too.",
+            "percentunit",
+            [("quantserve:ingress_failed:ratio", "{{proxy}}")],
+            span=6,
         ),
         lines(
             "Servers per route",
             "Replicas that HAProxy sends requests to.",
             "none",
             [('haproxy_backend_active_servers{proxy=~"http-.+"}', "{{proxy}}")],
-            span=8,
+            span=6,
         ),
         text.Panel()
         .title("")
@@ -264,5 +288,39 @@ def _page() -> list[Panel]:
             "Each is a line.",
             "none",
             [('scrape_samples_scraped{job="quantserve"}', "{{instance}}")],
+        ),
+    ]
+
+
+def _ray() -> list[Panel]:
+    """Ray's own series, which the job ``ray`` of the PodMonitors keeps."""
+    return [
+        lines(
+            "Healthy replicas",
+            "As Ray Serve counts them, by application.",
+            "none",
+            [("sum by (application) (ray_serve_deployment_replica_healthy)", "{{application}}")],
+            span=6,
+        ),
+        lines(
+            "Actors",
+            "By state. Replicas, the proxies and the controller are actors.",
+            "none",
+            [('sum by (State) (ray_actors{Source="gcs"})', "{{State}}")],
+            span=6,
+        ),
+        lines(
+            "Memory of the nodes",
+            "In use, of all processes.",
+            "bytes",
+            [("max by (instance) (ray_node_mem_used_host)", "{{instance}}")],
+            span=6,
+        ),
+        lines(
+            "Object store",
+            "Ray's shared memory, through which inputs and answers pass.",
+            "bytes",
+            [("sum by (instance) (ray_object_store_memory)", "{{instance}}")],
+            span=6,
         ),
     ]

@@ -21,7 +21,7 @@ from serving.app.ray_environment import CLUSTER_SETTINGS, METRICS_PORT
 from serving.app.service import OBJECT_STORE_BYTES
 from serving.config import Autoscaling, Config, VariantConfig
 from serving.demo import DEMO_CONFIG
-from serving.errors import QuantserveError
+from serving.errors import ConfigError, QuantserveError
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy/prometheus/prometheus.yml"
@@ -44,6 +44,14 @@ and without them neither workers nor the configuration of Serve reach the head."
 RAY_METRICS_PORT = 8080
 """Where KubeRay has Ray's agent in every pod serve Ray's own series."""
 
+RAY_SERIES = (
+    "ray_serve_deployment_replica_healthy",
+    "ray_actors",
+    "ray_node_mem_used_host",
+    "ray_object_store_memory",
+)
+"""What *Service health* shows of Ray's own series; the other hundreds are not kept."""
+
 RAY_SCRAPE = {"scrape_interval": "15s", "scrape_timeout": "10s"}
 """The agent renews its pages, of up to a megabyte, every 10 s."""
 
@@ -57,7 +65,12 @@ SECURITY = {
 
 
 def ray_service(config: Config) -> dict[str, Any]:
-    """The RayService: a head without replicas, and workers that come and go with them."""
+    """The RayService: a head without replicas, and workers that come and go with them.
+
+    Raises:
+        ConfigError: A source would have to be downloaded.
+    """
+    _check_sources(config)
     config = for_cluster(config)
     return {
         "apiVersion": "ray.io/v1",
@@ -109,7 +122,9 @@ def pod_monitors(config: Config) -> list[dict[str, Any]]:
         _pod_monitor(names[_target_port(job)], job, document["global"])
         for job in document["scrape_configs"]
     ]
-    return [*monitors, _pod_monitor("metrics", {"job_name": "ray"}, RAY_SCRAPE)]
+    keep = {"source_labels": ["__name__"], "regex": "|".join(RAY_SERIES), "action": "keep"}
+    ray = {"job_name": "ray", "metric_relabel_configs": [keep]}
+    return [*monitors, _pod_monitor("metrics", ray, RAY_SCRAPE)]
 
 
 def for_cluster(config: Config) -> Config:
@@ -136,6 +151,18 @@ def image() -> str:
     return f"{project['name']}:{project['version']}"
 
 
+def _check_sources(config: Config) -> None:
+    # The builder downloads in the pod that it runs in, and gives the replicas a path to a folder
+    # that their own pods do not have.
+    for number, model in enumerate(config.models):
+        if model.source.startswith("hf:"):
+            raise ConfigError(
+                f"models[{number}].source: {model.source!r} would be downloaded in one pod, and "
+                "the others would not have it; put the files into the image, or on a volume that "
+                "every pod mounts, and name their folder"
+            )
+
+
 def _scaled(variant: VariantConfig) -> VariantConfig:
     given: dict[str, Any] = {}
     if variant.autoscaling is None and "replicas" not in variant.model_fields_set:
@@ -148,8 +175,9 @@ def _scaled(variant: VariantConfig) -> VariantConfig:
 def _pod(config: Config, role: str, resources: dict[str, str]) -> dict[str, Any]:
     # authOptions sets the mode too, and a variable may be given once.
     settings = {k: v for k, v in CLUSTER_SETTINGS.items() if k != "RAY_AUTH_MODE"}
-    # /tmp is the one folder that can be written to.
-    settings["HF_HOME"] = "/tmp/huggingface"  # noqa: S108
+    longest_s = math.ceil(proxy_timeout_s(config))
+    # Without it, what has not been answered 30 s after SIGTERM is lost.
+    settings["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = str(longest_s)
     key = {
         "name": "QUANTSERVE_SERVER__API_KEY",
         "valueFrom": {"secretKeyRef": {**SECRET, "optional": True}},
@@ -167,9 +195,12 @@ def _pod(config: Config, role: str, resources: dict[str, str]) -> dict[str, Any]
     return {
         "metadata": {"labels": _labels(role)},
         "spec": {
+            # Else Kubernetes puts the address of every Service into the pod, as
+            # QUANTSERVE_SERVE_SVC_SERVICE_HOST and the like: unknown settings, which are refused.
+            "enableServiceLinks": False,
             "containers": [container],
             "volumes": [{"name": "tmp", "emptyDir": {}}],
-            "terminationGracePeriodSeconds": math.ceil(proxy_timeout_s(config)) + 30,
+            "terminationGracePeriodSeconds": longest_s + 30,
         },
     }
 

@@ -44,19 +44,22 @@ def _report(run: Path, folder: Path) -> Path:
     # SciPy and matplotlib take a while to import; `quantserve --help` should not wait for them.
     from loadtests.report.files import write_report
 
-    return write_report(read_results(run), folder)
+    results = read_results(run)
+    for problem in results.problems:
+        err.print(f"[bold red]NOT VALID:[/] {escape(problem)}", soft_wrap=True)
+    return write_report(results, folder)
 
 
 def _compare(before: Path, after: Path, folder: Path) -> Path:
     from rich.markdown import Markdown
 
     from loadtests.report.changes import changes
-    from loadtests.report.comparison import comparison, sentences
+    from loadtests.report.comparison import comparison, invalid, sentences
     from loadtests.report.files import write_document
 
     old, new = read_results(before), read_results(after)
     found = changes(old, new)
-    for sentence in sentences(found):
+    for sentence in (*invalid(old, new), *sentences(found)):
         out.print(Markdown(sentence))
     document = comparison(old, new, found)
     return write_document(document, folder, "comparison", "Comparison of two load tests")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.report.advice import advice
+from loadtests.report.advice import advice, highest_rates
 from loadtests.report.latency_pictures import latency_cdf, percentiles_over_time
 from loadtests.report.pareto_picture import pareto_picture
 from loadtests.report.picture import Picture
@@ -34,7 +34,7 @@ def report(results: Results) -> Document:
     for place, scenario in enumerate(results.scenarios):
         parts += [f"## {plain(scenario.name)}", _what(results, place)]
         parts += _variants(scenario)
-        sentences = advice(scenario, results.plan["attainment"])
+        sentences = _recommendation(results, scenario)
         parts += ["### Recommendation", "\n".join(f"- {sentence}" for sentence in sentences)]
         for picture in _pictures(results, place):
             pictures.append(picture)
@@ -99,6 +99,15 @@ def _variants(scenario: ScenarioResult) -> Iterator[str]:
         yield "\n".join(lines)
 
 
+def _recommendation(results: Results, scenario: ScenarioResult) -> list[str]:
+    """A run that must not be relied on recommends nothing."""
+    if results.is_valid:
+        sentences = advice(scenario, results.plan["attainment"])
+    else:
+        sentences = ["The run is not valid, so nothing is recommended."]
+    return [*sentences, highest_rates(scenario.peaks)] if scenario.peaks else sentences
+
+
 def _fields(section: dict[str, Any]) -> str:
     """A plan's section as words, nested ones in parentheses."""
     words = []
@@ -117,7 +126,7 @@ def _pictures(results: Results, place: int) -> Iterator[Picture]:
     """Those that the scenario has figures for; their names become unique in the report."""
     scenario = results.scenarios[place]
     made = [
-        pareto_picture(scenario),
+        pareto_picture(scenario) if results.is_valid else None,
         latency_cdf(scenario),
         percentiles_over_time(scenario),
         rate_against_latency(results, place),

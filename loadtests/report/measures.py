@@ -140,7 +140,9 @@ GROUPS: tuple[Group, ...] = (
         [
             Measure("lag p50, ms", lambda v: figure_of(v.lag, "p50"), 1e3, 3, has_ratio=False),
             Measure("lag p99, ms", lambda v: figure_of(v.lag, "p99"), 1e3, 3, has_ratio=False),
-            Measure("lag p99 / latency p99, %", lambda v: v.lag_share, 100, 2, has_ratio=False),
+            Measure(
+                "lag p99 / latency or TTFT p99, %", lambda v: v.lag_share, 100, 2, has_ratio=False
+            ),
             Measure("CPU, ms per request", lambda v: v.generator_cpu, 1e3, 2, has_ratio=False),
         ],
     ),

@@ -1,70 +1,35 @@
-"""Which variants are dominated, and which the samples cannot tell apart.
-
-A variant is a row of estimates, one per axis, of which less is better; ``negated`` turns round
-those of which more is better.
-"""
+"""Which variants are dominated, and which the samples cannot tell apart."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
-from loadtests.results import Estimate
-
-Row = Sequence[Estimate]
-
-
-def negated(estimate: Estimate) -> Estimate:
-    """The estimate of the opposite number."""
-    low, high = estimate.low, estimate.high
-    return Estimate(
-        value=-estimate.value,
-        low=None if high is None else -high,
-        high=None if low is None else -low,
-    )
+from loadtests.report.axes import Axis
+from loadtests.results import VariantResult
 
 
-def exactly(value: float) -> Estimate:
-    """Of a number that is known without sampling."""
-    return Estimate(value=value, low=value, high=value)
+def are_alike(axes: Sequence[Axis], one: VariantResult, other: VariantResult) -> bool:
+    """Whether no axis can tell the two apart, and each knows."""
+    return all(axis.can_tell(one, other) is False for axis in axes)
 
 
-def overlap(one: Estimate, other: Estimate) -> bool:
-    """Whether the two intervals have a point in common; an unknown end is infinitely far away.
+def dominates(axes: Sequence[Axis], one: VariantResult, other: VariantResult) -> bool:
+    """Whether one is no worse on any axis, and on at least one beyond doubt better.
 
-    A careful rule: two means that are equally sure overlap up to a difference of twice their half
-    width, where a test finds a difference from 1.4 times on.
+    Without the second half a variant would be dismissed for noise. None dominates where an axis
+    does not know how sure a difference is.
     """
-    return _low(one) <= _high(other) and _low(other) <= _high(one)
+    told = [axis.can_tell(one, other) for axis in axes]
+    return None not in told and any(told) and all(a.is_no_worse(one, other) for a in axes)
 
 
-def are_alike(one: Row, other: Row) -> bool:
-    """Whether the samples cannot tell two variants apart: their intervals overlap on each axis."""
-    return all(overlap(a, b) for a, b in zip(one, other, strict=True))
-
-
-def dominates(one: Row, other: Row) -> bool:
-    """Whether one is no worse on any axis, and on at least one better beyond the intervals.
-
-    Without the second half a variant would be dismissed for noise.
-    """
-    pairs = list(zip(one, other, strict=True))
-    return all(a.value <= b.value for a, b in pairs) and not are_alike(one, other)
-
-
-def dominated(rows: Mapping[str, Row]) -> set[str]:
+def dominated(axes: Sequence[Axis], variants: Sequence[VariantResult]) -> set[str]:
     """Names of the variants that some other one dominates."""
-    return {name for name, row in rows.items() if any(dominates(o, row) for o in rows.values())}
+    return {v.variant for v in variants if any(dominates(axes, other, v) for other in variants)}
 
 
-def alike(rows: Mapping[str, Row]) -> list[tuple[str, str]]:
+def alike(axes: Sequence[Axis], variants: Sequence[VariantResult]) -> list[tuple[str, str]]:
     """Pairs of variants that the samples cannot tell apart."""
-    return [(a, b) for a, b in combinations(rows, 2) if are_alike(rows[a], rows[b])]
-
-
-def _low(estimate: Estimate) -> float:
-    return float("-inf") if estimate.low is None else estimate.low
-
-
-def _high(estimate: Estimate) -> float:
-    return float("inf") if estimate.high is None else estimate.high
+    pairs = combinations(variants, 2)
+    return [(a.variant, b.variant) for a, b in pairs if are_alike(axes, a, b)]

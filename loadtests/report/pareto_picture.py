@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from loadtests.report.axes import Axis
 from loadtests.report.measures import TO_MIB
 from loadtests.report.picture import Picture, draw
-from loadtests.report.spots import Speed, Spot, judge, place, speeds
+from loadtests.report.spots import Spot, judge, place, speeds, why_no_place
 from loadtests.report.styles import GREY, Style, styles
 from loadtests.report.tables import figure as shown
 from loadtests.results import Estimate, ScenarioResult
@@ -20,14 +21,19 @@ SMALLEST, LARGEST = 60, 700
 
 RULES = (
     "Speed against agreement with the reference; the greater the point, the heavier the weights. "
-    "Bars are 95 % intervals; that of a highest rate reaches to the lowest rate missed. Grey: "
-    "dominated, that is, another variant is no worse in speed, agreement and weights, and better "
-    "beyond the intervals in at least one. Joined by a line: the samples cannot tell the two "
-    "apart, as their intervals of speed and of agreement overlap. With a single round, or where a "
-    "round has too few samples, speed has no interval, and nothing is joined or grey."
+    "Bars are each variant's own 95 % interval. Grey: dominated, that is, another variant is no "
+    "worse in speed, agreement and weights, and beyond doubt better in at least one. Joined by a "
+    "line: the samples cannot tell the two apart in speed or in agreement. Both go by the "
+    "difference of the two round by round, which is surer than the bars: two whose bars overlap "
+    "may still differ. With a single round, or where a round has too few samples, nothing is "
+    "joined or grey."
+)
+BRACKET = (
+    "By the highest rate nothing is joined or grey: its brackets reach from the rate met to the "
+    "lowest rate missed, where the search ended, and are no intervals."
 )
 
-Panel = tuple[Speed, dict[str, Spot]]
+Panel = tuple[Axis, dict[str, Spot]]
 
 
 def pareto_picture(scenario: ScenarioResult) -> Picture | None:
@@ -44,7 +50,7 @@ def pareto_picture(scenario: ScenarioResult) -> Picture | None:
 
     return Picture(
         "pareto",
-        " ".join([RULES, *_found(panels), *_left_out(scenario, panels[0][1])]),
+        " ".join([RULES, *_found(panels), *_left_out(scenario, panels)]),
         draw(paint, 4.6 * len(panels) + 0.4, 4.2),
     )
 
@@ -52,19 +58,31 @@ def pareto_picture(scenario: ScenarioResult) -> Picture | None:
 def _found(panels: Sequence[Panel]) -> Iterator[str]:
     """Who is grey and who is joined, in words."""
     for speed, spots in panels:
+        if speed.between is None:
+            yield BRACKET
+            continue
         grey, pairs = judge(speed, spots)
         names = ", ".join(name for name in spots if name in grey) or "none"
         joined = ", ".join(f"{one} and {other}" for one, other in pairs) or "none"
-        yield f"By {speed.title.partition(',')[0]}: dominated {names}; joined {joined}."
+        yield f"By {_short(speed)}: dominated {names}; joined {joined}."
 
 
-def _left_out(scenario: ScenarioResult, spots: dict[str, Spot]) -> Iterator[str]:
-    missing = [found.variant for found in scenario.variants if found.variant not in spots]
-    if missing:
-        yield f"Not in the picture, for lack of successes or pairs: {', '.join(missing)}."
+def _left_out(scenario: ScenarioResult, panels: Sequence[Panel]) -> Iterator[str]:
+    for speed, spots in panels:
+        missing = [
+            f"{variant.variant} ({why_no_place(variant, speed)})"
+            for variant in scenario.variants
+            if variant.variant not in spots
+        ]
+        if missing:
+            yield f"Not placed by {_short(speed)}: {', '.join(missing)}."
 
 
-def _paint(axes: Axes, speed: Speed, spots: dict[str, Spot], look: dict[str, Style]) -> None:
+def _short(speed: Axis) -> str:
+    return speed.title.partition(",")[0]
+
+
+def _paint(axes: Axes, speed: Axis, spots: dict[str, Spot], look: dict[str, Style]) -> None:
     grey, pairs = judge(speed, spots)
     heaviest = max(spot.weights or 0 for spot in spots.values())
     for one, other in pairs:
@@ -82,13 +100,15 @@ def _paint(axes: Axes, speed: Speed, spots: dict[str, Spot], look: dict[str, Sty
         axes.errorbar(
             x,
             y,
-            xerr=_bars(spot.speed, speed.scale),
+            xerr=_bars(spot.speed, speed.scale) if speed.between else None,
             yerr=_bars(spot.quality, 1),
             color=colour,
             linewidth=1,
             capsize=2,
             zorder=2,
         )
+        if speed.between is None:
+            _paint_bracket(axes, spot, speed.scale, colour)
         axes.scatter(
             x,
             y,
@@ -107,6 +127,14 @@ def _paint(axes: Axes, speed: Speed, spots: dict[str, Spot], look: dict[str, Sty
     for handle in legend.legend_handles:
         if handle is not None and hasattr(handle, "set_sizes"):
             handle.set_sizes([40])
+
+
+def _paint_bracket(axes: Axes, spot: Spot, scale: float, colour: str) -> None:
+    """From the rate met to the one missed, if one was; not to be taken for an interval."""
+    if spot.speed.high is not None:
+        ends = [spot.speed.value * scale, spot.speed.high * scale]
+        heights = [spot.quality.value] * 2
+        axes.plot(ends, heights, color=colour, linestyle=":", marker="$]$", markevery=[1], zorder=2)
 
 
 def _bars(estimate: Estimate, scale: float) -> list[list[float]]:

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from loadtests.figures import endless, percentile
 from loadtests.report.picture import Picture, draw, logarithmic_ms
 from loadtests.report.styles import styles
 from loadtests.results import Results, ScenarioResult, VariantResult
+from loadtests.samples import Samples
 
 Point = tuple[float, float, float]
-"""Offered requests per second, p50 and p99 in seconds."""
+"""Offered requests per second, p50 and p99 in seconds; NaN of too few samples for a p99."""
 
 SAME = ("model", "operation", "inputs", "body")
 """What scenarios have in common that differ in nothing but their rate."""
@@ -55,8 +57,8 @@ def rate_against_latency(results: Results, place: int) -> Picture | None:
         "rate-latency",
         "Latency at the rates that were tried: the turns of the search for the peak, the "
         "scenario's own rate or the steps of its arrivals, and scenarios that differ in nothing "
-        "but the rate. Filled points are p50, empty ones p99. A step also bears the queue that the "
-        "step before it left behind.",
+        "but the rate. Filled points are p50, empty ones p99, which takes 100 requests. A step "
+        "also bears the queue that the step before it left behind.",
         draw(paint, 7, 4),
     )
 
@@ -79,30 +81,33 @@ def rate_points(results: Results, place: int, variant: str) -> list[Point]:
 def _own(variant: VariantResult, arrivals: dict[str, Any]) -> list[Point]:
     """Of the rounds: one point, or one per step."""
     if arrivals["kind"] != "steps":
-        return _point(variant.offered_rate.value, variant.samples.latency)
+        return _point(variant.offered_rate.value, variant.samples)
     points: list[Point] = []
     start = 0.0
     for step in arrivals["steps"]:
         end = start + step["duration_s"]
         within = (variant.samples.planned >= start) & (variant.samples.planned < end)
-        points += _point(step["rate"], variant.samples.latency[within])
+        points += _point(step["rate"], variant.samples.where(within))
         start = end
     return points
 
 
 def _probed(scenario: ScenarioResult, variant: str) -> list[Point]:
     return [
-        (probe.rate, probe.p50, probe.p99)
+        (probe.rate, _or_nan(probe.p50), _or_nan(probe.p99))
         for peak in scenario.peaks
         if peak.variant == variant
         for probe in peak.probes
-        if probe.p50 is not None and probe.p99 is not None
+        if probe.p50 is not None
     ]
 
 
-def _point(rate: float, latencies: Any) -> list[Point]:
-    known = latencies[~np.isnan(latencies)]
-    if not len(known):
-        return []
-    p50, p99 = np.quantile(known, (0.5, 0.99))
-    return [(rate, float(p50), float(p99))]
+def _point(rate: float, samples: Samples) -> list[Point]:
+    """Of all rounds together; none without a p50."""
+    times = endless(samples, samples.latency)
+    p50, p99 = (percentile([times[~np.isnan(times)]], level) for level in (0.5, 0.99))
+    return [(rate, p50.value, p99.value if p99 else np.nan)] if p50 else []
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value

@@ -2,88 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from loadtests.report.advice import p95, quality
-from loadtests.report.pareto import Row, alike, dominated, exactly, negated
+from loadtests.figures import too_many_cut_off
+from loadtests.report.axes import AGREEMENT, WEIGHTS, Axis, highest_rate, slo_met, timing
+from loadtests.report.pareto import alike, dominated
 from loadtests.report.slo import timings
-from loadtests.results import Estimate, Peak, ScenarioResult, VariantResult
+from loadtests.results import Estimate, ScenarioResult, VariantResult
 
-TITLES = {
-    "latency": "p95 latency from the planned time, ms",
-    "ttft": "p95 TTFT from the planned time, ms",
-    "tpot": "p95 TPOT, ms per token",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """A horizontal axis; ``scale`` from the result's unit to the shown one."""
-
-    title: str
-    of: Callable[[VariantResult], Estimate | None]
-    scale: float
-    more_is_better: bool
+LEVEL = 0.95
+"""Of the percentile that ranks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spot:
     """A variant in the picture; ``weights`` in bytes, None if any variant's is not known."""
 
+    variant: VariantResult
     speed: Estimate
     quality: Estimate
     weights: int | None
 
 
-def place(scenario: ScenarioResult, speed: Speed) -> dict[str, Spot]:
-    """Where the variants stand, those left out that lack an axis."""
+def place(scenario: ScenarioResult, speed: Axis) -> dict[str, Spot]:
+    """Where the variants stand, those without that have no place."""
     weights = {variant.variant: variant.server.weights_bytes for variant in scenario.variants}
     are_known = None not in weights.values()
     return {
-        variant.variant: Spot(at, agreed, weights[variant.variant] if are_known else None)
+        variant.variant: Spot(
+            variant, found, agreed, weights[variant.variant] if are_known else None
+        )
         for variant in scenario.variants
-        if (at := speed.of(variant)) and (agreed := quality(variant))
+        if not why_no_place(variant, speed)
+        and (found := speed.of(variant))
+        and (agreed := AGREEMENT.of(variant))
     }
 
 
-def judge(speed: Speed, spots: dict[str, Spot]) -> tuple[set[str], list[tuple[str, str]]]:
+def why_no_place(variant: VariantResult, speed: Axis) -> str:
+    """Why a variant cannot be ranked by an axis; empty if it can."""
+    if variant.stopped:
+        return "stopped early"
+    if variant.problems:
+        return "not valid"
+    if too_many_cut_off(variant.cut_off, variant.planned, LEVEL):
+        return "too many cut off"
+    if speed.of(variant) is None:
+        return "too many errors or too few requests" if speed.between else "no rate surely met"
+    return "" if AGREEMENT.of(variant) else "no answers to compare"
+
+
+def judge(speed: Axis, spots: dict[str, Spot]) -> tuple[set[str], list[tuple[str, str]]]:
     """Which variants are dominated, and which pairs the samples cannot tell apart.
 
-    Weights are not sampled, so they count for dominance only. None of either where the speed has
-    no interval.
+    Weights are not sampled, so they count for dominance only.
     """
-    if any(spot.speed.low is None for spot in spots.values()):
-        return set(), []
-    sampled: dict[str, Row] = {
-        name: (negated(spot.speed) if speed.more_is_better else spot.speed, negated(spot.quality))
-        for name, spot in spots.items()
-    }
-    whole = {name: (*row, exactly(spots[name].weights or 0)) for name, row in sampled.items()}
-    return dominated(whole), alike(sampled)
+    variants = [spot.variant for spot in spots.values()]
+    are_known = all(spot.weights is not None for spot in spots.values())
+    sampled = [speed, AGREEMENT]
+    whole = [*sampled, WEIGHTS] if are_known else sampled
+    return dominated(whole, variants), alike(sampled, variants)
 
 
-def speeds(scenario: ScenarioResult) -> list[Speed]:
-    """What the SLO times, and the peak where it was searched, else goodput beside a single time."""
-    peaks = {peak.variant: peak for peak in scenario.peaks}
-    times = [
-        Speed(TITLES[timing], p95(timing), 1e3, more_is_better=False)
-        for timing in timings(scenario.slo)
-    ]
-    if peaks:
-        peak = Speed(
-            "highest rate that meets the SLO, requests/s",
-            lambda variant: _peak(peaks.get(variant.variant)),
-            1,
-            more_is_better=True,
-        )
-        return [*times, peak]
-    goodput = Speed("goodput, requests/s", lambda v: v.goodput, 1, more_is_better=True)
-    return times if len(times) > 1 else [*times, goodput]
-
-
-def _peak(peak: Peak | None) -> Estimate | None:
-    """It lies between the rate met and the one missed, if one was."""
-    if peak is None or peak.rate is None:
-        return None
-    return Estimate(value=peak.rate, low=peak.rate, high=peak.missed_at)
+def speeds(scenario: ScenarioResult) -> list[Axis]:
+    """What the SLO times, and the peak where it was searched, else SLO met beside a single time."""
+    times = [timing(name) for name in timings(scenario.slo)]
+    if scenario.peaks:
+        return [*times, highest_rate(scenario.peaks)]
+    if len(times) > 1 or not scenario.slo:
+        return times
+    return [*times, slo_met(scenario.slo)]

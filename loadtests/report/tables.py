@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from loadtests.report.difference import ratio
 from loadtests.report.measures import GROUPS, TO_MIB, Found, Measure, value_of
 from loadtests.results import Estimate, ScenarioResult, VariantResult
 
@@ -84,17 +85,21 @@ def _cell(measure: Measure, variant: VariantResult, reference: VariantResult | N
     text = figure(found, measure.scale, measure.decimals)
     if not measure.has_ratio or reference is None or variant is reference:
         return text
-    base = value_of(measure.of(reference))
-    return f"{text} {value_of(found) / base:.2f}×" if base else text
+    base = measure.of(reference)
+    if isinstance(base, Estimate) and isinstance(found, Estimate):
+        times = ratio(base, found)
+        if times is not None:
+            return f"{text} {figure(times.estimate, decimals=2, unit='×')}"
+    return f"{text} {value_of(found) / value_of(base):.2f}×" if value_of(base) else text
 
 
-def figure(found: Found, scale: float = 1, decimals: int = 1) -> str:
-    """A figure, with its interval behind it if it has one; nothing is a dash."""
+def figure(found: Found, scale: float = 1, decimals: int = 1, unit: str = "") -> str:
+    """A figure and its unit, with its interval behind it if it has one; nothing is a dash."""
     if found is None:
         return NOTHING
     if not isinstance(found, Estimate):
-        return _number(found * scale, decimals)
-    text = _number(found.value * scale, decimals)
+        return _number(found * scale, decimals) + unit
+    text = _number(found.value * scale, decimals) + unit
     if found.low is None or found.high is None:
         return text
     low, high = (_number(end * scale, decimals) for end in (found.low, found.high))

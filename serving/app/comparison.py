@@ -19,7 +19,6 @@ from serving.quality.dataset import Example
 from serving.replica.batching import pad, split_by_length
 from serving.replica.encoder_loading import MAX_BATCH_TOKENS, load
 from serving.tasks import GENERATION_TASKS
-from serving.variants.saved_size import saved_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Measurement:
         load_s: Seconds to load.
         weights_bytes: Packed size of its weights.
         resident_bytes: Resident memory of its process after the run.
-        disk_bytes: Size of its weights when saved.
+        disk_bytes: Size of its weights when saved; see ``Footprint``.
     """
 
     rows: NDArray[np.float32]
@@ -104,7 +103,7 @@ def measure(planned: PlannedVariant, texts: Sequence[str]) -> Measurement:
     token_ids = task.encode(texts, True)
     rows = np.empty((len(texts), task.width), np.float32)
     for batch in split_by_length([len(ids) for ids in token_ids], max_batch_tokens):
-        rows[batch] = engine.forward(pad([token_ids[index] for index in batch]))
+        rows[batch] = engine.forward(pad([token_ids[index] for index in batch], task.max_tokens))
     elapsed = time.perf_counter() - started
     footprint = engine.footprint()
     return Measurement(
@@ -114,7 +113,7 @@ def measure(planned: PlannedVariant, texts: Sequence[str]) -> Measurement:
         load_s=loaded.load_seconds,
         weights_bytes=footprint.weights_bytes,
         resident_bytes=footprint.resident_bytes,
-        disk_bytes=saved_bytes(engine),
+        disk_bytes=footprint.disk_bytes,
     )
 
 

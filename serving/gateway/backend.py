@@ -12,8 +12,9 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import DeploymentUnavailableError, RequestCancelledError
 from ray.serve.handle import DeploymentResponseGenerator
 
+from serving.calls import replica_call
 from serving.errors import DeadlineExceeded, InternalError, NotReady, RequestError
-from serving.gateway.cluster import Cluster, replica_call
+from serving.gateway.cluster import Cluster
 from serving.gateway.latencies import Latencies
 from serving.gateway.measured import MeasuredBackend
 from serving.seams import (

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ray import serve
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from serving.calls import Application, replica_call
 from serving.errors import NotReady
 from serving.gateway.variant_status import (
     ApplicationState,
@@ -29,31 +29,17 @@ RETRY_AFTER_S = 5
 """Advice to a client whose variant is loading."""
 
 CONTROLLER_ANSWER_S = 10.0
-"""How long Ray Serve's controller may take to report states."""
+"""How long Ray Serve's controller may take to report the first states."""
+
+NEWER_STATES_S = 2.0
+"""How long it may take for newer ones; after that the last are the answer."""
 
 REPLICA_ANSWER_S = 2.0
 """How long a replica may take to describe itself or to render its metrics."""
 
 
-NO_ANSWER = (TimeoutError, RayActorError, RayServeException)
-"""What a call to a replica that is dying, or not there, raises."""
-
-
-@contextmanager
-def replica_call() -> Iterator[None]:
-    """Wait for a replica inside.
-
-    Raises:
-        RayActorError: The replica gave the call up. Ray Serve raises ``CancelledError`` for that,
-            as if the caller itself were cancelled, which would go without a word.
-    """
-    try:
-        yield
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise RayActorError(error_msg="the replica gave the call up") from None
+NO_ANSWER = (TimeoutError, RayError, RayServeException)
+"""What a call to a process that is dying, broken or not there raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +65,16 @@ class Cluster:
     """
 
     def __init__(self, names: Sequence[tuple[str, str]]) -> None:
-        self._names = list(names)
-        self._handles: dict[tuple[str, str], DeploymentHandle[Any]] = {}
-        self._states: dict[tuple[str, str], ApplicationState] = {}
+        self._applications = {name: Application(application_name(*name)) for name in names}
+        self._states: Mapping[tuple[str, str], ApplicationState] = {}
         self._read_at = float("-inf")
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
+        self._patient_until = 0.0
         self._seen_ready: set[tuple[str, str]] = set()
 
     async def handle(self, model: str, variant: str) -> DeploymentHandle[Any]:
-        """Handle of a variant that is deployed."""
-        name = (model, variant)
-        if name not in self._handles:
-            # Asks the controller, and waits for it.
-            self._handles[name] = await asyncio.to_thread(
-                serve.get_app_handle, application_name(model, variant)
-            )
-        return self._handles[name]
+        """Handle of a variant that is deployed; see ``Application.handle``."""
+        return await self._applications[model, variant].handle()
 
     async def require_ready(self, model: str, variant: str) -> None:
         """Raise ``NotReady`` unless the variant has been ready before.
@@ -114,7 +94,7 @@ class Cluster:
 
     async def statuses(self) -> list[VariantStatus]:
         """State of every variant, with what one of its replicas says of itself."""
-        return await asyncio.gather(*(self._status(*name) for name in self._names))
+        return await asyncio.gather(*(self._status(*name) for name in self._applications))
 
     async def describe(self, model: str, variant: str) -> Description:
         """What one replica of the variant says of itself.
@@ -146,33 +126,70 @@ class Cluster:
         )
 
     async def metrics_pages(self) -> list[VariantPages]:
-        """Prometheus text of every replica that answers, for every variant."""
+        """Prometheus text of every replica that answers, for every variant.
+
+        Replicas are asked while the controller is: under load either takes its time.
+
+        Raises:
+            NotReady: See ``states``.
+        """
+        asking = {
+            name: asyncio.create_task(self._metrics(name))
+            for name, application in self._applications.items()
+            if application.is_found
+        }
         states = await self.states()
-        return await asyncio.gather(
-            *(self._variant_pages(*name, states[name].running) for name in self._names)
-        )
+        for name, state in states.items():
+            if state.running and name not in asking:
+                asking[name] = asyncio.create_task(self._metrics(name))
+        pages = dict(zip(asking, await asyncio.gather(*asking.values()), strict=True))
+        return [
+            VariantPages(*name, state.running, pages[name] if state.running else ())
+            for name, state in states.items()
+        ]
 
-    async def _variant_pages(self, model: str, variant: str, running: int) -> VariantPages:
-        pages = await self._metrics(model, variant) if running else []
-        return VariantPages(model, variant, running, tuple(pages))
-
-    async def _metrics(self, model: str, variant: str) -> list[str]:
+    async def _metrics(self, name: tuple[str, str]) -> tuple[str, ...]:
         try:
-            handle = await self.handle(model, variant)
-            pages = await handle.broadcast("metrics").results_async(
-                timeout_s=REPLICA_ANSWER_S, return_exceptions=True
-            )
+            async with asyncio.timeout(REPLICA_ANSWER_S):
+                handle = await self.handle(*name)
+                pages = await handle.broadcast("metrics").results_async(
+                    timeout_s=REPLICA_ANSWER_S, return_exceptions=True
+                )
         except NO_ANSWER:
             pages = []
         # A replica that is just dying must not hide the others.
-        return [page for page in pages if isinstance(page, str)]
+        return tuple(page for page in pages if isinstance(page, str))
 
     async def states(self) -> Mapping[tuple[str, str], ApplicationState]:
-        """What Ray Serve knows of every configured variant, at most half a second old."""
-        async with self._reading:
-            if time.monotonic() - self._read_at > STATES_MAX_AGE_S:
-                async with asyncio.timeout(CONTROLLER_ANSWER_S):
-                    status = await asyncio.to_thread(serve.status)
-                self._states = application_states(status.applications, self._names)
-                self._read_at = time.monotonic()
+        """What Ray Serve knows of every configured variant, in the order of the configuration.
+
+        It is at most half a second old, unless the controller does not answer: then it is what
+        the controller said last.
+
+        Raises:
+            NotReady: The controller has never answered.
+        """
+        if time.monotonic() - self._read_at > STATES_MAX_AGE_S:
+            try:
+                await self._read_again()
+            except NO_ANSWER as error:
+                if not self._states:
+                    raise NotReady(
+                        "Ray Serve's controller does not answer", retry_after_s=RETRY_AFTER_S
+                    ) from error
         return self._states
+
+    async def _read_again(self) -> None:
+        # One look-up, and one thread, at a time. All callers wait for it until the same moment, so
+        # that one that hangs costs the later ones nothing.
+        if self._reading is None or self._reading.done():
+            patience_s = NEWER_STATES_S if self._states else CONTROLLER_ANSWER_S
+            self._patient_until = asyncio.get_running_loop().time() + patience_s
+            self._reading = asyncio.create_task(self._read())
+        async with asyncio.timeout_at(self._patient_until):
+            await asyncio.shield(self._reading)
+
+    async def _read(self) -> None:
+        status = await asyncio.to_thread(serve.status)
+        self._states = application_states(status.applications, list(self._applications))
+        self._read_at = time.monotonic()

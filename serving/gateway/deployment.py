@@ -6,13 +6,19 @@ import asyncio
 
 from ray import serve
 
-from serving.config import Config
+from serving.config import AUTO, Config
 from serving.gateway.auto import AutoRouter
 from serving.gateway.backend import RemoteVariants
 from serving.gateway.cluster import Cluster
 from serving.gateway.latencies import Latencies
 from serving.gateway.quality_board import RemoteQuality
-from serving.metrics import EdgeMetrics, ScrapeMetrics, exposition, merge_expositions
+from serving.metrics import (
+    EdgeMetrics,
+    Labels,
+    ScrapeMetrics,
+    exposition,
+    merge_expositions,
+)
 from serving.routes.api import build_gateway_api
 from serving.routes.edge import Edge
 from serving.routes.exchange import Services
@@ -48,6 +54,11 @@ class Gateway:
         )
         replica = serve.get_replica_context().replica_id.unique_id
         self._edge_metrics = EdgeMetrics(replica)
+        for model in catalog.values():
+            for variant in model.variants:
+                self._edge_metrics.start(Labels(model.name, variant, model.task))
+            # What no variant is found for.
+            self._edge_metrics.start(Labels(model.name, AUTO, model.task), [503])
         self._scrape_metrics = ScrapeMetrics(replica)
         self._edge = build_gateway_api(services, self._edge_metrics, self._metrics_page)
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ray import serve
-from ray.exceptions import RayError
-from ray.serve.handle import DeploymentHandle
-
+from serving.calls import Application, replica_call
 from serving.errors import InvalidField, NotReady
-from serving.gateway.cluster import NO_ANSWER, replica_call
+from serving.gateway.cluster import NO_ANSWER
 from serving.seams import QUALITY_APPLICATION, EvaluationProgress, ModelQuality
 
 ANSWER_S = 2.0
@@ -24,7 +21,7 @@ class RemoteQuality:
     """
 
     def __init__(self) -> None:
-        self._finding: asyncio.Task[DeploymentHandle[Any]] | None = None
+        self._application = Application(QUALITY_APPLICATION)
 
     async def report(self) -> tuple[ModelQuality, ...]:
         """Return everything that is known; see ``QualityBoard.report``."""
@@ -49,25 +46,12 @@ class RemoteQuality:
     async def _ask(self, method: str, *arguments: object) -> Any:
         try:
             async with asyncio.timeout(ANSWER_S):
-                handle = await self._handle()
+                handle = await self._application.handle()
                 with replica_call():
                     return await getattr(handle, method).remote(*arguments)
-        except (*NO_ANSWER, RayError) as error:
+        except NO_ANSWER as error:
             raise NotReady(
                 "the process that compares variants does not answer; every other route works "
                 "without it",
                 retry_after_s=RETRY_AFTER_S,
             ) from error
-
-    async def _handle(self) -> DeploymentHandle[Any]:
-        # Asks the controller, and waits for it. One look-up, and one thread, at a time, however
-        # often the callers lose patience meanwhile.
-        if self._finding is None or _has_failed(self._finding):
-            self._finding = asyncio.create_task(
-                asyncio.to_thread(serve.get_app_handle, QUALITY_APPLICATION)
-            )
-        return await asyncio.shield(self._finding)
-
-
-def _has_failed(task: asyncio.Task[Any]) -> bool:
-    return task.done() and task.exception() is not None

@@ -65,6 +65,7 @@ class SlotGenerator:
         self._commands: SimpleQueue[Job | None] = SimpleQueue()
         self._is_closing = False
         self._has_ended = False
+        self._on_step: Callable[[int], None] | None = None
         made: Future[Stepper] = Future()
 
         def make_stepper() -> Stepper:
@@ -117,6 +118,10 @@ class SlotGenerator:
             kv_cache_used=sum(held) / (self._decoder.num_slots * self._decoder.slot_tokens),
         )
 
+    def observe_steps(self, on_step: Callable[[int], None]) -> None:
+        """Report the size of each step; see ``GeneratorEngine.observe_steps``."""
+        self._on_step = on_step
+
     def check_health(self) -> None:
         """Raise ``RuntimeError`` if the engine is stuck, has only failed of late, or has ended."""
         if self._has_ended and not self._is_closing:
@@ -159,6 +164,11 @@ class SlotGenerator:
                 f"{num_waiting} sequences wait already, as many as may; retry later",
                 retry_after_s=1,
             )
+        # Who was given up has no place any more, but the worker learns of it only after its step.
+        if self._commands.qsize() >= 2 * (self._decoder.num_slots + self._max_waiting):
+            raise QueueFull(
+                "too many sequences came and went during one step; retry later", retry_after_s=1
+            )
 
     def _cancel(self, job: Job) -> None:
         # May run in any thread, even while the worker handles commands: a dropped stream is
@@ -167,7 +177,11 @@ class SlotGenerator:
         self._unfinished.discard(job)
         self._commands.put(job)
 
-    def _deliver(self, events: Sequence[tuple[Job, GeneratedToken | RequestError]]) -> None:
+    def _deliver(
+        self, events: Sequence[tuple[Job, GeneratedToken | RequestError]], batch_size: int
+    ) -> None:
+        if batch_size and self._on_step is not None:
+            self._on_step(batch_size)
         for job, event in events:
             job.outbox.put_nowait(event)
             if isinstance(event, RequestError) or event.finish is not None:
@@ -187,7 +201,7 @@ class SlotGenerator:
         )
         try:
             while self._obey_commands(stepper):
-                self._send(stepper.step())
+                self._send(stepper.step(), stepper.batch_size)
         except Exception:
             logger.exception("the generator's thread ended")
             reason = partial(InternalError, "the generator failed; see the log of the replica")
@@ -198,7 +212,7 @@ class SlotGenerator:
             if command is not None and not command.is_cancelled:
                 jobs.append(command)
         with contextlib.suppress(RuntimeError):  # the event loop may be closed
-            self._send([(job, reason()) for job in jobs])
+            self._send([(job, reason()) for job in jobs], 0)
 
     def _obey_commands(self, stepper: Stepper) -> bool:
         """Add and drop sequences; sleep while there is none. False once the engine is closed."""
@@ -212,7 +226,9 @@ class SlotGenerator:
                 stepper.add(job)
         return True
 
-    def _send(self, events: Sequence[tuple[Job, GeneratedToken | RequestError]]) -> None:
-        if events:
+    def _send(
+        self, events: Sequence[tuple[Job, GeneratedToken | RequestError]], batch_size: int
+    ) -> None:
+        if events or batch_size:
             assert self._loop is not None
-            self._loop.call_soon_threadsafe(self._deliver, events)
+            self._loop.call_soon_threadsafe(self._deliver, events, batch_size)

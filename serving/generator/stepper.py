@@ -71,6 +71,8 @@ class Stepper:
         self.step_started: float | None = None
         """When the step that runs now began, by ``time.perf_counter``."""
         self.failures_in_a_row = 0
+        self.batch_size = 0
+        """Sequences of the latest step, those of background requests left out; 0 if it failed."""
         self._schedule = Schedule(decoder.num_slots, budget)
         self._jobs: dict[TokenSequence, Job] = {}
 
@@ -104,6 +106,7 @@ class Stepper:
         shares = self._schedule.plan()
         jobs = [self._jobs[sequence] for sequence, _ in shares]
         segments = [segment for _, segment in shares]
+        self.batch_size = 0
         self.step_started = started = time.perf_counter()
         for job in jobs:
             if job.started is None:
@@ -118,6 +121,7 @@ class Stepper:
         finally:
             self.step_started = None
         self.failures_in_a_row = 0
+        self.batch_size = sum(not job.request.background for job in jobs)
         return events
 
     def _fail(self, job: Job) -> InternalError:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 from serving.metrics import series
 from serving.metrics.labels import Labels
@@ -12,6 +12,10 @@ from serving.metrics.registered import counter, histogram
 
 FIRST_ERROR = 400
 """The lowest HTTP status of an error."""
+
+STARTED = (200, 429, 503, 504)
+"""Statuses that come in bursts: a series that is born within one has no ``rate`` of it. Each costs
+a line for every variant on both paths, so 500 is not among them: it comes back with its request."""
 
 
 class EdgeMetrics:
@@ -24,14 +28,17 @@ class EdgeMetrics:
         self._duration = histogram(series.REQUEST_DURATION, self.registry)
         self._auto = counter(series.AUTO_REQUESTS, self.registry)
 
+    def start(self, labels: Labels, statuses: Iterable[int] = STARTED) -> None:
+        """Have the counts of some statuses on the page before the first such answer, at 0."""
+        for status in statuses:
+            self._count(labels, status)
+
     def observe(self, labels: Labels, status: int, duration_s: float) -> None:
         """Record one answered request; the duration only of an answer below 400.
 
         A variant that refuses requests does so at once: timed too, it would look fast.
         """
-        self._requests.labels(
-            labels.model, labels.variant, labels.operation, str(status), self._replica
-        ).inc()
+        self._count(labels, status).inc()
         if status < FIRST_ERROR:
             self._duration.labels(labels.model, labels.variant, self._replica).observe(duration_s)
 
@@ -44,3 +51,8 @@ class EdgeMetrics:
         """
         which = "several" if len(missed) > 1 else next(iter(missed), "none")
         self._auto.labels(labels.model, labels.variant, which, self._replica).inc()
+
+    def _count(self, labels: Labels, status: int) -> Counter:
+        return self._requests.labels(
+            labels.model, labels.variant, labels.operation, str(status), self._replica
+        )

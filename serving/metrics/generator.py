@@ -21,6 +21,7 @@ class GeneratorMetrics:
         self._per_token = replica.histogram(series.TIME_PER_OUTPUT_TOKEN)
         self._prefill = replica.histogram(series.PREFILL_DURATION)
         self._decode = replica.histogram(series.DECODE_DURATION)
+        self._batch_size = replica.histogram(series.BATCH_SIZE)
         replica.queued.set_function(lambda: load().waiting)
         replica.gauge(series.RUNNING_REQUESTS).set_function(lambda: load().running)
         replica.gauge(series.KV_CACHE_BYTES).set_function(lambda: load().kv_cache_bytes)
@@ -34,6 +35,10 @@ class GeneratorMetrics:
         """Record that a prompt was read and has its first token."""
         self._replica.input_tokens.inc(tokens)
         self._cached_tokens.inc(cached_tokens)
+
+    def observe_step(self, size: int) -> None:
+        """Record one step that worked on ``size`` sequences."""
+        self._batch_size.observe(size)
 
     def observe_first_token(self, since_arrival_s: float) -> None:
         """Record the first token of a sequence."""

@@ -76,3 +76,6 @@ class QualityMetrics:
         for verdict in get_args(Verdict) if not quality.is_reference else ():
             self._verdict.labels(*name, verdict, self._replica).set(verdict == quality.verdict)
         self._in_auto.labels(*name, self._replica).set(quality.in_auto)
+        if not quality.is_reference:
+            # There before the first sample, at 0, for ``rate``.
+            self._samples.labels(*name, "shadow", self._replica)

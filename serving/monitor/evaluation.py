@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from serving.errors import NotReady, QuantserveError
+from serving.errors import InvalidField, NotReady, QuantserveError
 from serving.monitor.assessment import Assessment
 from serving.quality.dataset import Example, Passage, read_dataset
 from serving.quality.labels import LabelledScore, accuracy_report, perplexity_report
@@ -20,48 +20,102 @@ logger = logging.getLogger("ray.serve.quantserve")
 AT_ONCE = 8
 """Examples of one background request: more would hold the replica longer than a client may wait."""
 
+PROBES_S = 900.0
+"""How long a variant that answers may still be busy with its probes, before it is left out."""
+
+LOOK_S = 0.5
+"""How often it is looked whether they are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What one deployment of a variant did; the scores are in the order of the examples."""
+
+    deployed_at: float
+    scores: list[LabelledScore]
+
 
 async def evaluate(assessment: Assessment, task: str, dataset: Path) -> None:
     """Score every variant, the reference first, and note progress and results in ``assessment``.
 
-    A variant that does not answer is left out, and the progress says so. Never raises what the data
-    or a variant can cause: the progress says that, too.
+    A variant that does not answer, or is deployed again meanwhile, is left out, and the progress
+    says so. Never raises what the data or a variant can cause: the progress says that, too.
     """
     progress = EvaluationProgress("running", 0, 0, "")
     assessment.evaluation = progress
+    conclude = perplexity_report if task in GENERATION_TASKS else accuracy_report
+    reference: _Run | None = None
+    left_out: list[str] = []
     try:
         examples = await asyncio.to_thread(read_dataset, dataset, task)
         variants = assessment.reference_first
-        conclude = perplexity_report if task in GENERATION_TASKS else accuracy_report
         progress = replace(progress, total=len(examples) * len(variants))
-        reference: list[LabelledScore] | None = None
         for number, variant in enumerate(variants):
-            deployed_at = assessment.deployed_at(variant)
-            scores: list[LabelledScore] = []
+            progress = replace(progress, done=number * len(examples), reason="; ".join(left_out))
             try:
-                for some in _batches(examples):
-                    scores += await assessment.judge.score(variant, some)
-                    assessment.evaluation = replace(progress, done=progress.done + len(scores))
-            except NotReady as error:
-                if variant == assessment.reference:
-                    raise
-                progress = replace(progress, reason=f"{progress.reason}{error} ".lstrip())
-            else:
+                run = await _score(assessment, variant, examples, progress)
+                expected = reference.scores if reference else None
                 # Resampling takes a while.
-                labels = await asyncio.to_thread(conclude, dataset.stem, scores, reference)
-                if assessment.deployed_at(variant) == deployed_at:
-                    assessment.set_labels(variant, labels)
-                reference = reference or scores
-            progress = replace(progress, done=(number + 1) * len(examples))
-    except QuantserveError as error:
-        assessment.evaluation = replace(progress, state="failed", reason=str(error))
-    except Exception:
-        logger.exception("evaluating %s failed", assessment.model)
-        reason = "internal error; see the log of the quality process"
+                labels = await asyncio.to_thread(conclude, dataset.stem, run.scores, expected)
+                _require_same(assessment, variant, run)
+            except InvalidField:
+                raise
+            except Exception as error:  # whatever a broken variant answers belongs to it alone
+                if reference is None:
+                    raise
+                _require_same(assessment, assessment.reference, reference)
+                left_out.append(f"{variant} is left out: {_in_words(error, assessment.model)}")
+            else:
+                reference = reference or run
+                _require_same(assessment, assessment.reference, reference)
+                assessment.set_labels(variant, labels)
+    except Exception as error:
+        reason = _in_words(error, assessment.model)
         assessment.evaluation = replace(progress, state="failed", reason=reason)
     else:
-        assessment.evaluation = replace(progress, state="done", reason=progress.reason.rstrip())
+        done = replace(progress, state="done", done=progress.total, reason="; ".join(left_out))
+        assessment.evaluation = done
 
 
-def _batches(examples: Sequence[Example | Passage]) -> list[Sequence[Example | Passage]]:
-    return [examples[start : start + AT_ONCE] for start in range(0, len(examples), AT_ONCE)]
+async def _score(
+    assessment: Assessment,
+    variant: str,
+    examples: Sequence[Example | Passage],
+    progress: EvaluationProgress,
+) -> _Run:
+    assessment.evaluation = progress
+    deployed_at = await _deployment(assessment, variant, examples)
+    scores: list[LabelledScore] = []
+    for start in range(0, len(examples), AT_ONCE):
+        scores += await assessment.judge.score(variant, examples[start : start + AT_ONCE])
+        assessment.evaluation = replace(progress, done=progress.done + len(scores))
+    return _Run(deployed_at, scores)
+
+
+async def _deployment(
+    assessment: Assessment, variant: str, examples: Sequence[Example | Passage]
+) -> float:
+    """Wait until it is known which deployment of a variant answers: until its probes are done.
+
+    What is found of a variant before that would be forgotten with the probes' result.
+    """
+    if assessment.deployed_at(variant) is None:
+        await assessment.judge.score(variant, examples[:1])  # or it is not worth waiting for
+    deadline = asyncio.get_running_loop().time() + PROBES_S
+    while (deployed_at := assessment.deployed_at(variant)) is None:
+        if asyncio.get_running_loop().time() > deadline:
+            raise NotReady(f"{variant} has not answered its probes within {PROBES_S:g} s")
+        await asyncio.sleep(LOOK_S)
+    return deployed_at
+
+
+def _require_same(assessment: Assessment, variant: str, run: _Run) -> None:
+    if assessment.deployed_at(variant) != run.deployed_at:
+        raise NotReady(f"{variant} was deployed again meanwhile")
+
+
+def _in_words(error: Exception, model: str) -> str:
+    if isinstance(error, QuantserveError):
+        return str(error)
+    logger.error("evaluating %s failed", model, exc_info=error)
+    return "internal error; see the log of the quality process"

@@ -41,6 +41,8 @@ class Deployments(Protocol):
 class Probing:
     """Looks for new deployments of one model's variants and probes them, the reference first.
 
+    Each variant is looked at by itself: one that is busy does not hold up the others.
+
     Args:
         deployments: Where to look.
         assessment: What to fill.
@@ -56,54 +58,58 @@ class Probing:
     async def run(self) -> None:
         """Look and probe until cancelled."""
         asyncio.get_running_loop().call_later(SETTLE_S, self.settle)
-        while True:
-            try:
-                await self.look()
-            except Exception:  # Ray Serve's controller may be away for a while
-                logger.exception("looking at the deployments of %s failed", self._assessment.model)
-            await asyncio.sleep(LOOK_S)
+        variants = self._assessment.reference_first
+        await asyncio.gather(*(self._keep_looking(variant) for variant in variants))
 
     def settle(self) -> None:
         """Wait no longer for what is still loading."""
         self._is_settled = True
 
-    async def look(self) -> None:
-        """Probe what was deployed since the last look, once nothing is loading any more."""
+    async def look(self, variant: str) -> None:
+        """Probe a variant if it is new, once nothing is loading and the reference is done."""
+        assessment = self._assessment
         states = await self._deployments.states()
         if all(state.running or state.failed for state in states.values()):
             self.settle()
-        if not self._is_settled:
+        state = states[assessment.model, variant]
+        is_done = assessment.deployed_at(variant) == state.deployed_at
+        if is_done or not self._is_settled or not _is_up(state):
             return
-        reference, *others = self._assessment.reference_first
-        if await self._probe_if_new(reference):
-            # One that is busy must not hold up the others.
-            await asyncio.gather(*(self._probe_if_new(variant) for variant in others))
-
-    async def _probe_if_new(self, variant: str) -> bool:
-        """Probe a variant unless it is done; returns whether it is done now."""
-        assessment = self._assessment
-        state = await self._state(variant)
-        if not state.running or state.is_deploying:
-            return False
-        if assessment.deployed_at(variant) == state.deployed_at:
-            return True
-        now = asyncio.get_running_loop().time()
-        if now < self._not_before.get(variant, now):
-            return False
         assessment.outdate(variant)
+        if not self._may_be_probed(variant, states):
+            return
+        reference_at = assessment.deployed_at(assessment.reference)
         try:
             await self._deployments.require_ready(assessment.model, variant)
             probed = await assessment.judge.probe(variant)
         except Exception as error:  # whatever a broken variant answers belongs to it alone
             self._note_failure(variant, state.deployed_at, error)
-            return False
-        if (await self._state(variant)).deployed_at != state.deployed_at:
-            return False
-        assessment.set_probed(variant, state.deployed_at, probed)
-        return True
+            return
+        now = (await self._deployments.states())[assessment.model, variant]
+        is_same_reference = assessment.deployed_at(assessment.reference) == reference_at
+        if now.deployed_at == state.deployed_at and is_same_reference:
+            assessment.set_probed(variant, state.deployed_at, probed)
 
-    async def _state(self, variant: str) -> ApplicationState:
-        return (await self._deployments.states())[self._assessment.model, variant]
+    async def _keep_looking(self, variant: str) -> None:
+        while True:
+            try:
+                await self.look(variant)
+            except Exception:  # Ray Serve's controller may be away for a while
+                logger.exception("looking at %s:%s failed", self._assessment.model, variant)
+            await asyncio.sleep(LOOK_S)
+
+    def _may_be_probed(
+        self, variant: str, states: Mapping[tuple[str, str], ApplicationState]
+    ) -> bool:
+        """Whether there is something to compare it with, and it has not just failed."""
+        reference = self._assessment.reference
+        if variant != reference:
+            state = states[self._assessment.model, reference]
+            is_probed = self._assessment.deployed_at(reference) == state.deployed_at
+            if not (_is_up(state) and is_probed):
+                return False
+        now = asyncio.get_running_loop().time()
+        return now >= self._not_before.get(variant, now)
 
     def _note_failure(self, variant: str, deployed_at: float, error: Exception) -> None:
         name = f"{self._assessment.model}:{variant}"
@@ -116,5 +122,10 @@ class Probing:
         self._not_before[variant] = asyncio.get_running_loop().time() + RETRY_S
         if isinstance(error, InternalError) and variant != self._assessment.reference:
             self._num_failures[variant, deployed_at] += 1
-            if self._num_failures[variant, deployed_at] == MAX_FAILURES:
+            if self._num_failures[variant, deployed_at] >= MAX_FAILURES:
                 self._assessment.set_failed(variant, deployed_at)
+
+
+def _is_up(state: ApplicationState) -> bool:
+    """Whether replicas of the last deployment run, and no others."""
+    return bool(state.running) and not state.is_deploying

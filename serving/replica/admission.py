@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,13 @@ class Admission:
     """Counts the requests of one backend that have no answer yet."""
 
     def __init__(self) -> None:
-        self.in_flight = 0
+        self._there: Counter[bool] = Counter()
+        """Requests by whether they are background ones."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that somebody waits for."""
+        return self._there[False]
 
     @contextmanager
     def admit(self, background: bool) -> Iterator[None]:
@@ -21,14 +28,14 @@ class Admission:
         Raises:
             QueueFull: It is a background request, and another one is there.
         """
-        if background and self.in_flight:
+        if background and self._there.total():
             raise QueueFull(
                 "the replica has other work, and a background request does not wait for it; "
                 "retry later",
                 retry_after_s=1,
             )
-        self.in_flight += 1
+        self._there[background] += 1
         try:
             yield
         finally:
-            self.in_flight -= 1
+            self._there[background] -= 1

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 
-from serving.errors import DeadlineExceeded, InvalidField
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import InternalError, InvalidField
 from serving.metrics import EncoderMetrics
 from serving.replica.admission import Admission
 from serving.replica.batcher import Batcher
+from serving.replica.deadline import deadline
+from serving.replica.tokenizing import Tokenizing
 from serving.seams import (
     Description,
     EncoderTask,
@@ -23,8 +28,7 @@ from serving.seams import (
     TokenLogprob,
 )
 
-INLINE_CHARACTERS = 16_384
-"""Texts that are longer together are tokenized in a thread, so that the event loop stays free."""
+logger = logging.getLogger("ray.serve.quantserve")
 
 
 class LocalBackend:
@@ -51,17 +55,15 @@ class LocalBackend:
         self._batcher = batcher
         self._metrics = metrics
         self._describe = describe
+        self._tokenizing = Tokenizing()
         self._admission = Admission()
         metrics.in_flight.set_function(lambda: self._admission.in_flight)
 
     async def infer(self, request: InferenceRequest) -> Outcome:
         """Answer every text of ``request``; see ``Backend.infer``."""
         with self._admission.admit(request.background):
-            try:
-                async with asyncio.timeout(request.timeout_s):
-                    outcome = await self._answer(request)
-            except TimeoutError:
-                raise DeadlineExceeded(f"no answer within {request.timeout_s:g} s") from None
+            async with deadline(request.timeout_s, "no answer"):
+                outcome = await self._answer(request)
         if not request.background:
             self._metrics.observe_request(outcome.timings, outcome.tokens)
         return outcome
@@ -83,9 +85,11 @@ class LocalBackend:
     async def _answer(self, request: InferenceRequest) -> Outcome:
         arrived = time.perf_counter()
         self._task.check_dimensions(request.dimensions)
-        token_ids = await self._encode(request)
-        tokenized = time.perf_counter()
-        result = await self._batcher.run(token_ids, request.background)
+        with self._batcher.place(request.background) as place:
+            token_ids = await self._encode(request)
+            tokenized = time.perf_counter()
+            result = await self._batcher.run(place, token_ids)
+        self._check_finite(result.rows)
         rows = self._task.decode(result.rows, request.dimensions)
         return Outcome(
             rows=rows,
@@ -100,6 +104,15 @@ class LocalBackend:
         )
 
     async def _encode(self, request: InferenceRequest) -> list[list[int]]:
-        if sum(len(text) for text in request.texts) <= INLINE_CHARACTERS:
-            return self._task.encode(request.texts, request.truncate)
-        return await asyncio.to_thread(self._task.encode, request.texts, request.truncate)
+        characters = sum(map(len, request.texts))
+        return await self._tokenizing.run(
+            characters, self._task.encode, request.texts, request.truncate
+        )
+
+    def _check_finite(self, rows: NDArray[np.float32]) -> None:
+        if not np.isfinite(rows).all():
+            logger.error("the model gave rows that are NaN or infinite")
+            raise InternalError(
+                f"{self._model!r} gave numbers that are NaN or infinite, so there is no answer; "
+                "another variant may give one"
+            )

@@ -15,6 +15,14 @@ One pass over 1×32 tokens of MiniLM takes as long as about 64 tokens of a large
 machine of ``benchmarks/RESULTS.md``; the exact value matters little.
 """
 
+LENGTH_MULTIPLE = 8
+"""Rows are padded to a multiple of this many tokens.
+
+oneDNN prepares, and keeps, kernels for every number of tokens in a batch that it meets, and
+malloc's heap frays with them: without this the memory of a replica grows by hundreds of MB under
+traffic of every length (``benchmarks/batch_shapes.py``).
+"""
+
 
 def split_by_length(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
     """Split texts into batches of similar length, so that padding stays small.
@@ -37,7 +45,7 @@ def split_by_length(lengths: Sequence[int], max_batch_tokens: int) -> list[list[
         gap = longest - length
         if (
             not batches
-            or (len(batches[-1]) + 1) * longest > max_batch_tokens
+            or (len(batches[-1]) + 1) * _round_up(longest) > max_batch_tokens
             or padding + gap > FORWARD_OVERHEAD_TOKENS
         ):
             batches.append([])
@@ -47,15 +55,24 @@ def split_by_length(lengths: Sequence[int], max_batch_tokens: int) -> list[list[
     return batches
 
 
-def pad(token_ids: Sequence[Sequence[int]]) -> TokenBatch:
-    """Stack token ids into arrays (rows, longest), padded on the right with 0.
+def pad(token_ids: Sequence[Sequence[int]], max_tokens: int) -> TokenBatch:
+    """Stack token ids into arrays (rows, tokens), padded on the right with 0.
 
     The padding's value does not matter, since the attention mask leaves it out.
+
+    Args:
+        token_ids: Texts, none longer than ``max_tokens``.
+        max_tokens: Most tokens that the model takes; no row is padded past it.
     """
     longest = max(len(ids) for ids in token_ids)
-    input_ids = np.zeros((len(token_ids), longest), dtype=np.int64)
+    width = min(_round_up(longest), max_tokens)
+    input_ids = np.zeros((len(token_ids), width), dtype=np.int64)
     attention_mask = np.zeros_like(input_ids)
     for row, ids in enumerate(token_ids):
         input_ids[row, : len(ids)] = ids
         attention_mask[row, : len(ids)] = 1
     return TokenBatch(input_ids, attention_mask)
+
+
+def _round_up(tokens: int) -> int:
+    return -(-tokens // LENGTH_MULTIPLE) * LENGTH_MULTIPLE

@@ -12,7 +12,7 @@ from ray import serve
 
 from serving.config import ModelConfig, ServerConfig, VariantConfig
 from serving.errors import InternalError, NotReady, RequestError
-from serving.metrics import EdgeMetrics, QualityDrops, exposition
+from serving.metrics import EdgeMetrics, Labels, QualityDrops, exposition
 from serving.replica.held import Held
 from serving.replica.loading import hold
 from serving.replica.quality_process import QualityProcess
@@ -124,6 +124,7 @@ class Replica:
             reason = f"{name} failed to load: {type(error).__name__}: {error}"
             self._backend = FailedBackend(NotReady(reason))
         edge_metrics = self._edge_metrics = EdgeMetrics(replica)
+        edge_metrics.start(Labels(model.name, variant.name, model.task))
         served = ServedModel(model.name, model.task, (variant.name,), variant.name, variant.name)
         services = Services(
             catalog={model.name: served},

@@ -61,7 +61,8 @@ def load(model: ModelConfig, variant: VariantConfig, checkpoint: Checkpoint) -> 
             options=entry.options(**variant.options),
         )
     )
-    engine.forward(pad(task.encode(["The first forward pass allocates and warms."], True)))
+    token_ids = task.encode(["The first forward pass allocates and warms."], True)
+    engine.forward(pad(token_ids, task.max_tokens))
     return Loaded(task, engine, time.perf_counter() - started)
 
 
@@ -82,6 +83,7 @@ async def hold_encoder(
     batcher = Batcher(
         loaded.engine,
         worker,
+        max_tokens=loaded.task.max_tokens,
         max_batch_tokens=variant.max_batch_tokens or MAX_BATCH_TOKENS[loaded.engine.device],
         max_queued_requests=variant.max_queued_requests,
         on_batch=metrics.observe_batch,
@@ -115,6 +117,7 @@ def _describe(loaded: Loaded, isa: str) -> Description:
         device=loaded.engine.device,
         isa=isa,
         weights_bytes=footprint.weights_bytes,
+        disk_bytes=footprint.disk_bytes,
         resident_bytes=footprint.resident_bytes,
         peak_bytes=footprint.peak_bytes,
         load_seconds=loaded.load_seconds,

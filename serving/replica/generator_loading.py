@@ -43,26 +43,28 @@ async def hold_generator(
     task, engine = await asyncio.to_thread(_load, model, variant, checkpoint, server)
     await _take_first_steps(task, engine)
     load_seconds = time.perf_counter() - started
-    metrics = ReplicaMetrics(Labels(model.name, variant.name, model.task), replica)
+    replica_metrics = ReplicaMetrics(Labels(model.name, variant.name, model.task), replica)
+    metrics = GeneratorMetrics(replica_metrics, engine.load)
+    engine.observe_steps(metrics.observe_step)
     entry = get_variant(variant.name)
     isa = instructions_of(engine.device)
-    metrics.set_info(
+    replica_metrics.set_info(
         engine.device,
         entry.runtime,
         entry.recipe,
         isa,
         is_reference=variant.name == model.reference,
     )
-    metrics.set_queue_limit(variant.max_queued_requests)
+    replica_metrics.set_queue_limit(variant.max_queued_requests)
     backend = LocalGenerator(
         model.name,
         task,
         engine,
         variant.max_running_requests + variant.max_queued_requests,
-        GeneratorMetrics(metrics, engine.load),
+        metrics,
         partial(_describe, engine, isa, load_seconds),
     )
-    return Held(backend, metrics, engine.check_health, engine.close)
+    return Held(backend, replica_metrics, engine.check_health, engine.close)
 
 
 def _load(
@@ -101,6 +103,7 @@ def _describe(engine: GeneratorEngine, isa: str, load_seconds: float) -> Descrip
         device=engine.device,
         isa=isa,
         weights_bytes=footprint.weights_bytes,
+        disk_bytes=footprint.disk_bytes,
         resident_bytes=footprint.resident_bytes,
         peak_bytes=footprint.peak_bytes,
         load_seconds=load_seconds,

@@ -81,12 +81,6 @@ class QueuedSink:
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await self._send(sample)
-        except asyncio.CancelledError:
-            # Serve raises this for a call that the other side gave up, too.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            return False
         except Exception:  # whatever a process that dies or is not there makes of the call
             return False
         return True

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from serving.replica.choices import num_choices
 from serving.seams import (
     Backend,
     Description,
@@ -69,7 +70,8 @@ class ShadowedBackend:
         """Generate; see ``Backend.stream``. What is not sampled passes without a detour."""
         if request.background or request.trace or not self._sink.wants():
             return self._backend.stream(request)
-        return self._stream_and_sample(replace(request, trace=True))
+        choice = int(self._random.integers(num_choices(request)))
+        return self._stream_and_sample(replace(request, trace=True, traced_choice=choice))
 
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
         """Score each token of the continuation; see ``Backend.score``."""
@@ -85,21 +87,19 @@ class ShadowedBackend:
         async with aclosing(self._backend.stream(request)) as items:
             async for item in items:
                 if isinstance(item, GenerationSummary):
-                    self._offer_one(request, item.traces)
+                    self._offer(request, item.traces)
                     item = replace(item, traces=())
                 yield item
 
-    def _offer_one(self, request: GenerationRequest, traces: Sequence[Trace]) -> None:
-        choices = [choice for choice, trace in enumerate(traces) if trace.tokens]
-        if not choices:
-            return
-        choice = choices[self._random.integers(len(choices))]
+    def _offer(self, request: GenerationRequest, traces: Sequence[Trace]) -> None:
         asked = request.prompts or [request.messages[-1].content]
-        self._sink.offer(
-            GeneratedSample(
-                model=self._model,
-                variant=self._variant,
-                trace=traces[choice],
-                prompt=asked[choice // request.n],
-            )
-        )
+        for trace in traces:
+            if trace.tokens:
+                self._sink.offer(
+                    GeneratedSample(
+                        model=self._model,
+                        variant=self._variant,
+                        trace=trace,
+                        prompt=asked[request.traced_choice // request.n],
+                    )
+                )

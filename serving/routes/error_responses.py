@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -69,16 +70,27 @@ def _explain(error: RequestValidationError) -> RequestError:
         return Malformed(f"the body is not JSON: {problems[0]['ctx']['error']}")
     if problems[0]["loc"] == ("body",):
         return Malformed("expected a JSON object with Content-Type: application/json")
-    messages: dict[str, str] = {}
+    by_field: dict[str, list[Any]] = {}
     for problem in problems:
-        # A union reports a problem per member: "no string" is none where a list was sent.
-        if problem["type"] == "string_type" and isinstance(problem["input"], list):
-            continue
-        what = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            what = "unknown field"
-        messages.setdefault(str(problem["loc"][1]), f"{_place(problem['loc'][1:])}: {what}")
-    return InvalidField("; ".join(messages.values()), param=next(iter(messages)))
+        by_field.setdefault(str(problem["loc"][1]), []).append(problem)
+    messages = [_in_words(_most_telling(of_field)) for of_field in by_field.values()]
+    return InvalidField("; ".join(messages), param=next(iter(by_field)))
+
+
+def _most_telling(problems: Sequence[Any]) -> Any:
+    """The first problem of a field; a union has one per member, not all of which were meant.
+
+    "No string" is none where a list was sent and there is something else to say of it.
+    """
+    meant = [p for p in problems if p["type"] != "string_type" or not isinstance(p["input"], list)]
+    return [*meant, problems[-1]][0]
+
+
+def _in_words(problem: Any) -> str:
+    what = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        what = "unknown field"
+    return f"{_place(problem['loc'][1:])}: {what}"
 
 
 def _place(parts: tuple[str | int, ...]) -> str:

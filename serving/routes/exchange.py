@@ -78,59 +78,21 @@ def record_of(request: Request) -> Record:
     return cast(Record, request.state.record)
 
 
-async def answer(
-    request: Request,
-    operation: str,
-    texts: tuple[str, ...],
-    *,
-    models: list[Choice],
-    variants: list[Choice],
-    slo: Slo | None,
-    truncate: bool,
-    dimensions: int | None = None,
-) -> tuple[ServedModel, str, Outcome]:
-    """Resolve the variant, ask its backend and note both in the record.
-
-    Args:
-        request: The HTTP request; its path and its ``X-Variant`` header may name a variant.
-        operation: The task that the route serves.
-        texts: The inputs.
-        models: Places of the body or the route's own path that name a model.
-        variants: Likewise for a variant.
-        slo: Limits that the body states for ``auto``.
-        truncate: See ``InferenceRequest``.
-        dimensions: See ``InferenceRequest``.
-
-    Raises:
-        RequestError: Anything that ``choose`` or ``Backend.infer`` raises.
-    """
-    services = services_of(request)
-    model, variant = await choose(request, operation, models, variants, slo)
-    if len(texts) > services.server.max_inputs:
-        raise InvalidField(
-            f"{len(texts)} inputs; at most {services.server.max_inputs} in one request",
-            param="input",
-        )
-    outcome = await services.backends.backend(model.name, variant).infer(
-        InferenceRequest(texts, truncate, dimensions, services.server.request_timeout_s)
-    )
-    timings = outcome.timings
-    record_of(request).phases = {
-        "queue": timings.queue,
-        "tokenize": timings.tokenize,
-        "forward": timings.forward,
-    }
-    return model, variant, outcome
-
-
 async def choose(
     request: Request,
-    operation: str,
+    operation: str | None,
     models: list[Choice],
     variants: list[Choice],
     slo: Slo | None,
 ) -> tuple[ServedModel, str]:
-    """Resolve the variant for a route that serves ``operation``, and note it in the record.
+    """Resolve the variant that a request asks for, and note it in the record.
+
+    Args:
+        request: Its path and its ``X-Variant`` header may name a variant.
+        operation: The task that the route serves; None if it looks after that itself.
+        models: Places of the body or the route's own path that name a model.
+        variants: Likewise for a variant.
+        slo: Limits that the body states for ``auto``.
 
     Raises:
         RequestError: Anything that ``select``, ``read_limits`` or ``VariantChooser.choose`` raises.
@@ -140,7 +102,7 @@ async def choose(
     model, variant = resolve(request, models, variants)
     record = record_of(request)
     record.labels = Labels(model.name, variant, model.task)
-    if operation != model.task:
+    if operation not in (None, model.task):
         raise InvalidField(
             f"model {model.name!r} serves {model.task}, this route {operation}", param="model"
         )
@@ -161,6 +123,39 @@ async def choose(
     return model, variant
 
 
+async def answer(
+    request: Request,
+    model: ServedModel,
+    variant: str,
+    texts: tuple[str, ...],
+    *,
+    truncate: bool,
+    dimensions: int | None = None,
+) -> Outcome:
+    """Ask the backend of a variant for a row per text, and note the time in the record.
+
+    Raises:
+        RequestError: Anything that ``Backend.infer`` raises.
+        InvalidField: There are too many texts.
+    """
+    services = services_of(request)
+    if len(texts) > services.server.max_inputs:
+        raise InvalidField(
+            f"{len(texts)} inputs; at most {services.server.max_inputs} in one request",
+            param="input",
+        )
+    outcome = await services.backends.backend(model.name, variant).infer(
+        InferenceRequest(texts, truncate, dimensions, services.server.request_timeout_s)
+    )
+    timings = outcome.timings
+    record_of(request).phases = {
+        "queue": timings.queue,
+        "tokenize": timings.tokenize,
+        "forward": timings.forward,
+    }
+    return outcome
+
+
 def resolve(
     request: Request, models: list[Choice], variants: list[Choice]
 ) -> tuple[ServedModel, str]:
@@ -170,13 +165,13 @@ def resolve(
     """
     services = services_of(request)
     fixed = _path_choice(request)
-    header = request.headers.get(VARIANT_HEADER)
+    headers = request.headers.getlist(VARIANT_HEADER)
     return select(
         services.catalog,
         [*([Choice("the path", fixed[0])] if fixed else []), *models],
         [
             *([Choice("the path", fixed[1])] if fixed else []),
-            *([Choice("header X-Variant", header)] if header is not None else []),
+            *(Choice("header X-Variant", variant) for variant in headers),
             *variants,
         ],
         has_auto=services.chooser is not None,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
 
-from serving.routes.exchange import answer
+from serving.routes.exchange import answer, choose
 from serving.routes.json_response import json_response
 from serving.routes.schemas import (
     ClassifyAnswer,
@@ -41,30 +44,29 @@ async def classify(request: Request, body: ClassifyBody) -> Response:
     """The most probable label of each input, with the probability of every label."""
     model, variant, outcome = await _ask(request, "classification", body)
     data = [
-        {
-            "index": index,
-            "label": outcome.labels[int(row.argmax())],
-            "score": float(row.max()),
-            "scores": dict(zip(outcome.labels, row.tolist(), strict=True)),
-        }
+        {"index": index, **classification(outcome.labels, row)}
         for index, row in enumerate(outcome.rows)
     ]
     return _list_answer(model, variant, outcome, data)
 
 
+def classification(labels: Sequence[str], row: NDArray[np.float32]) -> dict[str, Any]:
+    """What ``Classification`` says of one text; ``row`` (labels,) is the probability of each."""
+    return {
+        "label": labels[int(row.argmax())],
+        "score": float(row.max()),
+        "scores": dict(zip(labels, row.tolist(), strict=True)),
+    }
+
+
 async def _ask(
     request: Request, operation: str, body: InferenceBody, dimensions: int | None = None
 ) -> tuple[ServedModel, str, Outcome]:
-    return await answer(
-        request,
-        operation,
-        body.texts,
-        models=body.models,
-        variants=body.variants,
-        slo=body.slo,
-        truncate=body.truncate,
-        dimensions=dimensions,
+    model, variant = await choose(request, operation, body.models, body.variants, body.slo)
+    outcome = await answer(
+        request, model, variant, body.texts, truncate=body.truncate, dimensions=dimensions
     )
+    return model, variant, outcome
 
 
 def _list_answer(

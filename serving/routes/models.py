@@ -27,12 +27,27 @@ async def list_models(request: Request) -> Response:
 
 @router.get("/{model_id}")
 async def retrieve_model(request: Request, model_id: str) -> Response:
-    """One entry, by its id ``model:variant``."""
+    """One entry, by its id ``model:variant``; by a model's name alone, its default variant's."""
     services = services_of(request)
-    statuses = {f"{s.model}:{s.variant}": s for s in await statuses_of(request)}
-    if model_id not in statuses:
-        raise Unknown(f"no model {model_id!r}; served: {', '.join(statuses)}", param="model")
-    return json_response(_entry(services, statuses[model_id]))
+    statuses = await statuses_of(request)
+    by_id = {_id(status): status for status in statuses}
+    of_model = [status for status in statuses if status.model == model_id]
+    status = _default(services, of_model) if of_model else by_id.get(model_id)
+    if status is None:
+        raise Unknown(f"no model {model_id!r}; served: {', '.join(by_id)}", param="model")
+    return json_response(_entry(services, status))
+
+
+def _default(services: Services, statuses: list[VariantStatus]) -> VariantStatus:
+    """State of a model's default variant; of ``auto``, or one beside the path, another's."""
+    model = services.catalog[statuses[0].model]
+    by_variant = {status.variant: status for status in statuses}
+    preferred = (model.default_variant, model.reference, *by_variant)
+    return next(by_variant[variant] for variant in preferred if variant in by_variant)
+
+
+def _id(status: VariantStatus) -> str:
+    return f"{status.model}:{status.variant}"
 
 
 def _entry(services: Services, status: VariantStatus) -> dict[str, Any]:
@@ -40,7 +55,7 @@ def _entry(services: Services, status: VariantStatus) -> dict[str, Any]:
     variant = get_variant(status.variant)
     described = status.description
     return {
-        "id": f"{status.model}:{status.variant}",
+        "id": _id(status),
         "object": "model",
         "created": STARTED,
         "owned_by": "quantserve",
@@ -53,6 +68,7 @@ def _entry(services: Services, status: VariantStatus) -> dict[str, Any]:
             "runtime": variant.runtime,
             "recipe": variant.recipe,
             "weights_bytes": described.weights_bytes if described else None,
+            "disk_bytes": described.disk_bytes if described else None,
             "kv_cache_bytes": described.kv_cache_bytes if described else None,
             "resident_bytes": described.resident_bytes if described else None,
             "peak_bytes": described.peak_bytes if described else None,

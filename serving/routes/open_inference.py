@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serving import __version__
 from serving.config import AUTO
 from serving.errors import InvalidField, NotReady
-from serving.routes.exchange import answer, resolve, services_of, statuses_of
+from serving.routes.exchange import answer, choose, resolve, statuses_of
 from serving.routes.json_response import json_response
 from serving.routes.schemas import Slo, Text
 from serving.routes.selection import Choice
@@ -128,8 +128,8 @@ async def infer(
     request: Request, body: InferBody, model: str, version: str | None = None
 ) -> Response:
     """Answer every text."""
-    services = services_of(request)
-    served, _ = _resolve(request, model, version)
+    asked = [Choice("the route", model)], _versions(version)
+    served, variant = await choose(request, None, *asked, body.parameters)
     if not _input_metadata(served.task):
         raise InvalidField(
             f"model {served.name!r} serves {served.task}, which has no tensors; use "
@@ -142,13 +142,11 @@ async def infer(
         raise InvalidField(
             f"outputs: unknown {', '.join(unknown)}; known: {', '.join(known)}", param="outputs"
         )
-    _, variant, outcome = await answer(
+    outcome = await answer(
         request,
-        services.catalog[served.name].task,
+        served,
+        variant,
         body.texts(),
-        models=[Choice("the route", model)],
-        variants=_versions(version),
-        slo=body.parameters,
         truncate=body.parameters.truncate,
         dimensions=body.parameters.dimensions,
     )

@@ -8,6 +8,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from serving.routes.selection import Choice
 
+MAX_BYTES = 2**63 - 1
+"""More is no size, and beyond all floats it could not even be written in an error."""
+
 Text = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -44,7 +47,7 @@ class Slo(Body):
 
     max_latency_ms: float | None = Field(default=None, ge=0.001, allow_inf_nan=False)
     min_quality: float | None = Field(default=None, ge=0, le=1)
-    max_weights_bytes: int | None = Field(default=None, gt=0)
+    max_weights_bytes: int | None = Field(default=None, gt=0, le=MAX_BYTES)
 
 
 class ChoosingBody(Body):

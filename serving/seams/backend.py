@@ -26,7 +26,8 @@ class InferenceRequest:
         dimensions: Leading dimensions of an embedding to keep; None keeps all.
         timeout_s: Seconds that may pass until the answer.
         background: Nobody waits for it: it is refused with QueueFull while the replica has other
-            work, and counts in no metric of requests.
+            work, and counts in no metric of requests. What it takes of an engine (its queue, its
+            places, its cache) shows in the gauges of the engine.
     """
 
     texts: tuple[str, ...]
@@ -97,7 +98,8 @@ class GenerationRequest:
         stream: Send each piece as it comes; otherwise each choice comes as a single chunk.
         first_token_timeout_s: Seconds that may pass until the first token of every choice.
         timeout_s: Seconds that may pass until the end.
-        trace: Report what was generated token by token in ``GenerationSummary.traces``, too.
+        trace: Report one choice token by token in ``GenerationSummary.traces``, too.
+        traced_choice: Its index.
         background: See ``InferenceRequest``.
     """
 
@@ -113,6 +115,7 @@ class GenerationRequest:
     timeout_s: float
     trace: bool = False
     background: bool = False
+    traced_choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +214,7 @@ class GenerationSummary:
         cached_tokens: Prompt tokens that were in the cache already.
         output_tokens: Of all choices, the ones that ended them included.
         timings: Of the whole request.
-        traces: One per choice, if the request asked for them.
+        traces: That of the traced choice, if the request asked for one; else none.
     """
 
     prompt_tokens: int
@@ -226,6 +229,7 @@ class Description:
     """What one replica says of the variant that it holds.
 
     Attributes:
+        weights_bytes: As of ``Footprint``, like the other sizes.
         max_tokens: Most tokens of a text, or of a prompt with its continuation.
         width: Numbers of an embedding, or classes; 0 for a generator.
         kv_cache_bytes: Size of a generator's cache of keys and values, not part of
@@ -235,6 +239,7 @@ class Description:
     device: DeviceName
     isa: str
     weights_bytes: int
+    disk_bytes: int
     resident_bytes: int
     peak_bytes: int
     load_seconds: float

@@ -14,10 +14,13 @@ class Footprint:
 
     Attributes:
         weights_bytes: Every parameter and buffer in its packed size.
+        disk_bytes: What the variant takes when its tensors are saved as they are: without the
+            padding of kernels, and without the file's own headers (some 300 bytes a tensor).
         resident_bytes: Resident memory of the process now (on CUDA: allocated by torch).
         peak_bytes: The largest it has been (on CUDA: torch's peak allocation).
     """
 
     weights_bytes: int
+    disk_bytes: int
     resident_bytes: int
     peak_bytes: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -63,6 +63,7 @@ class TokenRequest:
         logprobs_from: Also report the log-probabilities of the prompt's tokens from this position
             on, at least 1, since the first token follows nothing. What stands before it may come
             out of the cache. None reports none.
+        background: Nobody waits for it: it counts in no batch size.
     """
 
     prompt: tuple[int, ...]
@@ -70,6 +71,7 @@ class TokenRequest:
     stop_tokens: frozenset[int]
     sampling: Sampling
     logprobs_from: int | None = None
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,13 @@ class GeneratorEngine(Protocol):
 
     def load(self) -> GeneratorLoad:
         """Say how busy the engine is now."""
+
+    def observe_steps(self, on_step: Callable[[int], None]) -> None:
+        """Have ``on_step`` called in the event loop for each step from now on.
+
+        It gets the number of sequences that the step worked on, those of background requests left
+        out; steps that worked on these alone, or failed, are not reported.
+        """
 
     def check_health(self) -> None:
         """Raise ``RuntimeError`` if the engine is stuck, or has only failed of late."""

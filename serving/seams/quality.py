@@ -173,7 +173,7 @@ class EvaluationProgress:
     Attributes:
         state: ``idle`` before the first.
         done: Answers so far, of all variants; ``total`` how many there will be.
-        reason: Why it failed, in words; else empty.
+        reason: Why it failed, or which variants were left out and why, in words; else empty.
     """
 
     state: Literal["idle", "running", "done", "failed"]

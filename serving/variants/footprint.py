@@ -22,7 +22,7 @@ def measure(model: nn.Module, device: DeviceName) -> Footprint:
     else:
         resident = psutil.Process().memory_info().rss
         peak = peak_resident_bytes()
-    return Footprint(weights_bytes(model), resident, max(peak, resident))
+    return Footprint(weights_bytes(model), disk_bytes(model), resident, max(peak, resident))
 
 
 def peak_resident_bytes() -> int:
@@ -43,6 +43,24 @@ def weights_bytes(model: nn.Module) -> int:
     visible = sum(tensor_bytes(tensor) for tensor in tensors.values())
     packed = [module for module in model.modules() if isinstance(module, PackedModule)]
     return visible + sum(module.packed_bytes() for module in packed)
+
+
+def disk_bytes(model: nn.Module) -> int:
+    """Sum the sizes of all tensors of ``state_dict``, tied ones once.
+
+    The dictionary itself would bring packed weights back into rows, which takes as much memory
+    again as they do.
+    """
+    tensors: dict[int, Tensor] = {}
+    packed = 0
+    for module in model.modules():
+        left_out = module._non_persistent_buffers_set
+        saved = [tensor for name, tensor in module._buffers.items() if name not in left_out]
+        found = chain(module._parameters.values(), saved)
+        tensors |= {id(tensor): tensor for tensor in found if tensor is not None}
+        if isinstance(module, PackedModule):
+            packed += module.saved_bytes()
+    return packed + sum(tensor_bytes(tensor) for tensor in tensors.values())
 
 
 def tensor_bytes(tensor: Tensor) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
@@ -77,6 +78,9 @@ class Int8CompactLinear(PackedModule):
     def packed_bytes(self) -> int:
         visible = self.scale.nbytes + self.zero.nbytes
         return int8_compact_linear_bytes(self._shape) - visible
+
+    def saved_bytes(self) -> int:
+        return prod(self._shape)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

@@ -55,6 +55,9 @@ class Int8Linear(PackedModule):
     def packed_bytes(self) -> int:
         return int8_linear_bytes((self.out_features, self.in_features))
 
+    def saved_bytes(self) -> int:
+        return self.out_features * (self.in_features + 4)
+
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         weight, _ = torch.ops.quantized.linear_unpack(self.packed)

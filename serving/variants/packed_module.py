@@ -11,3 +11,7 @@ class PackedModule(nn.Module):
     def packed_bytes(self) -> int:
         """Return the bytes of the hidden weights, padding, scales and zero points included."""
         raise NotImplementedError
+
+    def saved_bytes(self) -> int:
+        """Return the bytes of what ``state_dict`` holds of them."""
+        raise NotImplementedError

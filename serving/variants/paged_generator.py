@@ -251,6 +251,7 @@ class _Steps:
         self, jobs: Mapping[str, _Job], chooser: TokenChooser, is_captured: bool = False
     ) -> None:
         self.last_began = 0.0
+        self._sizes: list[int] = []
         self._jobs = jobs
         self._chooser = chooser
         self._is_captured = is_captured
@@ -278,6 +279,7 @@ class _Steps:
                 self._note(job, future)
             if future.has_new_token:
                 rows.append(self._idle_row if job is None else self._row(job))
+        self._sizes.append(sum(job is not None and not job.request.background for job in jobs))
         rows += [self._idle_row] * (self._chooser.num_slots - len(rows))
         arg_storage[:, : len(rows)] = _encode(rows)
         if not self._is_captured:
@@ -293,6 +295,14 @@ class _Steps:
         """Return scores (rows, vocabulary) of which the chosen token has the largest."""
         tokens = self._chooser.choose(scores, logits_processor_args, *self._features)
         return torch.zeros_like(scores).scatter_(1, tokens.unsqueeze(1), 1.0)
+
+    def take_sizes(self) -> list[int]:
+        """Return how many sequences each step worked on since the last call.
+
+        Those of background requests are left out.
+        """
+        sizes, self._sizes = self._sizes, []
+        return sizes
 
     def _note(self, job: _Job, future: FutureRequestState) -> None:
         job.num_held = future.state.position_offset  # counts the tokens of this step already
@@ -393,6 +403,7 @@ class PagedGenerator:
         self._free_slots = list(range(request.max_running))
         self._is_closing = False
         self._has_ended = False
+        self._on_step: Callable[[int], None] | None = None
         self._manager = _make_manager(model, request)
         is_captured = any(self._manager.continuous_batching_config.cuda_graph_booleans)
         vocabulary = model.config.get_text_config().vocab_size
@@ -445,6 +456,10 @@ class PagedGenerator:
             kv_cache_bytes=self._kv_cache_bytes,
             kv_cache_used=sum(map(_num_pages, held)) / self._num_pages,
         )
+
+    def observe_steps(self, on_step: Callable[[int], None]) -> None:
+        """Report the size of each step; see ``GeneratorEngine.observe_steps``."""
+        self._on_step = on_step
 
     def check_health(self) -> None:
         """Raise ``RuntimeError`` if the engine is stuck or has ended."""
@@ -533,7 +548,10 @@ class PagedGenerator:
             self._release(job)
             self._submit_waiting()
 
-    def _deliver(self, events: Sequence[_Event]) -> None:
+    def _deliver(self, events: Sequence[_Event], sizes: Sequence[int]) -> None:
+        for size in sizes:
+            if size and self._on_step is not None:
+                self._on_step(size)
         for job, event in events:
             if job.is_cancelled:
                 continue
@@ -601,8 +619,8 @@ class PagedGenerator:
         return GeneratedToken(token, finish, _progress(job, now), logprob)
 
     def _deliver_soon(self, events: list[_Event]) -> None:
-        if events:
-            self._call_soon(self._deliver, events)
+        if events:  # the sizes of steps without any go along with the next ones
+            self._call_soon(self._deliver, events, self._steps.take_sizes())
 
     def _fail_soon(self, reason: str) -> None:
         self._call_soon(self._end, reason)

@@ -43,6 +43,9 @@ class PrepackedLinear(PackedModule):
     def packed_bytes(self) -> int:
         return self._bytes
 
+    def saved_bytes(self) -> int:
+        return self._bytes
+
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[f"{prefix}weight"] = self.packed.to_dense()

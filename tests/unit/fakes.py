@@ -10,7 +10,7 @@ import codecs
 import threading
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ class FakeEngine:
         return np.stack([row_of(ids, self.variant, self.width) for ids in texts])
 
     def footprint(self) -> Footprint:
-        return Footprint(weights_bytes=100, resident_bytes=200, peak_bytes=300)
+        return Footprint(weights_bytes=100, disk_bytes=90, resident_bytes=200, peak_bytes=300)
 
     def state_dict(self) -> Mapping[str, NDArray[np.float32]]:
         return {}
@@ -222,12 +222,15 @@ class FakeGenerator:
     def load(self) -> GeneratorLoad:
         return GeneratorLoad(len(self.open), 0, kv_cache_bytes=4_000, kv_cache_used=0.25)
 
+    def observe_steps(self, on_step: Callable[[int], None]) -> None:
+        self.on_step = on_step
+
     def check_health(self) -> None:
         if self.health is not None:
             raise self.health
 
     def footprint(self) -> Footprint:
-        return Footprint(weights_bytes=100, resident_bytes=200, peak_bytes=300)
+        return Footprint(weights_bytes=100, disk_bytes=90, resident_bytes=200, peak_bytes=300)
 
     def state_dict(self) -> Mapping[str, NDArray[np.float32]]:
         return {}
@@ -277,7 +280,8 @@ class FakeBackend:
             raise self.failure
         self.task.check_dimensions(request.dimensions)
         token_ids = self.task.encode(request.texts, request.truncate)
-        rows = self.task.decode(self.engine.forward(pad(token_ids)), request.dimensions)
+        batch = pad(token_ids, self.task.max_tokens)
+        rows = self.task.decode(self.engine.forward(batch), request.dimensions)
         return Outcome(rows, self.task.labels, sum(map(len, token_ids)), TIMINGS)
 
     def stream(
@@ -377,12 +381,14 @@ class FakeBackends:
 
 def describe(task: FakeTask) -> Description:
     """What a replica with ``task`` says of itself."""
-    return Description("cpu", "avx2", 100, 200, 300, 1.5, task.max_tokens, task.width, task.labels)
+    return Description(
+        "cpu", "avx2", 100, 90, 200, 300, 1.5, task.max_tokens, task.width, task.labels
+    )
 
 
 def describe_generator() -> Description:
     """What a replica of a generator says of itself."""
-    return Description("cpu", "avx2", 100, 200, 300, 1.5, 1_000, 0, (), kv_cache_bytes=4_000)
+    return Description("cpu", "avx2", 100, 90, 200, 300, 1.5, 1_000, 0, (), kv_cache_bytes=4_000)
 
 
 def _backend(model: ServedModel, variant: str) -> FakeBackend | FakeGeneratorBackend:

@@ -64,7 +64,7 @@ class FakeGenerator:
         return tuple(TokenLogprob(token, -0.5, ((token, -0.5),)) for token in request.continuation)
 
     async def describe(self) -> Description:
-        return Description("cpu", "avx2", 100, 200, 300, 1.5, 128, 0, (), 50)
+        return Description("cpu", "avx2", 100, 90, 200, 300, 1.5, 128, 0, (), 50)
 
     async def stream(
         self, request: GenerationRequest

@@ -17,13 +17,13 @@ router = APIRouter(prefix="/v1", tags=["generation"])
 @router.post("/completions", response_model=CompletionsAnswer, responses=EVENTS)
 async def completions(request: Request, body: CompletionsBody) -> Response:
     """Continue each prompt."""
-    return await _generate(request, body, CompletionWriter())
+    return await _generate(request, body, CompletionWriter(body.logprobs is not None))
 
 
 @router.post("/chat/completions", response_model=ChatAnswer, responses=EVENTS)
 async def chat_completions(request: Request, body: ChatBody) -> Response:
     """Answer a chat."""
-    return await _generate(request, body, ChatWriter())
+    return await _generate(request, body, ChatWriter(body.logprobs))
 
 
 async def _generate(request: Request, body: CompletionsBody | ChatBody, writer: Writer) -> Response:

@@ -25,13 +25,18 @@ class Writer(Protocol):
 
 
 class CompletionWriter:
-    """Writes ``text_completion`` objects; pieces have the form of the whole."""
+    """Writes ``text_completion`` objects; pieces have the form of the whole.
+
+    Args:
+        has_logprobs: Whether the request asks for them; a piece without tokens has empty ones then.
+    """
 
     id_prefix = "cmpl-"
     object = "text_completion"
     chunk_object = "text_completion"
 
-    def __init__(self) -> None:
+    def __init__(self, has_logprobs: bool) -> None:
+        self._has_logprobs = has_logprobs
         self._offsets: dict[int, _Offsets] = defaultdict(_Offsets)
 
     def choice(self, chunk: GenerationChunk) -> dict[str, Any]:
@@ -43,7 +48,7 @@ class CompletionWriter:
         return {
             "index": chunk.choice,
             "text": chunk.text,
-            "logprobs": self._logprobs(chunk) if chunk.logprobs else None,
+            "logprobs": self._logprobs(chunk) if self._has_logprobs else None,
             "finish_reason": chunk.finish,
         }
 
@@ -58,13 +63,18 @@ class CompletionWriter:
 
 
 class ChatWriter:
-    """Writes ``chat.completion`` objects, and chunks whose first has the role."""
+    """Writes ``chat.completion`` objects, and chunks whose first has the role.
+
+    Args:
+        has_logprobs: See ``CompletionWriter``.
+    """
 
     id_prefix = "chatcmpl-"
     object = "chat.completion"
     chunk_object = "chat.completion.chunk"
 
-    def __init__(self) -> None:
+    def __init__(self, has_logprobs: bool) -> None:
+        self._has_logprobs = has_logprobs
         self._begun: set[int] = set()
 
     def choice(self, chunk: GenerationChunk) -> dict[str, Any]:
@@ -72,7 +82,7 @@ class ChatWriter:
         return {
             "index": chunk.choice,
             "message": {"role": "assistant", "content": chunk.text, "refusal": None},
-            "logprobs": _chat_logprobs(chunk.logprobs),
+            "logprobs": _chat_logprobs(chunk.logprobs) if self._has_logprobs else None,
             "finish_reason": chunk.finish,
         }
 
@@ -85,7 +95,7 @@ class ChatWriter:
         return {
             "index": chunk.choice,
             "delta": delta,
-            "logprobs": _chat_logprobs(chunk.logprobs),
+            "logprobs": _chat_logprobs(chunk.logprobs) if self._has_logprobs else None,
             "finish_reason": chunk.finish,
         }
 
@@ -156,9 +166,7 @@ def _by_name(token: TextLogprob) -> dict[str, float] | None:
     return {**rivals, _name(token.text, token.raw): token.logprob}
 
 
-def _chat_logprobs(tokens: Sequence[TextLogprob]) -> dict[str, Any] | None:
-    if not tokens:
-        return None
+def _chat_logprobs(tokens: Sequence[TextLogprob]) -> dict[str, Any]:
     content = [
         {
             "token": token.text,

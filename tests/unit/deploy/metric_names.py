@@ -3,30 +3,56 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from prometheus_client import CollectorRegistry
 
-from serving.metrics import series
+from serving.metrics import (
+    EdgeMetrics,
+    QualityDrops,
+    QualityMetrics,
+    ScrapeMetrics,
+    series,
+)
 from serving.metrics.series import PREFIX, Series
+from tests.unit.metrics.pages import encoder, generator
 
 ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 RULE_FILES = ("recording.yml", "alerts.yml")
 
+ENDINGS = {"gauge": ("",), "counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+"""What Prometheus has at the end of the names of each kind."""
+
 _NAME = re.compile(r"\bquantserve[_:][a-zA-Z0-9_:]+")
 _BOUND = re.compile(r'quantserve_(\w+)_bucket\{le="([^"]+)"')
 
 
+@cache
 def exported() -> dict[str, Series]:
     """Every name that the service can export, as Prometheus stores it."""
-    found = {}
-    for one in vars(series).values():
-        if isinstance(one, Series):
-            endings = ("_bucket", "_sum", "_count") if one.buckets else ("", "_total")
-            found.update({f"{PREFIX}{one.name}{ending}": one for ending in endings})
-    return found
+    by_name = {PREFIX + one.name: one for one in vars(series).values() if isinstance(one, Series)}
+    registered = {
+        family.name: family.type for registry in _registries() for family in registry.collect()
+    }
+    assert registered.keys() == by_name.keys(), "a series that no process exports"
+    return {
+        name + ending: one for name, one in by_name.items() for ending in ENDINGS[registered[name]]
+    }
+
+
+def _registries() -> list[CollectorRegistry]:
+    """Of every process of the service."""
+    processes = [
+        EdgeMetrics("r"),
+        ScrapeMetrics("r"),
+        QualityMetrics("r"),
+        QualityDrops([], "r", []),
+    ]
+    return [process.registry for process in (*processes, encoder()[0], generator()[0])]
 
 
 def rules() -> list[dict[str, Any]]:

@@ -46,7 +46,10 @@ def test_tiles_ask_for_buckets_that_exist() -> None:
 def test_panels_have_a_title_or_text_and_do_not_overlap(name: str) -> None:
     document = json.loads((FOLDER / name).read_text())
     taken: set[tuple[int, int]] = set()
-    for panel in document["panels"]:
+    inside = [panel for row in document["panels"] for panel in row.get("panels", ())]
+    panels = document["panels"] + inside
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in panels:
         assert panel["title"] or panel["options"]["content"]
         where = panel["gridPos"]
         cells = {

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
+from ray._private import ray_constants
 from ray.serve.schema import ServeDeploySchema
 
-from deploy.kuberay.manifest import WORKER_GIB_FOR_REPLICAS, ray_service
+from deploy.kuberay.manifest import RAY_SERIES, WORKER_GIB_FOR_REPLICAS, main, ray_service
 from deploy.render import FOLDER
 from serving.app.ray_environment import CLUSTER_SETTINGS
 from serving.config import Config
@@ -24,6 +30,7 @@ CLUSTER = SERVICE["spec"]["rayClusterConfig"]
 GROUPS = [CLUSTER["headGroupSpec"], *CLUSTER["workerGroupSpecs"]]
 PODS = [group["template"] for group in GROUPS]
 HEAD, WORKER = PODS
+RAY = Path(ray.__file__).parent
 
 
 def container(pod: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +91,8 @@ def test_a_pod_may_do_little(pod: dict[str, Any]) -> None:
     key = next(one for one in container(pod)["env"] if one["name"].startswith("QUANTSERVE_"))
     assert key["name"] == "QUANTSERVE_SERVER__API_KEY"
     assert "value" not in key
+    # Else Kubernetes adds a QUANTSERVE_ variable for each of our own Services.
+    assert pod["spec"]["enableServiceLinks"] is False
 
 
 def test_versions_are_those_of_the_lock_and_of_the_image() -> None:
@@ -109,7 +118,30 @@ def test_start_parameters_are_text() -> None:
 def test_requests_may_finish_before_a_pod_ends() -> None:
     for pod in PODS:
         grace = pod["spec"]["terminationGracePeriodSeconds"]
-        assert grace > SERVE["http_options"]["request_timeout_s"]
+        given = {one["name"]: one.get("value") for one in container(pod)["env"]}
+        # Ray ends what is left after that, whatever Kubernetes would still wait.
+        drained = float(given["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+        assert grace > drained >= SERVE["http_options"]["request_timeout_s"]
+
+
+def test_ray_knows_the_setting_by_which_it_waits() -> None:
+    constants = Path(ray_constants.__file__).read_text()
+    assert 'env_float(\n    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"' in constants
+
+
+def test_a_source_that_only_one_pod_would_have_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    model = {"name": "m", "task": "embeddings", "source": "hf:org/m@main", "variants": ["fp32"]}
+    file.write_text(json.dumps({"models": [model]}))  # JSON is YAML
+    monkeypatch.setattr(sys, "argv", ["manifest", str(file)])
+    assert main() == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "models[0].source" in said.err
+    assert "hf:org/m@main" in said.err
+    assert "volume" in said.err
 
 
 def test_the_head_names_the_ports_without_which_nothing_reaches_it() -> None:
@@ -146,6 +178,30 @@ def test_every_job_of_prometheus_is_scraped_once_and_so_is_ray() -> None:
     # The gateway's page has every replica's series; asked for at each pod, all would count twice.
     assert relabelled["quantserve"][0] == 1
     assert relabelled["haproxy"][0] == relabelled["ray"][0] == len(PODS)
+
+
+def test_of_ray_s_series_those_are_kept_that_the_collapsed_row_shows() -> None:
+    [endpoint] = [
+        endpoint
+        for monitor in MONITORS
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]
+        if endpoint["port"] == "metrics"
+    ]
+    [kept] = [rule["regex"] for rule in endpoint["metricRelabelings"]]
+    board = json.loads((FOLDER / "grafana/dashboards/service-health.json").read_text())
+    [row] = [panel for panel in board["panels"] if panel.get("collapsed")]
+    expressions = [target["expr"] for panel in row["panels"] for target in panel["targets"]]
+    shown = {name for one in expressions for name in re.findall(r"\bray_\w+", one)}
+    assert set(kept.split("|")) == shown
+
+
+def test_ray_has_the_series_that_are_kept() -> None:
+    # Not asked of a running Ray, which serves them on Kubernetes only: looked up in its sources.
+    places = ["serve/_private/deployment_state.py", "dashboard/modules/reporter/reporter_agent.py"]
+    sources = "".join((RAY / place).read_text() for place in places)
+    panels = (RAY / "dashboard/modules/metrics/dashboards/default_dashboard_panels.py").read_text()
+    for name in RAY_SERIES:
+        assert f'"{name.removeprefix("ray_")}"' in sources or f"{name}{{" in panels, name
 
 
 def test_relabelling_has_the_operator_s_spelling() -> None:

@@ -70,6 +70,28 @@ def test_a_replica_too_many_makes_up_for_no_missing_one(shows: Shows) -> None:
     shows("Replicas missing on /metrics", series, {"": 1})
 
 
+UP = 'up{job="quantserve", instance="a"}'
+EXPECTED = f"quantserve_scrape_replicas_expected{{{INT4}}}"
+FIRING = 'ALERTS{alertstate="firing", service="quantserve", alertname="VariantDown"}'
+FOREIGN = 'ALERTS{alertstate="firing", alertname="DiskFull"}'
+
+
+@pytest.mark.parametrize("panel", ["Variants without a replica", "Alerts"])
+def test_a_service_that_is_down_has_no_green_tile(shows: Shows, panel: str) -> None:
+    shows(panel, {UP: "0x60", EXPECTED: "1x50 stale"}, {})
+
+
+@pytest.mark.parametrize("panel", ["Variants without a replica", "Alerts"])
+def test_a_service_where_nothing_is_wrong_has(shows: Shows, panel: str) -> None:
+    info = f"quantserve_variant_info{{{INT4}}}"
+    shows(panel, {UP: "1x60", EXPECTED: "1x60", info: "1x60", FOREIGN: "1x60"}, {"": 0})
+
+
+def test_what_is_wrong_is_counted(shows: Shows) -> None:
+    shows("Variants without a replica", {UP: "1x60", EXPECTED: "1x60"}, {"": 1})
+    shows("Alerts", {UP: "0x60", FIRING: "1x60", FOREIGN: "1x60"}, {"": 1})
+
+
 ENCODERS_AND_A_GENERATOR = {
     # Nine of ten are in time, and one is not.
     f'quantserve_request_duration_seconds_bucket{{{INT4}, le="0.222"}}': "0+9x60",
@@ -116,6 +138,5 @@ def test_a_variant_that_refuses_everything_is_never_in_time(shows: Shows) -> Non
     ],
 )
 def test_evaluations_are_shown_by_dataset(shows: Shows, panel: str, series: str) -> None:
-    # No integration test asks for these: an evaluation takes minutes.
     labels = f'{INT4}, dataset="sst2"'
     shows(panel, {f'{series}{{{labels}, replica="quality"}}': "0.75x60"}, {labels: 0.75})

@@ -66,6 +66,7 @@ def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not(a
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
 def test_every_alert_says_what_happened_and_what_to_do(rule: dict[str, dict[str, str]]) -> None:
     assert rule["labels"]["severity"] in ("critical", "warning")
+    assert rule["labels"]["service"] == "quantserve"  # by which the dashboard knows ours
     assert set(rule["annotations"]) == {"summary", "description"}
     assert f"`{rule['alert']}`" in (PROMETHEUS.parents[1] / "docs/dashboards.md").read_text()
 
@@ -74,6 +75,39 @@ def test_rules_ask_only_for_series_that_exist() -> None:
     asked = set().union(*(names_in(rule["expr"]) for rule in rules()))
     assert asked - set(exported()) - records() == set()
     assert asked & set(exported())
+
+
+def test_names_are_those_of_the_series_kind() -> None:
+    names = exported().keys()
+    assert {"quantserve_requests_total", "quantserve_queued_requests"} <= names
+    assert not {"quantserve_requests", "quantserve_queued_requests_total"} & names
+
+
+@pytest.mark.parametrize(
+    ("record", "spans"),
+    [
+        ("quantserve:slo_burn:", {"5m", "30m", "1h", "6h"}),
+        ("quantserve:slo_requests:", {"1h", "6h"}),
+    ],
+)
+def test_records_over_several_spans_differ_by_the_span_alone(record: str, spans: set[str]) -> None:
+    found = {
+        rule["record"].removeprefix(record): rule["expr"]
+        for rule in rules()
+        if rule.get("record", "").startswith(record)
+    }
+    assert found.keys() == spans
+    assert len({expr.replace(f"[{span}]", "[SPAN]") for span, expr in found.items()}) == 1
+
+
+def test_the_burn_alerts_count_the_requests_that_the_burn_is_of() -> None:
+    expressions = {
+        rule["record"]: rule["expr"] for rule in rules() if "slo" in rule.get("record", "")
+    }
+    for selector in re.findall(
+        r"quantserve_\w+\{.*?\}|quantserve_\w+_count", expressions["quantserve:slo_requests:1h"]
+    ):
+        assert selector in expressions["quantserve:slo_burn:1h"]
 
 
 def test_limits_of_the_objective_are_bounds_of_buckets() -> None:
@@ -87,9 +121,11 @@ def test_limits_of_the_objective_are_bounds_of_buckets() -> None:
         assert bound in {floatToGoString(one) for one in buckets}
 
 
-def test_of_the_ingress_s_series_those_are_kept_that_a_dashboard_shows() -> None:
+def test_of_the_ingress_s_series_those_are_kept_that_a_rule_or_a_dashboard_asks_for() -> None:
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     [job] = [job for job in config["scrape_configs"] if job["job_name"] == "haproxy"]
     [kept] = [rule["regex"] for rule in job["metric_relabel_configs"]]
-    shown = {name for query in all_queries("1m") for name in INGRESS.findall(query.expression)}
-    assert set(kept.split("|")) == shown
+    expressions = [query.expression for query in all_queries("1m")]
+    expressions += [rule["expr"] for rule in rules()]
+    asked = {name for expression in expressions for name in INGRESS.findall(expression)}
+    assert set(kept.split("|")) == asked

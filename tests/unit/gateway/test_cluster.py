@@ -1,14 +1,19 @@
 """What the gateway gathers for a scrape, over handles that answer or do not."""
 
 import asyncio
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray import serve
+from ray.exceptions import RayActorError, RayTaskError
 
+from serving.errors import NotReady
+from serving.gateway import cluster as module
 from serving.gateway.cluster import Cluster, VariantPages
 from serving.gateway.variant_status import application_name
+from tests.unit.fakes import MAX_WAIT_S, let_others_act
 
 NAMES = [("minilm", "fp32"), ("minilm", "int4"), ("minilm", "bf16")]
 
@@ -18,6 +23,7 @@ class FakeHandle:
 
     def __init__(self, *answers: str | Exception) -> None:
         self.answers = list(answers)
+        self.num_broadcasts = 0
         self.describe = SimpleNamespace(remote=self._give_up)
 
     async def _give_up(self) -> None:
@@ -25,6 +31,7 @@ class FakeHandle:
 
     def broadcast(self, method: str) -> "FakeHandle":
         assert method == "metrics"
+        self.num_broadcasts += 1
         return self
 
     async def results_async(self, *, timeout_s: float, return_exceptions: bool) -> list[Any]:
@@ -49,6 +56,39 @@ def deployed(**replicas: int) -> SimpleNamespace:
     )
 
 
+class Controller:
+    """Ray Serve's controller: says ``status``, once ``gate`` is set, or raises it."""
+
+    def __init__(self) -> None:
+        self.status: SimpleNamespace | Exception = deployed()
+        self.num_asked = 0
+        self.entered = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self) -> SimpleNamespace:
+        self.num_asked += 1
+        self.entered.set()
+        assert self.gate.wait(MAX_WAIT_S)
+        if isinstance(self.status, Exception):
+            raise self.status
+        return self.status
+
+
+@pytest.fixture
+def controller(monkeypatch: pytest.MonkeyPatch) -> Controller:
+    controller = Controller()
+    monkeypatch.setattr(serve, "status", controller)
+    return controller
+
+
+@pytest.fixture
+def no_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    """States are always too old."""
+    monkeypatch.setattr(module, "STATES_MAX_AGE_S", -1.0)
+    monkeypatch.setattr(module, "NEWER_STATES_S", MAX_WAIT_S)
+
+
 @pytest.fixture
 def handles(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeHandle]:
     found: dict[str, FakeHandle] = {}
@@ -57,9 +97,9 @@ def handles(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeHandle]:
 
 
 async def test_every_configured_variant_is_there_with_what_runs_and_what_answered(
-    handles: dict[str, FakeHandle], monkeypatch: pytest.MonkeyPatch
+    handles: dict[str, FakeHandle], controller: Controller
 ) -> None:
-    monkeypatch.setattr(serve, "status", lambda: deployed(fp32=2, int4=1))
+    controller.status = deployed(fp32=2, int4=1)
     handles["minilm--fp32"] = FakeHandle("one page", RuntimeError("just dying"))
     handles["minilm--int4"] = FakeHandle()
     assert await Cluster(NAMES).metrics_pages() == [
@@ -70,10 +110,100 @@ async def test_every_configured_variant_is_there_with_what_runs_and_what_answere
 
 
 async def test_a_replica_that_gives_a_description_up_hides_no_other_state(
-    handles: dict[str, FakeHandle], monkeypatch: pytest.MonkeyPatch
+    handles: dict[str, FakeHandle], controller: Controller
 ) -> None:
-    monkeypatch.setattr(serve, "status", lambda: deployed(fp32=1))
+    controller.status = deployed(fp32=1)
     handles["minilm--fp32"] = FakeHandle()
     fp32, int4, _ = await Cluster(NAMES).statuses()
     assert (fp32.ready, fp32.replicas, fp32.description) == (False, 1, None)
     assert int4.reason == "waiting to be deployed"
+
+
+AWAY = [
+    RayActorError(),
+    RayTaskError("get_serve_instance_details", "a traceback", ValueError("a bug over there")),
+    TimeoutError(),
+]
+
+
+@pytest.mark.usefixtures("no_age")
+@pytest.mark.parametrize("error", AWAY)
+async def test_without_the_controller_the_last_states_stand(
+    handles: dict[str, FakeHandle], controller: Controller, error: Exception
+) -> None:
+    controller.status = deployed(fp32=2)
+    handles["minilm--fp32"] = FakeHandle("one page")
+    cluster = Cluster(NAMES)
+    pages, statuses = await cluster.metrics_pages(), await cluster.statuses()
+    assert pages[0] == VariantPages("minilm", "fp32", 2, ("one page",))
+    controller.status = error
+    assert await cluster.metrics_pages() == pages
+    assert await cluster.statuses() == statuses
+
+
+@pytest.mark.parametrize("error", AWAY)
+async def test_a_controller_that_never_answered_is_not_ready(
+    controller: Controller, error: Exception
+) -> None:
+    controller.status = error
+    cluster = Cluster(NAMES)
+    for call in (cluster.metrics_pages(), cluster.statuses(), cluster.states()):
+        with pytest.raises(NotReady, match="controller does not answer") as caught:
+            await call
+        assert caught.value.retry_after_s is not None
+
+
+@pytest.mark.usefixtures("no_age")
+async def test_a_controller_that_hangs_is_asked_once_however_many_wait(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "NEWER_STATES_S", 0.005)
+    cluster = Cluster(NAMES)
+    before = await cluster.states()
+    controller.gate.clear()
+    controller.entered.clear()
+    controller.status = deployed(int4=1)
+    assert await asyncio.gather(*(cluster.states() for _ in range(3))) == [before] * 3
+    assert await asyncio.to_thread(controller.entered.wait, MAX_WAIT_S)
+    assert await cluster.states() == before
+    assert controller.num_asked == 2
+    controller.gate.set()
+    async with asyncio.timeout(MAX_WAIT_S):
+        while await cluster.states() == before:
+            pass
+
+
+@pytest.mark.usefixtures("no_age")
+async def test_replicas_are_asked_while_the_controller_is(
+    handles: dict[str, FakeHandle], controller: Controller
+) -> None:
+    controller.status = deployed(fp32=1)
+    handles["minilm--fp32"] = FakeHandle("fp32's page")
+    cluster = Cluster(NAMES)
+    await cluster.metrics_pages()
+    handles["minilm--int4"] = FakeHandle("int4's page")
+    controller.gate.clear()
+    controller.status = deployed(fp32=2, int4=1)
+    scraping = asyncio.create_task(cluster.metrics_pages())
+    await let_others_act()
+    assert handles["minilm--fp32"].num_broadcasts == 2
+    controller.gate.set()
+    # One of two replicas has answered, and what was not known yet is asked, too.
+    assert await scraping == [
+        VariantPages("minilm", "fp32", 2, ("fp32's page",)),
+        VariantPages("minilm", "int4", 1, ("int4's page",)),
+        VariantPages("minilm", "bf16", 0, ()),
+    ]
+    assert handles["minilm--fp32"].num_broadcasts == 2
+
+
+@pytest.mark.usefixtures("no_age")
+async def test_a_variant_of_which_nothing_runs_has_no_page(
+    handles: dict[str, FakeHandle], controller: Controller
+) -> None:
+    controller.status = deployed(fp32=1)
+    handles["minilm--fp32"] = FakeHandle("the page of one that stops")
+    cluster = Cluster(NAMES)
+    await cluster.metrics_pages()
+    controller.status = deployed()
+    assert (await cluster.metrics_pages())[0] == VariantPages("minilm", "fp32", 0, ())

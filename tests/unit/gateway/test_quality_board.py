@@ -11,6 +11,7 @@ import pytest
 from ray.exceptions import RayActorError, RaySystemError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
+from serving import calls
 from serving.errors import InvalidField, NotReady
 from serving.gateway import quality_board as module
 from serving.gateway.quality_board import RemoteQuality
@@ -49,7 +50,7 @@ class Serve:
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     serve = Serve()
-    monkeypatch.setattr(module, "serve", serve)
+    monkeypatch.setattr(calls, "serve", serve)
     return serve
 
 
@@ -107,7 +108,7 @@ async def test_one_look_up_outlives_callers_without_patience(serve: Serve, monke
         assert await board.metrics_page() is None
     serve.gate.set()
     monkeypatch.undo()
-    monkeypatch.setattr(module, "serve", serve)
+    monkeypatch.setattr(calls, "serve", serve)
     serve.answer = "a page"
     assert await board.metrics_page() == "a page"
     assert serve.names == ["quality"]

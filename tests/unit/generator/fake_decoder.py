@@ -68,7 +68,7 @@ class FakeDecoder:
         return np.concatenate(rows)
 
     def footprint(self) -> Footprint:
-        return Footprint(weights_bytes=100, resident_bytes=200, peak_bytes=300)
+        return Footprint(weights_bytes=100, disk_bytes=90, resident_bytes=200, peak_bytes=300)
 
     def state_dict(self) -> Mapping[str, NDArray[np.float32]]:
         return {"weight": np.zeros(1, np.float32)}

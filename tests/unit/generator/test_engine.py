@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -139,6 +140,23 @@ async def test_a_full_queue_refuses_and_says_when_to_retry(build: Callable[..., 
     assert await collect(waiting[2]) == reference.continuation(request([7], 1))
     for stream in running:
         await stream.aclose()
+
+
+async def test_sequences_that_come_and_go_during_a_step_do_not_pile_up(
+    build: Callable[..., Bench],
+) -> None:
+    bench = build(num_slots=2, max_waiting=3)
+    [running] = await bench.occupy()
+
+    async def come_and_go() -> None:
+        for _ in range(100):
+            await bench.engine.generate(request([7], 1)).aclose()
+
+    with pytest.raises(QueueFull, match="came and went"):
+        await come_and_go()
+    bench.release()
+    await collect(running)
+    assert len(await generate(bench, request([9], 3))) == 3
 
 
 async def test_free_slots_are_no_queue(build: Callable[..., Bench]) -> None:
@@ -360,6 +378,27 @@ async def test_the_tokens_of_a_step_arrive_together(build: Callable[..., Bench])
     await asyncio.gather(*[generate(bench, one) for one in asked])
     assert len(calls) == len(bench.decoder.steps)
     assert sum(calls) == sum(one.max_new_tokens for one in asked)
+
+
+async def test_the_size_of_each_step_is_reported_in_the_event_loop(
+    build: Callable[..., Bench],
+) -> None:
+    bench = build(num_slots=3, chunk_tokens=4, idle_chunk_tokens=4)
+    sizes: list[int] = []
+
+    def note(size: int) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        sizes.append(size)
+
+    bench.engine.observe_steps(note)
+    await generate(bench, request(range(9), 3))
+    assert sizes == [1] * 5, "two steps of the prompt gave no token"
+    await asyncio.gather(*[generate(bench, request([i], 5 + i)) for i in range(5)])
+    assert sizes == [len(step) for step in bench.decoder.steps]
+    assert max(sizes) > 1
+    before = len(sizes)
+    await generate(bench, replace(request([1], 3), background=True))
+    assert len(sizes) == before
 
 
 async def test_closing_ends_what_has_not_ended(

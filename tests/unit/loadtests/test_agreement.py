@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.agreement import agreement, pair
+from loadtests.agreement import Pair, agreement, agreements, pair
+from loadtests.plan import Operation
+from loadtests.results import Agreement
 
 
 def embedding(*values: float, as_text: bool = True) -> bytes:
@@ -22,11 +24,15 @@ def label(name: str) -> bytes:
     return json.dumps({"data": [{"label": name}]}).encode()
 
 
+def compared(operation: Operation, pairs: list[Pair]) -> Agreement | None:
+    return agreement(operation, pairs, agreements(operation, pairs))
+
+
 def test_answers_are_paired_by_round_and_index() -> None:
     ours = [{0: b"a", 1: b"b"}, {1: b"c"}]
     theirs = [{1: b"B", 2: b"x"}, {1: b"C"}]
-    assert pair(ours, theirs) == [(b"b", b"B"), (b"c", b"C")]
-    assert agreement("chat", []) is None
+    assert pair(ours, theirs) == {(0, 1): (b"b", b"B"), (1, 1): (b"c", b"C")}
+    assert compared("chat", []) is None
 
 
 def test_embeddings_agree_by_their_angle() -> None:
@@ -37,15 +43,17 @@ def test_embeddings_agree_by_their_angle() -> None:
         (embedding(0, 0), embedding(0, 1)),
         (embedding(1, 2, 3), embedding(0, 1)),
     ]
-    found = agreement("embeddings", pairs)
+    found = compared("embeddings", pairs)
     assert found is not None
     assert (found.measure, found.pairs) == ("cosine", 2)
     assert found.estimate.value == pytest.approx(0.8)
+    each = agreements("embeddings", pairs)
+    np.testing.assert_allclose(each, [0.6, 1, np.nan, np.nan, np.nan], rtol=1e-6)
 
 
 def test_classifications_agree_by_their_label() -> None:
     pairs = [(label("a"), label("a"))] * 3 + [(label("a"), label("b")), (b"{}", label("b"))]
-    found = agreement("classify", pairs)
+    found = compared("classify", pairs)
     assert found is not None
     assert (found.measure, found.pairs, found.estimate.value) == ("same_label", 4, 0.75)
     assert found.estimate.low is not None
@@ -54,7 +62,7 @@ def test_classifications_agree_by_their_label() -> None:
 
 def test_texts_agree_when_they_are_the_same() -> None:
     pairs = [(b"one two", b"one two"), (b"one three", b"one two"), (b"", b""), (b"x", b"")]
-    found = agreement("completions", pairs)
+    found = compared("completions", pairs)
     assert found is not None
     assert (found.measure, found.pairs, found.estimate.value) == ("same_text", 4, 0.5)
     assert found.common_prefix is not None

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from loadtests.arrivals import Arrivals, Times, measured_s, planned_times
+from loadtests import arrivals
+from loadtests.arrivals import (
+    Arrivals,
+    Times,
+    expected_requests,
+    measured_s,
+    planned_times,
+)
 from serving.errors import ConfigError
 
 HERE = Path(__file__).parent
@@ -78,6 +85,31 @@ def test_a_replay_keeps_the_gaps_and_ends_with_the_turn(tmp_path) -> None:
     replay = parse(kind="replay", file="trace.txt", speed=2)
     times = planned_times(replay, 1, 10, (0,), tmp_path)
     np.testing.assert_allclose(times, [-1, -0.5, 1.5])
+
+
+def test_a_replay_of_too_many_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(arrivals, "MAX_REQUESTS", 3)
+    (tmp_path / "trace.txt").write_text("1\n2\n3\n4\n")
+    replay = parse(kind="replay", file="trace.txt")
+    assert len(planned_times(replay, 0, 2.5, (0,), tmp_path)) == 3
+    with pytest.raises(ConfigError, match=r"trace\.txt: 4 requests in one turn; at most 3"):
+        planned_times(replay, 0, 10, (0,), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"kind": "constant", "rate": 10},
+        {"kind": "gamma", "rate": 10, "burstiness": 0.01},
+        {
+            "kind": "steps",
+            "steps": [{"rate": 10, "duration_s": 400}, {"rate": 40, "duration_s": 100}],
+        },
+    ],
+)
+def test_the_number_of_requests_is_known_beforehand(given) -> None:
+    expected = expected_requests(parse(**given), 3, 500)
+    assert len(times_of(**given)) == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("text", ["", "2\n1\n", "1\nsoon\n", "nan\n"])

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from typer.testing import CliRunner
 
+from loadtests import cli
 from loadtests.results import read_results
 from serving.cli import app
 
@@ -105,6 +106,17 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_the_run(tmp_path) 
     status, output = run("smoke", "--url", "http://127.0.0.1:1", "--out", tmp_path / "file" / "out")
     assert (status, "Traceback" in output) == (1, False)
     assert "not a folder that can be written to" in " ".join(output.split())
+
+
+def test_users_beyond_the_limit_of_open_files_are_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(cli.resource, "getrlimit", lambda what: (1024, 4096))
+    closed = PLAN.replace("kind: poisson, rate: 100", "kind: closed, users: 5000")
+    (tmp_path / "plan.yaml").write_text(closed)
+    status, output = run(tmp_path / "plan.yaml", "--url", "http://127.0.0.1:1")
+    assert (status, "Traceback" in output) == (1, False)
+    assert "scenarios[0].arrivals.users: 5000 connections need 5100 open files" in " ".join(
+        output.split()
+    )
 
 
 @pytest.mark.parametrize(

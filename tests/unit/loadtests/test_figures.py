@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,11 @@ from loadtests.figures import (
     count_ok,
     count_output_tokens,
     distribution,
+    endless,
     errors_by_kind,
     goodput,
     lag_share,
+    met,
     percentile,
     rate_of,
     rate_until_last_answer,
@@ -40,11 +43,61 @@ def a_round(exchanges: Sequence[Exchange], number: int = 0) -> Round:
 
 
 def test_students_interval_over_rounds() -> None:
-    # Mean 2, standard deviation 1, t of 2 degrees of freedom is 4.303: 4.303 / √3.
-    found = mean_of([1, 2, 3])
-    assert (found.value, found.low, found.high) == pytest.approx((2, -0.4841, 4.4841), abs=1e-4)
+    # Mean 0.2, standard deviation 0.1, t of 2 degrees of freedom is 4.303: 4.303 / √3 * 0.1.
+    found = mean_of([0.1, 0.2, 0.3, None], is_share=True)
+    assert (found.value, found.high) == pytest.approx((0.2, 0.4484), abs=1e-4)
+    assert (found.low, found.by_round) == (0, (0.1, 0.2, 0.3, None))
     assert mean_of([5]).low is None
     assert mean_of([0.9, 1.0], is_share=True).high == 1
+
+
+def test_times_have_no_interval_below_zero() -> None:
+    # Logs 1, 2, 3: 2 ± 4.303 / √3.
+    found = mean_of([math.exp(1), math.exp(2), math.exp(3)])
+    assert found.low is not None
+    assert found.high is not None
+    assert np.log([found.low, found.value, found.high]) == pytest.approx(
+        [2 - 2.4841, 2, 2 + 2.4841], abs=1e-4
+    )
+    assert mean_of([1e-300, 1e300]).high < math.inf  # type: ignore[operator]
+    assert mean_of([0, 2]).value == 1
+
+
+def test_requests_that_failed_are_infinitely_late() -> None:
+    good = [exchange(index / 10, latency=(index + 1) / 10) for index in range(19)]
+    failed = [exchange(9, ended=np.nan, outcome="timeout")] * 2
+    cut_off = [exchange(9, ended=np.nan, outcome="cut_off")] * 20
+    samples = a_round([*good, *failed, *cut_off]).samples
+    found = distribution([endless(samples, samples.latency)])
+    assert found is not None
+    assert found.count == 19
+    assert found.mean.value == pytest.approx(1.0)
+    assert found.p50 is not None
+    assert found.p50.value == pytest.approx(1.1)
+    assert found.p90 is not None
+    assert found.p90.value == pytest.approx(1.9)
+    assert found.p95 is None
+
+
+def test_a_limit_that_was_not_measured_is_not_kept() -> None:
+    whole, single = exchange(0), exchange(1)
+    whole.output_tokens, single.output_tokens = 8, 1
+    round_ = a_round([whole, single, exchange(2)])
+    np.testing.assert_array_equal(met(round_.samples, {"tpot_ms": 1e9}), [False, True, False])
+    np.testing.assert_array_equal(met(round_.samples, {"ttft_ms": 1e9}), [False] * 3)
+
+
+def test_the_interval_of_the_attainment_is_the_wider_of_two() -> None:
+    same = [a_round([exchange(i / 10, latency=(i > 97) + 0.1) for i in range(100)])] * 4
+    found = attainment(same, {"latency_ms": 500})
+    assert found is not None
+    assert found.low is not None
+    assert (found.value, found.by_round) == (pytest.approx(0.98), (0.98,) * 4)
+    assert found.low == pytest.approx(0.961, abs=0.001)
+    none = a_round([exchange(i / 10, latency=1) for i in range(100)])
+    apart = attainment([*same[:3], none], {"latency_ms": 500})
+    assert apart is not None
+    assert (apart.low, apart.high) == (0, 1)
 
 
 def test_percentiles_are_those_of_the_rounds() -> None:
@@ -54,8 +107,10 @@ def test_percentiles_are_those_of_the_rounds() -> None:
     assert found.count == 202
     assert found.p50 is not None
     assert found.p99 is not None
-    assert found.p50.value == pytest.approx(0.75)
-    assert found.p99.value == pytest.approx((0.99 + 1.98) / 2)
+    assert found.p50.value == pytest.approx(math.sqrt(0.5))
+    assert len(found.p50.by_round) == 3
+    assert found.p50.by_round[2] is None
+    assert found.p99.value == pytest.approx(math.sqrt(0.99 * 1.98))
     assert found.p50.low is not None
     assert found.p999 is None
 
@@ -95,7 +150,15 @@ def test_latency_counts_from_the_planned_time() -> None:
     assert samples.latency[0] == pytest.approx(0.6)
     assert samples.latency_from_send[0] == pytest.approx(0.1)
     assert samples.lag[0] == pytest.approx(0.5)
-    assert lag_share(samples) == pytest.approx(0.5 / 0.6)
+    assert lag_share(samples, {}) == pytest.approx(0.5 / 0.6)
+
+
+def test_lag_is_held_against_the_first_token_where_that_has_a_limit() -> None:
+    late = exchange(0, sent=STARTED + 0.1, ended=STARTED + 2)
+    late.first = STARTED + 0.4
+    samples = a_round([late]).samples
+    assert lag_share(samples, {"latency_ms": 1, "ttft_ms": 1}) == pytest.approx(0.1 / 0.4)
+    assert lag_share(samples, {"latency_ms": 1, "tpot_ms": 1}) == pytest.approx(0.1 / 2)
 
 
 def test_the_achieved_rate_counts_until_the_last_answer() -> None:
@@ -117,10 +180,10 @@ def test_times_of_tokens() -> None:
     np.testing.assert_allclose(round_.samples.ttft_from_send, [0.2, 0.05])
     np.testing.assert_allclose(round_.samples.tpot, [0.3, np.nan])
     assert rate_until_last_answer([round_], count_output_tokens).value == pytest.approx(0.5)
-    for limits, met in (({"ttft_ms": 100}, 1), ({"tpot_ms": 310}, 2), ({"tpot_ms": 290}, 1)):
+    for limits, kept in (({"ttft_ms": 100}, 1), ({"tpot_ms": 310}, 2), ({"tpot_ms": 290}, 1)):
         share = attainment([round_], limits)
         assert share is not None
-        assert share.value == met / 2
+        assert share.value == kept / 2
 
 
 def test_joined_rounds_keep_their_outcomes() -> None:

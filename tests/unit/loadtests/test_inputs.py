@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
+from loadtests.arrivals import Arrivals, planned_times
 from loadtests.inputs import Inputs, Synthetic, input_source, read_inputs
 from serving.errors import ConfigError
 
@@ -53,6 +57,7 @@ def test_no_line_comes_twice_before_all_have_come_once(tmp_path) -> None:
         (Synthetic(distribution="constant", mean=7), 7, 7),
         (Synthetic(distribution="uniform", min=3, max=5), 3, 5),
         (Synthetic(distribution="lognormal", mean=20, sigma=2, min=2, max=30), 2, 30),
+        (Synthetic(distribution="constant", mean=7, max=6), 6, 6),
     ],
 )
 def test_random_texts_have_the_lengths(synthetic, shortest, longest) -> None:
@@ -69,7 +74,47 @@ def test_a_file_of_a_package_is_found() -> None:
     assert len(choose(0, 5)) == 5
 
 
-@pytest.mark.parametrize("file", ["none.jsonl", "package:serving.demo/none", "package:no_such/a"])
-def test_a_missing_file_is_named(file) -> None:
-    with pytest.raises(ConfigError, match=r"no such file|no package 'no_such'"):
+def test_a_package_is_not_imported(tmp_path, monkeypatch) -> None:
+    inner = tmp_path / "carrier" / "inner"
+    inner.mkdir(parents=True)
+    for folder in (inner.parent, inner):
+        (folder / "__init__.py").write_text("raise RuntimeError('imported')")
+    (inner / "texts.jsonl").write_text('{"input": "a"}')
+    monkeypatch.syspath_prepend(tmp_path)
+    choose = input_source(Inputs(file="package:carrier.inner/texts.jsonl"), HERE, (0,))
+    assert choose(0, 1) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("none.jsonl", "no such file"),
+        ("x" * 300, "File name too long"),
+        ("~no-such-user-here/a.jsonl", "home directory"),
+        ("package:serving.demo", "no such file"),
+        ("package:serving.demo/none", "no such file"),
+        ("package:no_such/a", "no Python package 'no_such' is installed"),
+        ("package:serving.no_such/a", r"no Python package 'serving\.no_such' is installed"),
+        ("package:__main__/a", "no Python package '__main__' is installed"),
+        ("package:", "expected package:import_name/path"),
+        ("package:/etc/passwd", "expected package:import_name/path"),
+        ("package:../x", "expected package:import_name/path"),
+        ("package:serving..demo/x", "expected package:import_name/path"),
+        ("package:serving.demo/../errors.py", "may not leave the package"),
+        ("package:serving//etc/passwd", "may not leave the package"),
+    ],
+)
+def test_a_missing_file_is_named(file, message) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(file)}: .*{message}"):
         input_source(Inputs(file=file), HERE, (0,))
+
+
+def test_lengths_do_not_follow_the_gaps_between_requests() -> None:
+    """Both come of one seed: where they are the same numbers, long texts come after long gaps."""
+    rate = TypeAdapter(Arrivals).validate_python({"kind": "poisson", "rate": 50})
+    gaps = np.diff(planned_times(rate, 0, 40, (0, 5, 0), HERE))
+    texts = input_source(Inputs(synthetic=Synthetic()), HERE, (0, 5))(0, len(gaps) + 1)
+    lengths = [len(str(text).split()) for text in texts[1:]]
+    assert abs(np.corrcoef(gaps, lengths)[0, 1]) < 0.1
+    first = np.corrcoef(gaps, [len(str(text).split()) for text in texts[:-1]])[0, 1]
+    assert abs(first) < 0.1

@@ -1,18 +1,25 @@
-"""The user of Locust, if Locust is there, against a server in a thread of its own."""
+"""Locust's users in a process of their own, for its import replaces sockets and threads."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
-import pytest
+import loadtests
+
+LOCUSTFILE = Path(loadtests.__file__).parent / "locustfile.py"
+NUM_USERS = 3
 
 
 class Answering(BaseHTTPRequestHandler):
     bodies: list[dict[str, Any]]
+    protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         self.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -25,29 +32,34 @@ class Answering(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_user_asks_a_variant_and_counts_it_under_its_name(monkeypatch) -> None:
-    # Otherwise Locust's import would replace sockets and threads of all of the tests.
-    monkeypatch.setenv("LOCUST_SKIP_MONKEY_PATCH", "1")
-    env = pytest.importorskip("locust.env")
-    monkeypatch.setenv("VARIANTS", "int4:2")
-    monkeypatch.delitem(sys.modules, "loadtests.locustfile", raising=False)
-    from loadtests.locustfile import User
-
+def test_users_ask_variants_by_weight_and_are_counted_under_their_names() -> None:
     Answering.bodies = []
-    counted: list[dict[str, Any]] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        monkeypatch.setattr(User, "host", f"http://127.0.0.1:{server.server_port}")
-        environment = env.Environment(user_classes=[User])
-        environment.events.request.add_listener(lambda **given: counted.append(given))
-        User(environment).ask()
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "--json"),
+                *("--users", str(NUM_USERS), "--spawn-rate", "100", "--run-time", "2s"),
+                *("--stop-timeout", "30"),
+                *("--host", f"http://127.0.0.1:{server.server_port}", "--loglevel", "WARNING"),
+            ],
+            env={**os.environ, "VARIANTS": "fp32:0,int4:3", "OPERATION": "completions"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
-    (body,) = Answering.bodies
-    assert body["model"] == "minilm:int4"
-    assert len(body["input"].split()) == 20
-    assert [(given["name"], given["exception"]) for given in counted] == [("minilm:int4", None)]
+    assert done.returncode == 0, done.stderr
+    [counted] = json.loads(done.stdout)
+    assert (counted["name"], counted["num_failures"]) == ("minilm:int4", 0)
+    assert {body["model"] for body in Answering.bodies} == {"minilm:int4"}
+    # A user whose request is under way at the end counts no answer.
+    assert 0 <= len(Answering.bodies) - counted["num_requests"] <= NUM_USERS
+    assert all(len(body["prompt"].split()) == 20 for body in Answering.bodies)
+    assert {body["stream"] for body in Answering.bodies} == {False}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from loadtests.arrivals import measured_s, planned_times
+from loadtests.bodies import make_body
 from loadtests.inputs import input_source
 from loadtests.plan import SHIPPED, find_plan, load_plan
 from loadtests.scenario_run import seed_of
@@ -12,6 +14,7 @@ from loadtests.section import find_file
 from serving.errors import ConfigError
 from serving.quality.statistics import share
 from serving.settings import read_yaml
+from tests.unit.loadtests.plans import make_plan
 
 PLAN = """
 scenarios:
@@ -108,6 +111,38 @@ def test_the_address_of_the_command_line_wins(tmp_path) -> None:
         ),
         ("scenarios:", "target: {url: here}\nscenarios:", "target.url: "),
         ("scenarios:", "rounds: 0\nscenarios:", "rounds: "),
+        (
+            "operation: embeddings",
+            "operation: chat\n    body: {stream: false}\n    slo: {ttft_ms: 5}",
+            r"slo\.ttft_ms: tokens are timed only where they are streamed; leave out body\.stream",
+        ),
+        (
+            "operation: embeddings",
+            "operation: chat\n    body: {stream: false}\n    slo: {tpot_ms: 5}",
+            r"slo\.tpot_ms: tokens are timed only where they are streamed",
+        ),
+        (
+            "rate: 5",
+            "rate: 60000",
+            r"scenarios\[0\]\.arrivals: some 1,380,000 requests in one turn",
+        ),
+        ("rate: 5", "rate: 1.0e+9", r"arrivals\.poisson\.rate: .*less than or equal to 100000"),
+        (
+            "{kind: poisson, rate: 5}",
+            "{kind: steps, steps: [{rate: 90000, duration_s: 20}]}",
+            r"scenarios\[0\]\.arrivals: some 2,070,000 requests",
+        ),
+        ("{synthetic: {}}", "{synthetic: {max: 1000000000}}", r"synthetic\.max: .*100000"),
+        *(
+            ("scenarios:", f"{key}: {value}\nscenarios:", f"{key}: ")
+            for key in ("duration_s", "warmup_s", "grace_s", "timeout_s", "attainment")
+            for value in (".inf", ".nan", "1.0e+30")
+        ),
+        *(
+            ("scenarios:", f"stop: {{saturation_s: {value}}}\nscenarios:", r"stop\.saturation_s: ")
+            for value in (".inf", ".nan", "1.0e+30")
+        ),
+        ("model: m", "model: m\n    slo: {latency_ms: .inf}", r"slo\.latency_ms: .*finite"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_key(tmp_path, old, new, message) -> None:
@@ -115,6 +150,24 @@ def test_what_is_wrong_is_named_by_its_key(tmp_path, old, new, message) -> None:
     path.write_text(PLAN.replace(old, new))
     with pytest.raises(ConfigError, match=message):
         load_plan(path)
+
+
+def test_a_generation_in_one_piece_may_have_a_limit_of_the_whole(tmp_path) -> None:
+    path = tmp_path / "plan.yaml"
+    chat = "operation: chat\n    body: {stream: false}\n    slo: {latency_ms: 5}"
+    path.write_text(PLAN.replace("operation: embeddings", chat))
+    [scenario] = load_plan(path).scenarios
+    assert not scenario.is_streamed
+    assert orjson.loads(make_body(scenario, "m:a", "text"))["stream"] is False
+
+
+def test_connections_are_those_of_requests_or_of_users() -> None:
+    assert make_plan(max_in_flight=7).most_connections == ("max_in_flight", 7)
+    closed = {"arrivals": {"kind": "closed", "users": 8}}
+    assert make_plan(scenario=closed, max_in_flight=7).most_connections == (
+        "scenarios[0].arrivals.users",
+        8,
+    )
 
 
 def test_two_scenarios_of_one_name_are_refused(tmp_path) -> None:

@@ -39,7 +39,7 @@ async def test_results_are_read_as_they_were_written(server, tmp_path) -> None:
     ("content", "message"),
     [
         ("{", "cannot be read"),
-        (json.dumps({"schema_version": 2}), "not results of a load test in form 1"),
+        (json.dumps({"schema_version": 1}), "not results of a load test in form 2"),
     ],
 )
 def test_another_file_is_refused(tmp_path, content, message) -> None:

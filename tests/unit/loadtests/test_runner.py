@@ -82,6 +82,16 @@ async def test_other_operations_agree_in_their_own_way(server, operation, measur
         assert tokens.value > 0
 
 
+async def test_without_the_server_s_reference_nothing_is_compared(server) -> None:
+    results = await run(make_plan(server.url, {"variants": ["int4"]}))
+    [scenario] = results.scenarios
+    [int4] = scenario.variants
+    assert scenario.reference == "fp32"
+    assert (int4.is_reference, int4.agreement) == (False, None)
+    named = await run(make_plan(server.url, {"variants": ["int4"], "reference": "int4"}))
+    assert named.scenarios[0].variants[0].is_reference
+
+
 async def test_another_server_says_nothing_of_itself(server) -> None:
     server.is_known = False
     results = await run(make_plan(server.url, {"variants": ["int4", "fp32"]}))
@@ -203,6 +213,33 @@ async def test_a_peak_is_searched(server) -> None:
     assert [peak.variant for peak in peaks] == ["fp32"]
     assert peaks[0].rate is None
     assert "0.0% met the SLO (at least 99.0%)" in {probe.why_not for probe in peaks[0].probes}
+
+
+async def test_variants_are_probed_with_the_same_requests(server) -> None:
+    """No answer is quick enough for either, so that both are tried at the same rates."""
+    scenario = {"slo": {"latency_ms": 1e-6}, "arrivals": {"kind": "poisson", "rate": 500}}
+    plan = make_plan(server.url, scenario, duration_s=0.01, warmup_s=0, max_lag_share=1)
+    await run(plan, find_peaks=True)
+    texts: dict[str, list[str]] = {"m:fp32": [], "m:int4": []}
+    for body in server.arrived:
+        texts[body["model"]].append(body["input"])
+    assert len(texts["m:fp32"]) > 20
+    assert sorted(texts["m:fp32"]) == sorted(texts["m:int4"])
+
+
+async def test_a_generator_that_limits_the_peak_leaves_the_rounds_valid(server) -> None:
+    scenario = {
+        "variants": ["fp32"],
+        "slo": {"latency_ms": 60_000},
+        "arrivals": {"kind": "constant", "rate": 50},
+    }
+    limits = {"max_in_flight": 1, "max_lag_share": 1}
+    plan = make_plan(server.url, scenario, duration_s=0.02, warmup_s=0, **limits)
+    results = await run(plan, find_peaks=True)
+    (peak,) = results.scenarios[0].peaks
+    assert peak.note.startswith("the generator was the limit at ")
+    assert "no longer an open loop" in peak.note
+    assert results.is_valid
 
 
 async def test_the_observer_hears_of_every_turn(server) -> None:

@@ -23,6 +23,7 @@ async def run(
     """A turn of 20 requests in 0.2 s, none of them warm-up."""
     moments: list[Moment] = []
     scenario = fields.pop("scenario", {})
+    observe = fields.pop("observe", moments.append)
     fields = {"warmup_s": 0.0, "duration_s": 0.2, **fields}
     plan = make_plan(server.url, operation=operation, scenario=scenario, **fields)
     bodies = [make_body(plan.scenarios[0], "m:fp32", f"text {index}") for index in range(NUM)]
@@ -35,7 +36,7 @@ async def run(
         is_generation=is_generation,
     )
     async with client:
-        turn = Turn(client, plan, bodies, plan.duration_s, moments.append)
+        turn = Turn(client, plan, bodies, plan.duration_s, observe)
         return await (turn.run_open(TIMES) if users is None else turn.run_closed(users))
 
 
@@ -107,6 +108,14 @@ async def test_a_turn_stops_when_all_fails(server) -> None:
     record = await run(server, duration_s=60, grace_s=0)
     assert record.stopped == "100% of the last 20 requests failed (at most 50%)"
     assert record.duration_s < 60
+
+
+async def test_an_error_of_the_watch_ends_the_turn(server) -> None:
+    def fail(moment: Moment) -> None:
+        raise ValueError("the display broke")
+
+    with pytest.raises(ValueError, match="the display broke"):
+        await run(server, observe=fail, duration_s=3_600, grace_s=0)
 
 
 async def test_a_stream_is_timed_and_read(server) -> None:

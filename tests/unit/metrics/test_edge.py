@@ -1,6 +1,6 @@
 """Requests are counted and timed where their answer is written."""
 
-from serving.metrics import EdgeMetrics, exposition
+from serving.metrics import EdgeMetrics, Labels, exposition
 from tests.unit.metrics.pages import EMBEDDINGS, samples, value
 
 
@@ -18,6 +18,21 @@ def test_every_answer_is_counted_and_only_those_below_400_are_timed() -> None:
 
 def test_nothing_is_exported_before_the_first_request() -> None:
     assert samples(exposition([EdgeMetrics("r1").registry])) == []
+
+
+def test_a_burst_may_begin_with_the_first_refusal() -> None:
+    metrics = EdgeMetrics("r1")
+    metrics.start(EMBEDDINGS)
+    metrics.start(Labels("minilm", "auto", "embeddings"), [503])
+    counts = samples(exposition([metrics.registry]))
+    assert [count for *_, count in counts] == [0] * len(counts)
+    started = {(dict(labels)["variant"], dict(labels)["status"]) for _, labels, _ in counts}
+    assert started >= {("int4", "200"), ("int4", "429"), ("int4", "503"), ("auto", "503")}
+    assert len([one for one in started if one[0] == "auto"]) == 1
+
+    metrics.observe(EMBEDDINGS, 429, 0.1)
+    more = {"operation": "embeddings", "status": "429"}
+    assert value(metrics.registry, "requests_total", EMBEDDINGS, **more) == 1
 
 
 def test_a_choice_of_auto_is_counted_by_the_limit_that_it_misses() -> None:

@@ -14,6 +14,7 @@ OF_EVERY_REPLICA = {
     "in_flight_requests": "gauge",
     "queued_requests": "gauge",
     "queue_limit_requests": "gauge",
+    "batch_size": "histogram",
     "weights_bytes": "gauge",
     "resident_bytes": "gauge",
     "peak_bytes": "gauge",
@@ -22,7 +23,6 @@ OF_EVERY_REPLICA = {
 }
 OF_ENCODERS = {
     "forward_duration_seconds": "histogram",
-    "batch_size": "histogram",
     "batch_tokens": "histogram",
 }
 OF_GENERATORS = {
@@ -94,8 +94,16 @@ def test_a_batch_is_counted_by_its_texts_and_tokens() -> None:
     replica, metrics = encoder()
     metrics.observe_batch(3, 40)
     assert value(replica.registry, "batch_size_bucket", EMBEDDINGS, le="1.0") == 0
-    assert value(replica.registry, "batch_size_bucket", EMBEDDINGS, le="4.0") == 1
+    assert value(replica.registry, "batch_size_bucket", EMBEDDINGS, le="8.0") == 1
     assert value(replica.registry, "batch_tokens_sum", EMBEDDINGS) == 40
+
+
+def test_a_step_is_counted_by_its_sequences() -> None:
+    replica, metrics = generator()
+    metrics.observe_step(3)
+    metrics.observe_step(2)
+    assert value(replica.registry, "batch_size_sum", GENERATION) == 5
+    assert value(replica.registry, "batch_size_count", GENERATION) == 2
 
 
 def test_how_busy_a_generator_is_is_read_when_asked() -> None:

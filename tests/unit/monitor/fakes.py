@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from serving.config import ModelConfig
-from serving.errors import NotReady
 from serving.monitor.assessment import Assessment
 from serving.monitor.judge import Probed
 from serving.quality.agreement import Comparison
@@ -25,10 +24,15 @@ class FakeJudge:
         self.failures: list[Exception] = []
         self.probed: list[str] = []
         self.compared: list[Sample] = []
-        self.unready = ""
         self.forgotten: list[str] = []
         self.broken: dict[str, Exception] = {}
         """Raised by ``probe``, by variant."""
+        self.busy: dict[str, asyncio.Event] = {}
+        """What ``probe`` of a variant waits for."""
+        self.scored: list[tuple[str, int]] = []
+        """Variants that were asked to score, and how many examples."""
+        self.cannot_score: dict[str, Exception] = {}
+        self.on_score: Callable[[str], None] = lambda variant: None
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -36,6 +40,8 @@ class FakeJudge:
         self._fail()
         if variant in self.broken:
             raise self.broken[variant]
+        if variant in self.busy:
+            await self.busy[variant].wait()
         self.probed.append(variant)
         comparison = Comparison(agreement=self.agreements.get(variant, 1.0))
         seconds = tuple(0.001 * number for number in range(1, 101))
@@ -54,8 +60,10 @@ class FakeJudge:
         self, variant: str, examples: Sequence[Example | Passage]
     ) -> list[LabelledScore]:
         self._fail()
-        if variant == self.unready:
-            raise NotReady(f"{variant} is not ready")
+        self.scored.append((variant, len(examples)))
+        self.on_score(variant)
+        if variant in self.cannot_score:
+            raise self.cannot_score[variant]
         return [LabelledScore(self.agreements.get(variant, 1.0), 1) for _ in examples]
 
     def _fail(self) -> None:

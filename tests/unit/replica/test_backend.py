@@ -2,16 +2,27 @@
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from serving.errors import DeadlineExceeded, InvalidField, QueueFull
+from serving.errors import DeadlineExceeded, InternalError, InvalidField, QueueFull
 from serving.metrics import EncoderMetrics, Labels, ReplicaMetrics
-from serving.replica.backend import INLINE_CHARACTERS, LocalBackend
+from serving.replica.backend import LocalBackend
 from serving.replica.batcher import Batcher
-from serving.seams import GenerationRequest, InferenceRequest, Sampling, ScoreRequest
+from serving.replica.tokenizing import INLINE_CHARACTERS
+from serving.seams import (
+    GenerationRequest,
+    InferenceRequest,
+    Outcome,
+    Sampling,
+    ScoreRequest,
+    TokenBatch,
+)
 from tests.unit.fakes import MAX_WAIT_S, FakeEngine, FakeTask, describe, row_of
 
 
@@ -37,7 +48,7 @@ def replica() -> Replica:
     task, engine = FakeTask(), FakeEngine("int4")
     metrics = ReplicaMetrics(Labels("minilm", "int4", "embeddings"), "r1")
     measured = EncoderMetrics(metrics)
-    batcher = Batcher(engine, ThreadPoolExecutor(1), 64, 2, measured.observe_batch)
+    batcher = Batcher(engine, ThreadPoolExecutor(1), task.max_tokens, 64, 2, measured.observe_batch)
     backend = LocalBackend("minilm", task, batcher, measured, lambda: describe(task))
     return Replica(task, engine, metrics, backend)
 
@@ -125,6 +136,61 @@ async def test_a_full_queue_is_told(replica: Replica) -> None:
     assert replica.value("in_flight_requests") == 0
 
 
+async def test_what_a_full_queue_refuses_is_not_tokenized(replica: Replica) -> None:
+    replica.engine.gate.clear()
+    first = asyncio.create_task(replica.backend.infer(request("cat")))
+    assert await asyncio.to_thread(replica.engine.entered.wait, MAX_WAIT_S)
+    waiting = [asyncio.create_task(replica.backend.infer(request("dog"))) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        await replica.backend.infer(request("cow"))
+    assert len(replica.task.encoded_in) == 3
+    replica.engine.gate.set()
+    await asyncio.gather(first, *waiting)
+
+
+async def test_what_is_being_tokenized_fills_the_queue(replica: Replica, monkeypatch) -> None:
+    gate, encode = threading.Event(), replica.task.encode
+
+    def encode_at_gate(texts: Sequence[str], truncate: bool) -> list[list[int]]:
+        assert gate.wait(MAX_WAIT_S)
+        return encode(texts, truncate)
+
+    monkeypatch.setattr(replica.task, "encode", encode_at_gate)
+    long = request("x" * (INLINE_CHARACTERS + 1), truncate=True)
+    waiting = [asyncio.create_task(replica.backend.infer(long)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        await replica.backend.infer(long)
+    gate.set()
+    await asyncio.gather(*waiting)
+    assert len(replica.task.encoded_in) == 2
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+async def test_numbers_that_are_none_are_no_answer(
+    replica: Replica, monkeypatch, broken: float
+) -> None:
+    forward = replica.engine.forward
+
+    def break_the_long(batch: TokenBatch) -> NDArray[np.float32]:
+        rows = forward(batch)
+        rows[batch.attention_mask.sum(1) > 5, 3] = broken
+        return rows
+
+    monkeypatch.setattr(replica.engine, "forward", break_the_long)
+    fine, failed = await asyncio.gather(
+        replica.backend.infer(request("cat")),
+        replica.backend.infer(request("dog", "a bird")),
+        return_exceptions=True,
+    )
+    assert len(replica.engine.batches) == 1
+    assert isinstance(fine, Outcome)
+    assert isinstance(failed, InternalError)
+    assert "'minilm' gave numbers that are NaN or infinite" in failed.message
+    assert replica.count("forward") == 1
+
+
 async def test_requests_in_flight_are_shown(replica: Replica) -> None:
     replica.engine.gate.clear()
     task = asyncio.create_task(replica.backend.infer(request("cat")))
@@ -177,6 +243,7 @@ async def test_a_background_request_runs_only_alone(replica: Replica, background
         replica.backend.infer(replace(request("cat"), background=background))
     )
     assert await asyncio.to_thread(replica.engine.entered.wait, MAX_WAIT_S)
+    assert replica.value("in_flight_requests") == (0 if background else 1)
     with pytest.raises(QueueFull, match="other work"):
         await replica.backend.infer(replace(request("dog"), background=True))
     second = asyncio.create_task(replica.backend.infer(request("cow")))

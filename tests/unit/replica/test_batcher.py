@@ -1,18 +1,27 @@
 """What arrives during a pass makes the next one; nobody gets another's rows."""
 
 import asyncio
+import gc
 import random
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from serving.errors import QueueFull
+from serving.errors import InvalidField, QueueFull
 from serving.replica.batcher import MAX_FAILURES_IN_A_ROW, Batcher, BatchResult
 from tests.unit.fakes import MAX_WAIT_S, FakeEngine, row_of
 
 SOLO = [[9]]
 """The request that occupies the engine while others arrive."""
+
+
+async def run(
+    batcher: Batcher, token_ids: list[list[int]], background: bool = False
+) -> BatchResult:
+    with batcher.place(background) as place:
+        return await batcher.run(place, token_ids)
 
 
 class Bench:
@@ -24,13 +33,16 @@ class Bench:
         self.batcher = Batcher(
             self.engine,
             ThreadPoolExecutor(1),
+            512,
             max_batch_tokens,
             max_queued_requests,
             lambda texts, tokens: self.passes.append((texts, tokens)),
         )
 
-    def send(self, token_ids: list[list[int]]) -> asyncio.Task[BatchResult]:
-        return asyncio.create_task(self.batcher.run(token_ids))
+    def send(
+        self, token_ids: list[list[int]], background: bool = False
+    ) -> asyncio.Task[BatchResult]:
+        return asyncio.create_task(run(self.batcher, token_ids, background))
 
     async def occupy(self) -> asyncio.Task[BatchResult]:
         """Start a pass, and hold it until ``release``."""
@@ -75,21 +87,21 @@ async def test_what_arrives_during_a_pass_makes_the_next_together() -> None:
 
 
 async def test_a_pass_holds_no_more_tokens_than_it_may() -> None:
-    bench = Bench(max_batch_tokens=6)
+    bench = Bench(max_batch_tokens=24)
     await bench.occupy()
-    tasks = await bench.queue(*[[[number, number]] for number in range(8)])
+    tasks = await bench.queue(*[[[number] * 8] for number in range(8)])
     bench.release()
     await asyncio.gather(*tasks)
-    assert bench.passes[1:] == [(3, 6), (3, 6), (2, 4)]
+    assert bench.passes[1:] == [(3, 24), (3, 24), (2, 16)]
 
 
 async def test_texts_wait_in_the_order_in_which_they_came() -> None:
-    bench = Bench(max_batch_tokens=4)
+    bench = Bench(max_batch_tokens=16)
     await bench.occupy()
-    tasks = await bench.queue([[1, 1]], [[2] * 4], [[3, 3]], [[4, 4]])
+    tasks = await bench.queue([[1] * 8], [[2] * 16], [[3] * 8], [[4] * 8])
     bench.release()
     await asyncio.gather(*tasks)
-    assert bench.engine.batches[1:] == [[[1, 1]], [[2] * 4], [[3, 3], [4, 4]]]
+    assert bench.engine.batches[1:] == [[[1] * 8], [[2] * 16], [[3] * 8, [4] * 8]]
 
 
 async def test_a_text_longer_than_a_pass_goes_alone() -> None:
@@ -145,14 +157,48 @@ async def test_a_cancelled_request_is_dropped_before_its_pass_and_frees_its_plac
     assert bench.engine.batches == [SOLO, [[2], [3]]]
 
 
+class Ids(list[int]):
+    """Token ids that can be watched."""
+
+
+async def test_a_cancelled_request_leaves_nothing_behind_while_a_pass_lasts() -> None:
+    bench = Bench()
+    occupant = await bench.occupy()
+    kept = Ids([1]), Ids([2])
+    watched = [weakref.ref(ids) for ids in kept]
+    tasks = await bench.queue(list(kept))
+    del kept
+    assert all(watch() is not None for watch in watched)
+    tasks[0].cancel()
+    await asyncio.wait(tasks)
+    del tasks
+    gc.collect()
+    assert [watch() for watch in watched] == [None, None]
+    bench.release()
+    await occupant
+    assert bench.engine.batches == [SOLO]
+
+
+async def test_a_place_is_taken_before_there_are_tokens() -> None:
+    bench = Bench(max_queued_requests=1)
+    with bench.batcher.place() as place:
+        assert bench.batcher.num_queued == 1
+        with pytest.raises(QueueFull):
+            await bench.send([[1]])
+        expect_rows(await bench.batcher.run(place, [[2]]), [[2]])
+    with pytest.raises(InvalidField), bench.batcher.place():
+        raise InvalidField("a text is too long")
+    assert bench.batcher.num_queued == 0
+
+
 async def test_a_cancelled_request_takes_no_room_in_a_pass() -> None:
-    bench = Bench(max_batch_tokens=4)
+    bench = Bench(max_batch_tokens=16)
     await bench.occupy()
-    [cancelled, *kept] = await bench.queue([[1, 1]], [[2, 2]], [[3, 3]])
+    [cancelled, *kept] = await bench.queue([[1] * 8], [[2] * 8], [[3] * 8])
     cancelled.cancel()
     bench.release()
     await asyncio.gather(*kept)
-    assert bench.engine.batches == [SOLO, [[2, 2], [3, 3]]]
+    assert bench.engine.batches == [SOLO, [[2] * 8, [3] * 8]]
 
 
 async def test_a_request_cancelled_during_its_pass_hurts_nobody() -> None:
@@ -178,7 +224,7 @@ async def test_the_rest_of_a_request_cancelled_between_its_passes_is_dropped() -
 
 
 async def test_a_failed_pass_reaches_only_its_own_requests() -> None:
-    bench = Bench(max_batch_tokens=2)
+    bench = Bench(max_batch_tokens=16)
     bench.engine.failures.append(RuntimeError("kernel"))
     occupant = await bench.occupy()
     waiting = await bench.queue([[1]], [[2]])
@@ -270,10 +316,10 @@ async def test_health_fails_while_a_pass_is_stuck() -> None:
     engine = FakeEngine()
     engine.gate.clear()
     batcher = Batcher(
-        engine, ThreadPoolExecutor(1), 8, 8, lambda size, tokens: None, stuck_after_s=0
+        engine, ThreadPoolExecutor(1), 8, 8, 8, lambda size, tokens: None, stuck_after_s=0
     )
     batcher.check_health()
-    request = asyncio.create_task(batcher.run([[1]]))
+    request = asyncio.create_task(run(batcher, [[1]]))
     await asyncio.to_thread(engine.entered.wait, 5)
     with pytest.raises(RuntimeError, match="a forward pass runs"):
         batcher.check_health()
@@ -285,12 +331,12 @@ async def test_health_fails_while_a_pass_is_stuck() -> None:
 async def test_a_pass_counts_only_what_a_client_waits_for() -> None:
     bench = Bench()
     occupant = await bench.occupy()
-    background = asyncio.create_task(bench.batcher.run([[1, 2], [3, 4]], background=True))
+    background = bench.send([[1, 2], [3, 4]], background=True)
     (foreground,) = await bench.queue([[5, 6]])
     bench.release()
     expect_rows(await background, [[1, 2], [3, 4]])
     expect_rows(await foreground, [[5, 6]])
     await occupant
     assert bench.passes == [(1, len(SOLO[0])), (1, 2)]
-    await bench.batcher.run([[1, 2]], background=True)
+    await bench.send([[1, 2]], background=True)
     assert len(bench.passes) == 2

@@ -14,8 +14,9 @@ import pytest
 
 from serving.errors import DeadlineExceeded, InternalError, InvalidField, QueueFull
 from serving.metrics import GeneratorMetrics, Labels, ReplicaMetrics
-from serving.replica.backend import INLINE_CHARACTERS
-from serving.replica.generation import MAX_TRACED_TOKENS, LocalGenerator
+from serving.replica.choices import MAX_TRACED_TOKENS
+from serving.replica.generation import LocalGenerator
+from serving.replica.tokenizing import INLINE_CHARACTERS
 from serving.seams import (
     NUM_TRACED,
     GenerationChunk,
@@ -27,6 +28,7 @@ from serving.seams import (
     ScoreRequest,
 )
 from tests.unit.fakes import (
+    MAX_WAIT_S,
     FakeGenerationTask,
     FakeGenerator,
     describe_generator,
@@ -53,8 +55,12 @@ class Replica:
         return self.metrics.registry.get_sample_value(f"quantserve_{name}", labels)
 
 
-def replica(*answers: str | bytes | Exception, max_tokens: int = 1_000) -> Replica:
-    task, engine = FakeGenerationTask(), FakeGenerator(*answers, max_tokens=max_tokens)
+def replica(
+    *answers: str | bytes | Exception,
+    max_tokens: int = 1_000,
+    task: FakeGenerationTask | None = None,
+) -> Replica:
+    task, engine = task or FakeGenerationTask(), FakeGenerator(*answers, max_tokens=max_tokens)
     metrics = ReplicaMetrics(Labels("smollm2", "int4", "generation"), "r1")
     backend = LocalGenerator(
         "smollm2",
@@ -479,6 +485,74 @@ async def test_the_time_to_tokenize_counts_for_the_deadlines(monkeypatch) -> Non
     assert one.engine.open == []
 
 
+class SlowTask(FakeGenerationTask):
+    """Begins to tokenize when ``gate`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+
+    def encode_prompt(self, prompt: str) -> tuple[int, ...]:
+        assert self.gate.wait(MAX_WAIT_S)
+        return super().encode_prompt(prompt)
+
+    def encode_continuation(
+        self, prompt: str, continuation: str
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        assert self.gate.wait(MAX_WAIT_S)
+        return super().encode_continuation(prompt, continuation)
+
+
+LONG = "x" * (INLINE_CHARACTERS + 1)
+
+
+@pytest.mark.parametrize("deadlines", [{"first_token_timeout_s": 0.01}, {"timeout_s": 0.01}])
+async def test_a_prompt_that_is_still_tokenized_at_its_deadline_is_given_up(
+    deadlines: dict[str, float],
+) -> None:
+    one = replica(task=SlowTask())
+    with pytest.raises(DeadlineExceeded, match=r"no first token within 0\.01 s"):
+        await run(one.backend, request(LONG, **deadlines))
+    one.task.gate.set()
+    assert one.engine.requests == []
+    assert one.value("in_flight_requests") == 0
+
+
+async def test_what_the_engine_has_no_room_for_is_not_tokenized() -> None:
+    one = replica()
+    one.engine.hold()
+    running = asyncio.create_task(run(one.backend, request("a", "b", n=2)))
+    await let_others_act()
+    with pytest.raises(QueueFull, match=r"4 sequences run or wait, 3 more .* at most 6") as caught:
+        await run(one.backend, request("c", n=3))
+    assert caught.value.retry_after_s == 1
+    other = asyncio.create_task(run(one.backend, request("c", n=2)))
+    await let_others_act()
+    with pytest.raises(QueueFull):
+        await one.backend.score(score("d", "e"))
+    assert len(one.task.encoded_in) == 3
+    await one.engine.let(20)
+    await asyncio.gather(running, other)
+    assert len(await one.backend.score(score("d", "e"))) == 1
+
+
+async def test_what_is_being_tokenized_keeps_its_room() -> None:
+    one = replica(task=SlowTask(), max_tokens=100_000)
+    waiting = [
+        asyncio.create_task(run(one.backend, request(LONG, n=5))),
+        asyncio.create_task(one.backend.score(score(LONG, "y"))),
+    ]
+    await let_others_act()
+    for refused in (run(one.backend, request("a")), one.backend.score(score((1,), (2,)))):
+        with pytest.raises(QueueFull, match="6 sequences run or wait"):
+            await refused
+    waiting.pop().cancel()
+    await let_others_act()
+    assert len(await one.backend.score(score((1,), (2,)))) == 1
+    one.task.gate.set()
+    await waiting[0]
+
+
 @pytest.mark.parametrize(
     ("characters", "is_on_the_loop"), [(INLINE_CHARACTERS, True), (INLINE_CHARACTERS + 1, False)]
 )
@@ -504,13 +578,24 @@ async def test_describe_says_what_is_loaded() -> None:
 
 
 async def test_a_trace_has_every_token_that_was_generated_the_last_included() -> None:
-    one = replica("Hi", "yo. and on")
-    _, summary = await run(one.backend, request("abc", "d", trace=True, stop=(".",)))
-    first, second = summary.traces
-    assert (first.prompt, second.prompt) == (tuple(b"abc"), tuple(b"d"))
-    assert [token.token for token in first.tokens] == [*b"Hi", 0]
-    assert [token.token for token in second.tokens] == [*b"yo."]
-    assert first.tokens[0] == logprob_of(ord("H"), NUM_TRACED)
+    for traced, prompt, said in ((0, b"abc", b"Hi\0"), (1, b"d", b"yo.")):
+        one = replica("Hi", "yo. and on")
+        asked = request("abc", "d", trace=True, traced_choice=traced, stop=(".",))
+        _, summary = await run(one.backend, asked)
+        [trace] = summary.traces
+        assert trace.prompt == tuple(prompt)
+        assert trace.tokens == tuple(logprob_of(token, NUM_TRACED) for token in said)
+
+
+async def test_only_the_choice_that_is_traced_costs_the_engine_more() -> None:
+    one = replica()
+    await run(one.backend, request("a", "b", n=2, trace=True, traced_choice=2))
+    assert [asked.sampling.logprobs for asked in one.engine.requests] == [
+        None,
+        None,
+        NUM_TRACED,
+        None,
+    ]
 
 
 async def test_a_trace_is_cut_and_the_answer_is_not() -> None:
@@ -561,6 +646,7 @@ async def test_a_background_request_counts_nowhere() -> None:
     said = await texts(one.backend, request("abc", background=True, trace=True))
     await one.backend.score(score((1, 2), (3,), background=True))
     assert said == ["Hello"]
+    assert [asked.background for asked in one.engine.requests] == [True, True]
     assert len(before) > 10
     assert numbers(one) == before
 
@@ -571,6 +657,8 @@ async def test_a_background_request_runs_only_alone(background: bool) -> None:
     one.engine.hold()
     running = asyncio.create_task(run(one.backend, request("x", background=background)))
     await let_others_act()
+    assert one.value("in_flight_requests") == (0 if background else 1)
+    assert one.value("running_requests") == 1
     with pytest.raises(QueueFull, match="other work") as caught:
         await run(one.backend, request("y", background=True))
     assert caught.value.retry_after_s == 1

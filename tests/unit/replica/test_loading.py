@@ -116,6 +116,7 @@ async def test_a_generator_gets_a_backend_of_its_own(parts: Parts) -> None:
         "cpu",
         (await held.backend.describe()).isa,
         100,
+        90,
         200,
         300,
         (await held.backend.describe()).load_seconds,
@@ -170,6 +171,13 @@ async def test_a_generator_takes_its_first_steps_before_the_first_request(
     labels = {"model": "tiny", "variant": "fp32", "replica": "r1"}
     for name in ("output_tokens_total", "input_tokens_total", "prefill_duration_seconds_count"):
         assert held.metrics.registry.get_sample_value(f"quantserve_{name}", labels) == 0
+
+
+async def test_the_steps_of_a_generator_are_measured(parts: Parts) -> None:
+    held = await parts.hold("generation")
+    parts.generator.on_step(3)
+    labels = {"model": "tiny", "variant": "fp32", "replica": "r1"}
+    assert held.metrics.registry.get_sample_value("quantserve_batch_size_sum", labels) == 3
 
 
 async def test_health_and_end_of_a_generator_are_its_engine_s(parts: Parts) -> None:

@@ -26,7 +26,7 @@ class Receiver:
         self.texts: list[str] = []
         self.calls = 0
         self.at_once = self.most_at_once = 0
-        self.failures: list[BaseException] = []
+        self.failures: list[Exception] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.drops: list[DropReason] = []
@@ -107,10 +107,9 @@ async def test_what_finds_no_room_is_counted() -> None:
     assert receiver.texts == [str(number) for number in range(MAX_WAITING + 1)]
 
 
-@pytest.mark.parametrize("failure", [RuntimeError("dead"), asyncio.CancelledError()])
-async def test_a_receiver_that_fails_costs_one_sample(failure: BaseException) -> None:
+async def test_a_receiver_that_fails_costs_one_sample() -> None:
     receiver = Receiver()
-    receiver.failures = [failure]
+    receiver.failures = [RuntimeError("dead")]
     sink = receiver.sink()
     for number in range(3):
         sink.offer(sample(number))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from serving.replica.shadow import ShadowedBackend
 from serving.seams import (
     EncodedSample,
     GeneratedSample,
+    GenerationChunk,
     GenerationRequest,
     GenerationSummary,
     InferenceRequest,
@@ -29,7 +32,13 @@ ASKED = InferenceRequest(TEXTS, truncate=True, dimensions=3, timeout_s=5)
 GENERATE = GenerationRequest(
     ("ab",), (), 3, 1, Sampling(0, 1, 0, 0, 0, 0, None), (), False, True, 1, 1
 )
-TRACES = tuple(Trace((number,), (logprob_of(number, 2),)) for number in range(3))
+
+
+def trace_of(number: int) -> Trace:
+    return Trace((number,), (logprob_of(number, 2),))
+
+
+TRACES = tuple(trace_of(number) for number in range(3))
 
 
 class Sink:
@@ -59,10 +68,25 @@ def encoder() -> FakeBackend:
     return FakeBackend("int4", ())
 
 
+class TracingBackend(FakeGeneratorBackend):
+    """Traces the choice that it is asked to trace; ``traces`` are those of all choices."""
+
+    def __init__(self, *traces: Trace) -> None:
+        super().__init__()
+        self.traces = traces
+
+    async def stream(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
+        async with aclosing(super().stream(request)) as items:
+            async for item in items:
+                if isinstance(item, GenerationSummary) and request.trace:
+                    item = replace(item, traces=(self.traces[request.traced_choice],))
+                yield item
+
+
 def generator(*traces: Trace) -> FakeGeneratorBackend:
-    backend = FakeGeneratorBackend()
-    backend.script[-1] = GenerationSummary(3, 1, 4, GENERATION_TIMINGS, traces)
-    return backend
+    return TracingBackend(*traces)
 
 
 async def read(backend: ShadowedBackend, asked: GenerationRequest = GENERATE) -> list[Any]:
@@ -105,7 +129,7 @@ async def test_an_answer_that_failed_is_not_offered(failure: BaseException) -> N
 async def test_background_requests_are_not_sampled() -> None:
     backend, sink = shadowed(encoder())
     await backend.infer(replace(ASKED, background=True))
-    fake = generator()
+    fake = generator(*TRACES)
     over, other = shadowed(fake)
     background = replace(GENERATE, background=True)
     await read(over, background)
@@ -117,13 +141,10 @@ async def test_a_sampled_stream_is_traced_and_the_caller_gets_no_trace() -> None
     fake = generator(*TRACES)
     backend, sink = shadowed(fake)
     sent = await read(backend)
-    assert fake.requests == [replace(GENERATE, trace=True)]
+    [asked] = fake.requests
+    assert asked == replace(GENERATE, trace=True, traced_choice=asked.traced_choice)
     assert sent == [*fake.script[:-1], GenerationSummary(3, 1, 4, GENERATION_TIMINGS)]
-    [sample] = sink.samples
-    assert isinstance(sample, GeneratedSample)
-    assert (sample.model, sample.variant) == ("tiny", "int4")
-    assert sample.trace in TRACES
-    assert sample.prompt == "ab"
+    assert sink.samples == [GeneratedSample("tiny", "int4", TRACES[asked.traced_choice], "ab")]
 
 
 async def test_every_choice_may_be_the_one_that_is_offered() -> None:
@@ -144,26 +165,23 @@ async def test_every_choice_may_be_the_one_that_is_offered() -> None:
     ],
 )
 async def test_a_choice_goes_with_its_own_prompt(asked: GenerationRequest) -> None:
-    backend, sink = shadowed(generator(*TRACES))
-    for _ in range(40):
+    prompts = [text for text in asked.prompts or ("a",) for _ in range(asked.n)]
+    traces = tuple(trace_of(number) for number in range(len(prompts)))
+    backend, sink = shadowed(generator(*traces))
+    for _ in range(60):
         await read(backend, asked)
-    prompts = [asked.prompts[i // asked.n] if asked.prompts else "a" for i in range(3)]
-    pairs = set(zip(prompts, TRACES, strict=True))
+    pairs = set(zip(prompts, traces, strict=True))
     assert {(s.prompt, s.trace) for s in sink.samples if isinstance(s, GeneratedSample)} == pairs
 
 
 async def test_a_choice_without_tokens_is_not_offered() -> None:
-    backend, sink = shadowed(generator(Trace((1,), ()), TRACES[2]))
-    for _ in range(10):
-        await read(backend)
-    assert sink.samples == [GeneratedSample("tiny", "int4", TRACES[2], "ab")] * 10
-    backend, sink = shadowed(generator(Trace((1,), ())))
+    backend, sink = shadowed(generator(*[Trace((1,), ())] * 3))
     await read(backend)
     assert sink.samples == []
 
 
 async def test_a_stream_that_is_not_wanted_passes_untouched() -> None:
-    fake = generator()
+    fake = generator(*TRACES)
     backend, sink = shadowed(fake, False)
     assert await read(backend) == fake.script
     assert fake.requests == [GENERATE]
@@ -173,7 +191,8 @@ async def test_a_stream_that_is_not_wanted_passes_untouched() -> None:
 async def test_a_trace_that_the_caller_asked_for_is_its_own() -> None:
     fake = generator(*TRACES)
     backend, sink = shadowed(fake)
-    assert await read(backend, replace(GENERATE, trace=True)) == fake.script
+    *_, summary = await read(backend, replace(GENERATE, trace=True))
+    assert summary.traces == TRACES[:1]
     assert sink.asked == 0
 
 

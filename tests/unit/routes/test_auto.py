@@ -232,11 +232,14 @@ async def test_a_limit_with_two_values_is_a_conflict(site, chooser, header, valu
         ("X-Min-Quality", "95%"),
         ("X-Max-Weights-Bytes", "1.5"),
         ("X-Max-Weights-Bytes", "0"),
+        ("X-Max-Weights-Bytes", "9" * 400),
     ],
 )
 async def test_a_wrong_header_is_named(site, chooser, header: str, value: str) -> None:
-    message = says(await embed(site, {header: value}), 422, "invalid_field", header)
-    assert message.startswith(f"header {header}: Input should be ")
+    for slo in (None, FULL):
+        response = await embed(site, {header: value}, slo=slo)
+        message = says(response, 422, "invalid_field", header)
+        assert message.startswith(f"header {header}: Input should be ")
     assert chooser.asked == []
 
 
@@ -248,6 +251,7 @@ async def test_a_wrong_header_is_named(site, chooser, header: str, value: str) -
         ({"max_latency_ms": 1e-322}, f"{AT_LEAST} 0.001"),  # 0 in seconds
         ({"min_quality": 2}, "slo.min_quality: Input should be less than or equal to 1"),
         ({"max_weights_bytes": 0.5}, "slo.max_weights_bytes: Input should be a valid integer"),
+        ({"max_weights_bytes": 10**400}, "slo.max_weights_bytes: Input should be less than"),
         (5, "slo: Input should be a valid dictionary"),
     ],
 )

@@ -112,6 +112,42 @@ async def test_generated_text_is_scored_by_the_reference(site: Site) -> None:
     assert [(request.prompt, request.continuation) for request in scored] == [((1, 2), (5, 6))] * 2
 
 
+async def test_a_ratio_beyond_all_numbers_is_null(site: Site) -> None:
+    written = (TokenLogprob(5, 1e6, ((5, -0.1),)),)
+    for variant in ("fp32", "int4"):
+        site.backends.all["smollm2", variant].script = [
+            GenerationChunk(0, "Hello", (), "length", GENERATION_TIMINGS),
+            GenerationSummary(3, 0, 1, GENERATION_TIMINGS, (Trace((1, 2), written),)),
+        ]
+    data = await compare(site, model="smollm2", input="a prompt")
+    assert data[1]["measures"]["perplexity_ratio"] is None
+    assert data[1]["measures"]["same_first_choice"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"model": "smollm2", "truncate": True}, "truncate"),
+        ({"model": "smollm2", "truncate": False}, "truncate"),
+        ({"model": "minilm", "max_tokens": 32}, "max_tokens"),
+        ({"model": "sentiment", "max_tokens": 5}, "max_tokens"),
+    ],
+)
+async def test_a_field_that_the_task_has_no_use_for_is_named(
+    site: Site, body: dict[str, object], param: str
+) -> None:
+    answer = await site.client.post("/v1/compare", json={"input": "a", **body})
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert error["param"] == param
+    assert error["message"].startswith(f"{param}: model {body['model']!r} serves ")
+
+
+async def test_an_over_long_input_is_cut_if_asked_for(site: Site) -> None:
+    data = await compare(site, model="minilm", input="x" * 99, truncate=True)
+    assert all("answer" in entry for entry in data)
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

@@ -103,6 +103,17 @@ async def test_a_conflict_of_choices_is_400(gateway) -> None:
         assert "name one" in str(response.json()["error"])
 
 
+async def test_two_headers_that_choose_differently_are_400(gateway) -> None:
+    for other, status in (("int4", 200), ("fp32", 400)):
+        headers = [("X-Variant", "int4"), ("X-Variant", other)]
+        body = embeddings_body(model="minilm")
+        response = await gateway.client.post(EMBEDDINGS, json=body, headers=headers)
+        assert response.status_code == status
+    assert response.json()["error"]["message"] == (
+        "header X-Variant names variant 'int4', header X-Variant names 'fp32'; name one"
+    )
+
+
 @pytest.mark.parametrize(
     ("body", "message", "param"),
     [

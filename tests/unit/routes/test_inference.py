@@ -119,6 +119,10 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"dimensions": 9}, "dimensions", "dimensions is 9"),
     ({"dimensions": "many"}, "dimensions", "dimensions: Input should be a valid integer"),
     ({"truncate": "perhaps"}, "truncate", "truncate: Input should be a valid boolean"),
+    ({"model": ["minilm"]}, "model", "model: Input should be a valid string"),
+    ({"variant": ["int4"]}, "variant", "variant: Input should be a valid string"),
+    ({"user": []}, "user", "user: Input should be a valid string"),
+    ({"input": ["a", ["b"]]}, "input", "input[1]: Input should be a valid string"),
 ]
 
 

@@ -1,13 +1,17 @@
 """What ``GET /v1/models`` says of each variant."""
 
+from dataclasses import replace
+
 import pytest
 
 from serving.variants import get_variant
+from tests.unit.routes.sites import MINILM, open_gateway
 
 LOADED = {
     "device": "cpu",
     "isa": "avx2",
     "weights_bytes": 100,
+    "disk_bytes": 90,
     "kv_cache_bytes": 0,
     "resident_bytes": 200,
     "peak_bytes": 300,
@@ -93,7 +97,26 @@ async def test_a_replica_lists_the_variant_that_it_holds(replica) -> None:
     assert entry["id"] == "minilm:int4"
 
 
-@pytest.mark.parametrize("model_id", ["gpt", "minilm", "minilm:int2", "minilm:"])
+@pytest.mark.parametrize(
+    ("path", "variant"), [("", "bf16"), ("/minilm/fp32", "fp32"), ("/minilm/int4", "int4")]
+)
+async def test_a_bare_name_is_the_default_variant_or_that_of_the_path(
+    gateway, path: str, variant: str
+) -> None:
+    response = await gateway.client.get(f"{path}/v1/models/minilm")
+    assert response.json()["id"] == f"minilm:{variant}"
+
+
+async def test_a_bare_name_is_the_variant_that_a_replica_holds(replica) -> None:
+    assert (await replica.client.get("/v1/models/minilm")).json()["id"] == "minilm:int4"
+
+
+async def test_a_bare_name_whose_default_is_auto_is_the_reference() -> None:
+    site = open_gateway([replace(MINILM, default_variant="auto", reference="int4")])
+    assert (await site.client.get("/v1/models/minilm")).json()["id"] == "minilm:int4"
+
+
+@pytest.mark.parametrize("model_id", ["gpt", "minilm:int2", "minilm:"])
 async def test_an_unknown_id_is_404_with_the_known_ones(site, model_id: str) -> None:
     response = await site.client.get(f"/v1/models/{model_id}")
     assert response.status_code == 404

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from serving import __version__
+from serving.metrics import Labels
 from tests.unit.fakes import LABELS, row_of
 from tests.unit.routes.sites import SENTIMENT, SMOLLM2, infer_body, open_gateway, open_replica
 
@@ -215,6 +216,13 @@ async def test_a_wrong_body_is_refused(site, body, message: str) -> None:
     assert answer.status_code == 422
     assert list(answer.json()) == ["error"]
     assert answer.json()["error"].startswith(message)
+
+
+async def test_a_request_for_unknown_outputs_is_counted_under_its_variant(site) -> None:
+    body = infer_body(outputs=[{"name": "logits"}])
+    answer = await site.client.post(MINILM_INFER, json=body)
+    assert answer.headers["X-Variant"] == "int4"
+    assert site.counted() == {(Labels("minilm", "int4", "embeddings"), "422"): 1}
 
 
 @pytest.mark.parametrize("open_", [lambda: open_gateway([SMOLLM2]), lambda: open_replica(SMOLLM2)])

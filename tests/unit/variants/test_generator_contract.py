@@ -282,15 +282,14 @@ def test_the_estimate_meets_the_real_size(
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_weights_on_disk_are_those_that_were_counted(
+def test_the_size_on_disk_is_that_of_a_saved_file(
     decoders: dict[tuple[str, str], Decoder], variant: str, name: str
 ) -> None:
     file = io.BytesIO()
     saved = dict(decoders[variant, name].state_dict())
     torch.save(saved, file)
-    counted = decoders[variant, name].footprint().weights_bytes
-    # A file has a header of up to 300 bytes for each tensor.
-    assert counted * 0.97 < len(file.getvalue()) < counted * 1.02 + len(saved) * 300
+    headers = len(file.getvalue()) - decoders[variant, name].footprint().disk_bytes
+    assert 0 < headers < 2_000 + len(saved) * 300
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -563,6 +564,19 @@ async def test_the_tokens_of_a_step_arrive_together(build: Build) -> None:
     await asyncio.gather(*[generate(bench, one) for one in asked])
     assert len(calls) == len(bench.steps)
     assert sum(calls) == sum(one.max_new_tokens for one in asked)
+
+
+async def test_the_size_of_each_step_is_reported(build: Build) -> None:
+    bench = build(max_running=4)
+    sizes: list[int] = []
+    bench.engine.observe_steps(sizes.append)
+    asked = [request([i], 5 + i) for i in range(6)]
+    await asyncio.gather(*[generate(bench, one) for one in asked])
+    assert len(sizes) == len(bench.steps)
+    assert sum(sizes) == sum(one.max_new_tokens for one in asked)
+    await generate(bench, replace(asked[0], background=True))
+    assert len(sizes) < len(bench.steps)
+    assert sum(sizes) == sum(one.max_new_tokens for one in asked)
 
 
 async def test_what_the_engine_says_of_itself(build: Build, checkpoint: Checkpoint) -> None:

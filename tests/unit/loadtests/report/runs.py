@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ class Made:
     """A variant to make up.
 
     Attributes:
-        latency_s: Median; each round's own is a little off it.
+        latency_s: Median; each round's own is a little off it, times that round's ``pace``.
         off_labels: How many of a round's labels differ from the reference's.
         weights: Bytes.
         num_errors: Of each round.
@@ -55,8 +55,13 @@ def make_results(
     lag_s: float = 1e-5,
     seed: int = 0,
     arrivals: dict[str, Any] | None = None,
+    pace: Sequence[float] = (),
+    plan_seed: int = 0,
 ) -> Results:
-    """A run of one scenario, ``classify`` or streams; the first variant is the reference."""
+    """A run of one scenario, ``classify`` or streams; the first variant is the reference.
+
+    ``pace`` is a factor of all variants' latencies for each round.
+    """
     is_stream = any(variant.ttft_s is not None for variant in variants.values())
     plan = make_plan(
         scenario={
@@ -67,10 +72,12 @@ def make_results(
         operation="completions" if is_stream else "classify",
         rounds=rounds,
         duration_s=DURATION_S,
+        seed=plan_seed,
     )
+    pace = pace or [1.0] * rounds
     random = np.random.default_rng(seed)
     made = {
-        name: [_round(random, number, variant, lag_s) for number in range(rounds)]
+        name: [_round(random, number, variant, lag_s, pace[number]) for number in range(rounds)]
         for name, variant in variants.items()
     }
     found = summarise(plan, plan.scenarios[0], next(iter(variants)), made)
@@ -90,9 +97,11 @@ def _as_data(plan: Plan) -> dict[str, Any]:
     return plan.model_dump(mode="json")
 
 
-def _round(random: np.random.Generator, number: int, made: Made, lag_s: float) -> Round:
+def _round(
+    random: np.random.Generator, number: int, made: Made, lag_s: float, pace: float
+) -> Round:
     planned = np.sort(random.uniform(0, DURATION_S, REQUESTS))
-    latencies = made.latency_s * random.normal(1, 0.01) * random.lognormal(0, 0.2, REQUESTS)
+    latencies = pace * made.latency_s * random.normal(1, 0.01) * random.lognormal(0, 0.2, REQUESTS)
     outcome = np.zeros(REQUESTS)
     outcome[: made.num_errors] = 2
     outcome[REQUESTS - made.num_cut_off :] = 1
@@ -110,8 +119,9 @@ def _round(random: np.random.Generator, number: int, made: Made, lag_s: float) -
         last=planned + latencies,
         ended=planned + latencies,
         outcome=outcome,
-        output_tokens=np.full(REQUESTS, np.nan),
+        output_tokens=np.full(REQUESTS, np.nan if made.ttft_s is None else 10),
         in_flight=np.ones(REQUESTS),
+        agreement=np.full(REQUESTS, np.nan),
         outcomes=(OK, CUT_OFF, "http_503"),
     )
     labels = ["no" if index < made.off_labels else "yes" for index in range(REQUESTS)]

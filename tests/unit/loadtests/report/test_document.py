@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from loadtests.cli import summary_table
 from loadtests.report.document import Document, report
 from loadtests.report.files import write_report
 from loadtests.report.measures import GROUPS
@@ -55,8 +56,17 @@ class Page(HTMLParser):
 
 def peak(variant: str) -> Peak:
     probes = [
-        Probe(rate=r, achieved_rate=r, p50=0.1 * r, p99=0.2 * r, attainment=1, met=True, why_not="")
-        for r in (10.0, 40.0)
+        Probe(
+            rate=rate,
+            achieved_rate=rate,
+            p50=0.1 * rate,
+            p99=None if rate < 20 else 0.2 * rate,
+            counted=400,
+            attainment=1,
+            met=True,
+            why_not="",
+        )
+        for rate in (10.0, 40.0)
     ]
     return Peak(variant=variant, rate=40, missed_at=44, probes=tuple(probes))
 
@@ -113,7 +123,8 @@ def test_a_row_has_intervals_ratios_and_dashes(document) -> None:
         for name in ("p95, ms", "agreement", r"errors: http\\_503")
     )
     assert re.fullmatch(r" 2\d\.\d \(\d\d\.\d … \d\d\.\d\)", p95[0])
-    assert re.fullmatch(r"1\d\.\d \(\d\d\.\d … \d\d\.\d\) 0\.[45]\d×", p95[1])
+    interval = r"\(0\.[45]\d … 0\.[45]\d\)"
+    assert re.fullmatch(rf"1\d\.\d \(\d\d\.\d … \d\d\.\d\) 0\.[45]\d× {interval}", p95[1])
     assert [cell.strip() for cell in errors] == ["0", "0", "8"]
     assert agreement[0].strip() == "–"
     assert agreement[1].startswith("0.9550 (0.93")
@@ -134,6 +145,31 @@ def test_an_invalid_or_stopped_run_says_so_at_the_top() -> None:
     assert "one round, so there are no intervals" in stopped[:800]
     assert "**fp32 was stopped:** round 1: too much" in stopped
     assert "NOT VALID" not in stopped
+
+
+def test_a_run_that_is_not_valid_recommends_nothing_and_ranks_nobody() -> None:
+    results = make_results(VARIANTS, slo={"latency_ms": 500})
+    valid = report(results).markdown
+    assert "** meets it" in valid
+    assert "pareto-1" in valid
+    peaks = (Peak(variant="fp32", rate=40, missed_at=44, probes=(), note="why\\not"),)
+    scenario = results.scenarios[0].model_copy(update={"peaks": peaks})
+    cut_short = {"problems": ("interrupted in round 2",), "scenarios": (scenario,)}
+    text = report(results.model_copy(update=cut_short)).markdown
+    assert "The run is not valid, so nothing is recommended." in text
+    assert "** meets it" not in text
+    assert "pareto" not in text
+    assert "best of three turns each: fp32 40/s (missed at 44/s; why\\\\not)." in text
+
+
+def test_the_share_that_met_the_slo_is_one_everywhere() -> None:
+    results = make_results({"fp32": Made(num_errors=3)}, slo={"latency_ms": 500})
+    text = report(results).markdown
+    (row,) = re.findall(r"^\| SLO met, % \| (.+) \|$", text, re.MULTILINE)
+    assert row.startswith("98.50 (97.")
+    assert f"fp32 with {row} %" in text
+    terminal = next(iter(summary_table(results.scenarios[0]).columns[6].cells))
+    assert terminal == "98.5 (97.4 … 99.1)"
 
 
 def test_memory_that_grows_is_seen() -> None:

@@ -2,74 +2,82 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.report.pareto import alike, are_alike, dominated, dominates, exactly, negated
+from loadtests.report.axes import Axis
+from loadtests.report.difference import Difference
+from loadtests.report.pareto import alike, are_alike, dominated, dominates
 from loadtests.results import Estimate
 
 VALUES = st.integers(-5, 5).map(float)
 
 
-@st.composite
-def estimates(draw: st.DrawFn) -> Estimate:
-    value, below, above = draw(VALUES), draw(st.integers(0, 3)), draw(st.integers(0, 3))
-    return Estimate(value=value, low=value - below, high=value + above)
+@dataclass(frozen=True)
+class Row:
+    """A variant that is nothing but its figures."""
+
+    variant: str
+    figures: tuple[float, ...]
 
 
-ROWS = st.lists(st.tuples(estimates(), estimates(), estimates()), min_size=1, max_size=6)
+def axis(place: int, error: float, *, more_is_better: bool = False) -> Axis:
+    return Axis(
+        f"axis {place}",
+        lambda row: Estimate(value=row.figures[place]),
+        lambda one, other: Difference(other.figures[place] - one.figures[place], error, math.inf),
+        more_is_better=more_is_better,
+    )
 
 
-def between(low: float, high: float) -> Estimate:
-    return Estimate(value=(low + high) / 2, low=low, high=high)
+EXACT = [axis(0, 0), axis(1, 0, more_is_better=True), axis(2, 0)]
+NOISY = [axis(0, 1), axis(1, 0.7, more_is_better=True), axis(2, 0)]
+POINTS = st.lists(st.tuples(VALUES, VALUES, VALUES), min_size=1, max_size=6)
 
 
-@given(ROWS)
-def test_nobody_dominates_itself_and_no_two_dominate_each_other(rows) -> None:
-    for one in rows:
-        assert not dominates(one, one)
-        assert not any(dominates(one, other) and dominates(other, one) for other in rows)
+def rows(points: list[tuple[float, ...]]) -> list[Row]:
+    return [Row(str(number), point) for number, point in enumerate(points)]
 
 
-@given(ROWS)
-def test_somebody_is_never_dominated(rows) -> None:
-    named = {str(number): row for number, row in enumerate(rows)}
-    assert dominated(named) < named.keys()
+@given(POINTS)
+def test_no_two_dominate_each_other_and_somebody_is_never_dominated(points) -> None:
+    made = rows(points)
+    for one in made:
+        assert not any(dominates(NOISY, a, one) and dominates(NOISY, one, a) for a in made)
+    assert dominated(NOISY, made) < {row.variant for row in made}
 
 
-@given(ROWS)
-def test_whoever_dominates_can_be_told_apart(rows) -> None:
-    named = {str(number): row for number, row in enumerate(rows)}
-    for one, other in alike(named):
-        assert not dominates(named[one], named[other])
-        assert not dominates(named[other], named[one])
+@given(POINTS)
+def test_whoever_dominates_can_be_told_apart(points) -> None:
+    made = rows(points)
+    for one, other in alike(NOISY, made):
+        a, b = made[int(one)], made[int(other)]
+        assert not dominates(NOISY, a, b)
+        assert not dominates(NOISY, b, a)
 
 
-@given(st.lists(st.tuples(VALUES, VALUES), min_size=2, max_size=6))
-def test_without_intervals_it_is_the_usual_dominance(points) -> None:
-    rows = [tuple(exactly(value) for value in point) for point in points]
-    for one, row in zip(points, rows, strict=True):
-        for other, other_row in zip(points, rows, strict=True):
-            usual = all(a <= b for a, b in zip(one, other, strict=True)) and one != other
-            assert dominates(row, other_row) == usual
-            assert are_alike(row, other_row) == (one == other)
+@given(POINTS)
+def test_without_noise_it_is_the_usual_dominance(points) -> None:
+    for one in rows(points):
+        for other in rows(points):
+            a, b = one.figures, other.figures
+            usual = a[0] <= b[0] and a[1] >= b[1] and a[2] <= b[2] and a != b
+            assert dominates(EXACT, one, other) == usual
+            assert are_alike(EXACT, one, other) == (a == b)
 
 
 def test_noise_alone_does_not_dominate() -> None:
-    better, worse = (between(1, 3), between(5, 7)), (between(2, 4), between(6, 8))
-    assert not dominates(better, worse)
-    assert are_alike(better, worse)
-    assert dominates((between(1, 1.5), between(5, 7)), worse)
+    better, worse, much_worse = rows([(2, 6, 0), (3, 5, 0), (6, 5, 0)])
+    assert not dominates(NOISY, better, worse)
+    assert are_alike(NOISY, better, worse)
+    assert dominates(NOISY, better, much_worse)
 
 
-def test_a_worse_value_on_one_axis_saves_from_dominance() -> None:
-    assert not dominates((exactly(1), exactly(3)), (exactly(2), exactly(2)))
-
-
-def test_an_unknown_end_is_infinitely_far() -> None:
-    assert are_alike((Estimate(value=1),), (exactly(100),))
-
-
-def test_negated_turns_the_interval_round() -> None:
-    assert negated(Estimate(value=2, low=1, high=5)) == Estimate(value=-2, low=-5, high=-1)
-    assert negated(Estimate(value=2)) == Estimate(value=-2)
+def test_an_axis_that_knows_no_difference_judges_nobody() -> None:
+    unknown = Axis("rate", lambda row: Estimate(value=row.figures[0]), None)
+    one, other = rows([(1, 1, 1), (9, 0, 9)])
+    assert not dominates([unknown, *EXACT[1:]], one, other)
+    assert not are_alike([unknown], one, other)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from loadtests.report.latency_pictures import cumulative, over_time
+from loadtests.report.pareto_picture import pareto_picture
 from loadtests.report.rate_picture import rate_points
 from loadtests.report.spots import judge, place, speeds
 from loadtests.report.styles import styles
@@ -59,7 +60,17 @@ def test_scenarios_that_differ_only_in_their_rate_share_a_picture() -> None:
     assert len(rate_points(both, 0, "fp32")) == 1
 
 
-def test_speed_is_a_peak_where_one_was_searched() -> None:
+def test_a_point_without_enough_requests_has_no_p99() -> None:
+    steps = [{"rate": 1, "duration_s": 0.5}, {"rate": 30, "duration_s": 9.5}]
+    arrivals = {"kind": "steps", "steps": steps}
+    results = make_results({"fp32": Made()}, arrivals=arrivals, rounds=2)
+    (_, p50, p99), (_, _, later) = rate_points(results, 0, "fp32")
+    assert p50 > 0
+    assert np.isnan(p99)
+    assert later > 0
+
+
+def test_peaks_are_placed_and_judge_nobody() -> None:
     variants = {
         "fp32": Made(0.02, weights=90 * MIB),
         "same": Made(0.02, weights=90 * MIB),
@@ -72,8 +83,13 @@ def test_speed_is_a_peak_where_one_was_searched() -> None:
     )
     scenario = make_results(variants, peaks=peaks).scenarios[0]
     latency, peak = speeds(scenario)
-    assert judge(peak, place(scenario, peak)) == ({"worse"}, [("fp32", "same")])
-    assert judge(latency, place(scenario, latency))[0] == {"worse"}
+    spots = place(scenario, peak)
+    assert (spots["worse"].speed.low, spots["worse"].speed.high) == (20, pytest.approx(22))
+    assert judge(peak, spots) == (set(), [])
+    assert "worse" in judge(latency, place(scenario, latency))[0]
+    picture = pareto_picture(scenario)
+    assert picture is not None
+    assert "By the highest rate nothing is joined or grey" in picture.caption
 
 
 def test_the_axes_are_what_the_slo_times() -> None:
@@ -82,19 +98,51 @@ def test_the_axes_are_what_the_slo_times() -> None:
     def titles(slo: dict[str, float]) -> list[str]:
         return [speed.title for speed in speeds(make_results(variants, slo=slo).scenarios[0])]
 
-    assert titles({"ttft_ms": 9}) == ["p95 TTFT from the planned time, ms", "goodput, requests/s"]
-    assert [title[:8] for title in titles({"ttft_ms": 9, "tpot_ms": 9})] == ["p95 TTFT", "p95 TPOT"]
+    assert titles({"ttft_ms": 9}) == ["p95 TTFT from the planned time, ms", "SLO met, %"]
+    assert titles({"ttft_ms": 9, "tpot_ms": 9}) == [
+        "p95 TTFT from the planned time, ms",
+        "p95 TPOT, ms per token",
+    ]
     assert titles({"latency_ms": 9})[0] == "p95 latency from the planned time, ms"
+    assert len(titles({})) == 1
     scenario = make_results(variants, slo={"ttft_ms": 9}).scenarios[0]
     assert place(scenario, speeds(scenario)[0])["fast"].speed.value == pytest.approx(0.004)
 
 
 def test_a_peak_that_was_not_found_is_open_to_the_right() -> None:
-    peaks = (Peak(variant="fp32", rate=40, missed_at=None, probes=(), problem="the generator"),)
+    peaks = (Peak(variant="fp32", rate=40, missed_at=None, probes=(), note="the generator"),)
     scenario = make_results({"fp32": Made(), "int4": Made()}, peaks=peaks).scenarios[0]
     spots = place(scenario, speeds(scenario)[1])
     assert list(spots) == ["fp32"]
     assert (spots["fp32"].speed.low, spots["fp32"].speed.high) == (40, None)
+
+
+@pytest.mark.parametrize(
+    ("quick", "reason"),
+    [
+        (Made(0.001, num_errors=REQUESTS // 10), "too many errors or too few requests"),
+        (Made(0.001, stopped="over-saturated"), "stopped early"),
+        (Made(0.001, num_cut_off=REQUESTS // 10), "too many cut off"),
+        (Made(0.001, num_errors=REQUESTS), "not valid"),
+    ],
+)
+def test_who_fails_or_was_stopped_does_not_dominate_the_healthy(quick, reason) -> None:
+    variants = {"fp32": Made(0.02), "same": Made(0.02), "quick": quick}
+    scenario = make_results(variants).scenarios[0]
+    latency = speeds(scenario)[0]
+    assert "quick" not in place(scenario, latency)
+    picture = pareto_picture(scenario)
+    assert picture is not None
+    assert "By p95 latency from the planned time: dominated none" in picture.caption
+    assert f"Not placed by p95 latency from the planned time: quick ({reason})." in picture.caption
+
+
+def test_goodput_is_ranked_by_the_share_that_met_the_slo() -> None:
+    variants = {"fp32": Made(0.1), "fast": Made(0.02), "same": Made(0.02)}
+    scenario = make_results(variants, rounds=3).scenarios[0]
+    met = speeds(scenario)[1]
+    grey, pairs = judge(met, place(scenario, met))
+    assert (grey, pairs) == ({"fp32"}, [("fast", "same")])
 
 
 def test_without_intervals_nothing_is_judged() -> None:

@@ -30,10 +30,11 @@ class TestCompletions:
     def test_a_piece_has_the_form_of_the_whole(self) -> None:
         expected = {"index": 2, "text": "hi", "logprobs": None, "finish_reason": "stop"}
         last = chunk("hi", choice=2, finish="stop")
-        assert CompletionWriter().choice(last) == CompletionWriter().delta(last) == expected
+        writer = CompletionWriter(False)
+        assert writer.choice(last) == writer.delta(last) == expected
 
     def test_logprobs(self) -> None:
-        written = CompletionWriter().choice(
+        written = CompletionWriter(True).choice(
             chunk("a cat", token("a", -0.1, ("a", -0.1), ("the", -2)), token(" cat", -0.3))
         )
         assert written["logprobs"] == {
@@ -44,16 +45,17 @@ class TestCompletions:
         }
 
     def test_a_token_that_is_not_among_the_most_probable_is_added(self) -> None:
-        logprobs = CompletionWriter().choice(chunk("x", token("x", -9, ("y", -1))))["logprobs"]
+        logprobs = CompletionWriter(True).choice(chunk("x", token("x", -9, ("y", -1))))["logprobs"]
         assert logprobs["top_logprobs"] == [{"y": -1, "x": -9}]
 
     def test_the_first_token_of_a_prompt_has_no_logprob(self) -> None:
-        logprobs = CompletionWriter().choice(chunk("ab", token("a", None), token("b")))["logprobs"]
+        written = CompletionWriter(True).choice(chunk("ab", token("a", None), token("b")))
+        logprobs = written["logprobs"]
         assert logprobs["token_logprobs"] == [None, -0.5]
         assert logprobs["top_logprobs"] == [None, {"b": -0.5}]
 
     def test_offsets_go_on_through_the_pieces_of_each_choice(self) -> None:
-        writer = CompletionWriter()
+        writer = CompletionWriter(True)
         pieces = [
             chunk("ab", token("ab")),
             chunk("xyz", token("xyz"), choice=1),
@@ -65,17 +67,26 @@ class TestCompletions:
 
     def test_parts_of_a_character_keep_their_bytes_and_count_once(self) -> None:
         cat = "🐈".encode()
-        logprobs = CompletionWriter().choice(
+        logprobs = CompletionWriter(True).choice(
             chunk("é🐈!", token("é"), part(cat[:1]), part(cat[1:3]), part(cat[3:]), token("!"))
         )["logprobs"]
         assert logprobs["tokens"] == ["é", r"bytes:\xf0", r"bytes:\x9f\x90", r"bytes:\x88", "!"]
         assert logprobs["text_offset"] == [0, 1, 1, 1, 2]
         assert logprobs["top_logprobs"][1] == {r"bytes:\x9f": -2.0, r"bytes:\xf0": -0.5}
 
+    @pytest.mark.parametrize("write", [CompletionWriter(True).choice, CompletionWriter(True).delta])
+    def test_a_choice_without_tokens_has_empty_logprobs(self, write) -> None:
+        assert write(chunk("", finish="stop"))["logprobs"] == {
+            "tokens": [],
+            "token_logprobs": [],
+            "top_logprobs": [],
+            "text_offset": [],
+        }
+
 
 class TestChat:
     def test_a_whole_choice_has_a_message(self) -> None:
-        assert ChatWriter().choice(chunk("hi", choice=1, finish="length")) == {
+        assert ChatWriter(False).choice(chunk("hi", choice=1, finish="length")) == {
             "index": 1,
             "message": {"role": "assistant", "content": "hi", "refusal": None},
             "logprobs": None,
@@ -83,7 +94,7 @@ class TestChat:
         }
 
     def test_only_the_first_piece_of_each_choice_has_the_role(self) -> None:
-        writer = ChatWriter()
+        writer = ChatWriter(True)
         pieces = [
             chunk("a"),
             chunk("", choice=1),
@@ -100,14 +111,14 @@ class TestChat:
         ]
 
     def test_a_piece(self) -> None:
-        assert ChatWriter().delta(chunk("a", choice=3, finish="stop")) == {
+        assert ChatWriter(False).delta(chunk("a", choice=3, finish="stop")) == {
             "index": 3,
             "delta": {"role": "assistant", "content": "a"},
             "logprobs": None,
             "finish_reason": "stop",
         }
 
-    @pytest.mark.parametrize("write", [ChatWriter().choice, ChatWriter().delta])
+    @pytest.mark.parametrize("write", [ChatWriter(True).choice, ChatWriter(True).delta])
     def test_logprobs(self, write) -> None:
         written = write(chunk("é", token("é", -0.1, ("e", -2)), part(b"\xf0")))
         assert written["logprobs"] == {
@@ -127,6 +138,11 @@ class TestChat:
             ],
             "refusal": None,
         }
+
+    @pytest.mark.parametrize("write", [ChatWriter(True).choice, ChatWriter(True).delta])
+    def test_a_choice_without_tokens_has_empty_logprobs(self, write) -> None:
+        logprobs = write(chunk("", finish="stop"))["logprobs"]
+        assert logprobs == {"content": [], "refusal": None}
 
 
 def test_usage_adds_up() -> None:
