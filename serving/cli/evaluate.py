@@ -32,8 +32,11 @@ def evaluate_command(
         entry = _wait(url, model)
         table = labels_table(entry)
         if table is None:
-            raise ConfigError(f"model {model!r}: no variant was evaluated; is any ready?")
+            why = entry["evaluation"]["reason"] or "is any ready?"
+            raise ConfigError(f"model {model!r}: no variant was evaluated; {why}")
         out.print(table)
+        if left_out := entry["evaluation"]["reason"]:
+            out.print(escape(left_out))
         out.print(verdict_table(entry))
 
 

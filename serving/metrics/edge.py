@@ -13,9 +13,9 @@ from serving.metrics.registered import counter, histogram
 FIRST_ERROR = 400
 """The lowest HTTP status of an error."""
 
-STARTED = (200, 429, 503, 504)
-"""Statuses that come in bursts: a series that is born within one has no ``rate`` of it. Each costs
-a line for every variant on both paths, so 500 is not among them: it comes back with its request."""
+STARTED = (429,)
+"""Statuses that come in bursts, as those of a full queue do: a series that is born within one has no
+``rate`` of it. Each costs 3 kB of the page, so there are no others."""
 
 
 class EdgeMetrics:

@@ -47,11 +47,11 @@ _REQUEST = _geometric(1e-4, 1.5, 34)
 REQUEST_BUCKETS = (*_REQUEST[7:28], *_REQUEST[29::2])
 FIRST_TOKEN_BUCKETS = _geometric(1e-2, 2, 13)
 TOKEN_BUCKETS = _geometric(2e-3, 1.5, 14)
-PHASE_BUCKETS = _geometric(1e-3, 4, 8)
+PHASE_BUCKETS = _geometric(2e-3, 4, 7)
 DECODE_BUCKETS = _geometric(1.6e-2, 4, 8)
 TOKENIZE_BUCKETS = _geometric(1e-3, 10, 3)
 BATCH_SIZE_BUCKETS = _geometric(1, 8, 3)
-BATCH_TOKENS_BUCKETS = _geometric(32, 4, 5)
+BATCH_TOKENS_BUCKETS = _geometric(64, 8, 3)
 
 VARIANT = ("model", "variant", "replica")
 

@@ -25,7 +25,7 @@ scenarios:
 """
 
 
-@pytest.mark.parametrize("name", ["smoke", "compare", "generation", "soak", "burst"])
+@pytest.mark.parametrize("name", ["smoke", "compare", "generation", "soak", "burst", "peak"])
 def test_a_shipped_plan_is_found_by_name_and_can_be_read(name) -> None:
     plan = load_plan(find_plan(name))
     for scenario in plan.scenarios:

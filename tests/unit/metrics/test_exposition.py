@@ -96,6 +96,8 @@ def test_the_page_of_three_models_asked_on_both_paths_is_below_200_kb() -> None:
             labels, name = Labels(model, variant, task), "x1zp83ka"
             edge = EdgeMetrics(name)
             scrape.observe(model, variant, 1, 1)
+            for one in (edge, gateway):
+                one.start(labels)
             for _ in range(1_234):
                 for one in (edge, gateway):
                     one.observe(labels, 200, 0.0123)
