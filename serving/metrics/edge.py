@@ -14,8 +14,8 @@ FIRST_ERROR = 400
 """The lowest HTTP status of an error."""
 
 STARTED = (429,)
-"""Statuses that come in bursts, as those of a full queue do: a series that is born within one has no
-``rate`` of it. Each costs 3 kB of the page, so there are no others."""
+"""Statuses that come in bursts, as those of a full queue do: a series that is born within one has
+no ``rate`` of it. Each costs 3 kB of the page, so there are no others."""
 
 
 class EdgeMetrics:

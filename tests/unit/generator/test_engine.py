@@ -18,6 +18,7 @@ from serving.seams import GeneratorEngine, TokenRequest
 from tests.unit.fakes import MAX_WAIT_S
 from tests.unit.generator import reference
 from tests.unit.generator.fake_decoder import POISON, FakeDecoder
+from tests.unit.generator.leaving import WAYS_TO_LEAVE
 from tests.unit.generator.reference import request
 
 LONG = 40
@@ -170,26 +171,7 @@ async def test_free_slots_are_no_queue(build: Callable[..., Bench]) -> None:
     assert len(await generate(bench, request([9], 3))) == 3
 
 
-async def close(stream: TokenStream) -> None:
-    await stream.aclose()
-
-
-async def close_while_another_task_waits(stream: TokenStream) -> None:
-    waiting = asyncio.create_task(collect(stream))
-    await asyncio.sleep(0)
-    await stream.aclose()
-    await waiting
-
-
-async def cancel_the_consumer(stream: TokenStream) -> None:
-    consumer = asyncio.create_task(collect(stream))
-    await asyncio.sleep(0)
-    consumer.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await consumer
-
-
-@pytest.mark.parametrize("leave", [close, close_while_another_task_waits, cancel_the_consumer])
+@pytest.mark.parametrize("leave", WAYS_TO_LEAVE)
 async def test_a_consumer_that_leaves_frees_its_slot_before_the_next_step(
     build: Callable[..., Bench], leave: Callable[[TokenStream], object]
 ) -> None:

@@ -47,6 +47,7 @@ from serving.variants.paged_generator import (
     load_paged_generator,
 )
 from tests.unit.fakes import MAX_WAIT_S
+from tests.unit.generator.leaving import WAYS_TO_LEAVE
 from tests.unit.generator.reference import request, sampling
 
 VOCABULARY = 96
@@ -447,26 +448,7 @@ async def test_sequences_get_places_in_order_of_arrival(build: Build) -> None:
     assert bench.steps[-3:] == [[92, 92], [90, 90], [91, 91]]
 
 
-async def close(stream: TokenStream) -> None:
-    await stream.aclose()
-
-
-async def close_while_another_task_waits(stream: TokenStream) -> None:
-    waiting = asyncio.create_task(collect(stream))
-    await asyncio.sleep(0)
-    await stream.aclose()
-    await waiting
-
-
-async def cancel_the_consumer(stream: TokenStream) -> None:
-    consumer = asyncio.create_task(collect(stream))
-    await asyncio.sleep(0)
-    consumer.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await consumer
-
-
-@pytest.mark.parametrize("leave", [close, close_while_another_task_waits, cancel_the_consumer])
+@pytest.mark.parametrize("leave", WAYS_TO_LEAVE)
 async def test_a_consumer_that_leaves_frees_its_place(
     build: Build, reference: LlamaForCausalLM, leave: Callable[[TokenStream], Any]
 ) -> None:
