@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from serving.calls import Application, replica_call
 from serving.errors import NotReady
+from serving.gateway.serve_details import serve_applications
 from serving.gateway.variant_status import (
     ApplicationState,
     application_name,
@@ -190,6 +190,6 @@ class Cluster:
             await asyncio.shield(self._reading)
 
     async def _read(self) -> None:
-        status = await asyncio.to_thread(serve.status)
-        self._states = application_states(status.applications, list(self._applications))
+        applications = await asyncio.to_thread(serve_applications)
+        self._states = application_states(applications, list(self._applications))
         self._read_at = time.monotonic()

@@ -37,20 +37,17 @@ class ApplicationState:
 NOT_DEPLOYED = ApplicationState(0, False, "waiting to be deployed")
 
 
-def application_state(overview: Any) -> ApplicationState:
-    """Condense Ray Serve's ``ApplicationStatusOverview`` of a one-deployment application."""
-    running = sum(
-        count
-        for deployment in overview.deployments.values()
-        for state, count in deployment.replica_states.items()
-        if str(getattr(state, "value", state)) == "RUNNING"
-    )
-    status = str(getattr(overview.status, "value", overview.status))
+def application_state(details: Mapping[str, Any]) -> ApplicationState:
+    """Condense what Ray Serve's REST API tells of a one-deployment application."""
+    deployments = details["deployments"].values()
+    states = [replica["state"] for deployment in deployments for replica in deployment["replicas"]]
+    running = sum(getattr(state, "value", state) == "RUNNING" for state in states)
+    status = getattr(details["status"], "value", details["status"])
     if running:
         return ApplicationState(
-            running, False, "", overview.last_deployed_time_s, status == "DEPLOYING"
+            running, False, "", details["last_deployed_time_s"], status == "DEPLOYING"
         )
-    messages = [overview.message, *(d.message for d in overview.deployments.values())]
+    messages = [details["message"], *(deployment["message"] for deployment in deployments)]
     error = next((line for message in messages if (line := error_line(message))), "")
     failed = status == "DEPLOY_FAILED"
     if failed:
@@ -63,12 +60,12 @@ def application_state(overview: Any) -> ApplicationState:
 
 
 def application_states(
-    overviews: Mapping[str, Any], names: list[tuple[str, str]]
+    applications: Mapping[str, Mapping[str, Any]], names: list[tuple[str, str]]
 ) -> dict[tuple[str, str], ApplicationState]:
     """State of every (model, variant) of ``names``."""
     return {
-        name: application_state(overviews[application])
-        if (application := application_name(*name)) in overviews
+        name: application_state(applications[application])
+        if (application := application_name(*name)) in applications
         else NOT_DEPLOYED
         for name in names
     }

@@ -41,32 +41,30 @@ class FakeHandle:
         return self.answers
 
 
-def deployed(**replicas: int) -> SimpleNamespace:
-    """Ray Serve's status where each variant of minilm has so many replicas that run."""
-    return SimpleNamespace(
-        applications={
-            application_name("minilm", variant): SimpleNamespace(
-                status="RUNNING",
-                message="",
-                last_deployed_time_s=0.0,
-                deployments={"d": SimpleNamespace(replica_states={"RUNNING": count}, message="")},
-            )
-            for variant, count in replicas.items()
+def deployed(**replicas: int) -> dict[str, Any]:
+    """Ray Serve's applications where each variant of minilm has so many replicas that run."""
+    return {
+        application_name("minilm", variant): {
+            "status": "RUNNING",
+            "message": "",
+            "last_deployed_time_s": 0.0,
+            "deployments": {"d": {"replicas": [{"state": "RUNNING"}] * count, "message": ""}},
         }
-    )
+        for variant, count in replicas.items()
+    }
 
 
 class Controller:
     """Ray Serve's controller: says ``status``, once ``gate`` is set, or raises it."""
 
     def __init__(self) -> None:
-        self.status: SimpleNamespace | Exception = deployed()
+        self.status: dict[str, Any] | Exception = deployed()
         self.num_asked = 0
         self.entered = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
 
-    def __call__(self) -> SimpleNamespace:
+    def __call__(self) -> dict[str, Any]:
         self.num_asked += 1
         self.entered.set()
         assert self.gate.wait(MAX_WAIT_S)
@@ -78,7 +76,7 @@ class Controller:
 @pytest.fixture
 def controller(monkeypatch: pytest.MonkeyPatch) -> Controller:
     controller = Controller()
-    monkeypatch.setattr(serve, "status", controller)
+    monkeypatch.setattr(module, "serve_applications", controller)
     return controller
 
 

@@ -1,7 +1,6 @@
 """Ray Serve's view of an application becomes a state in quantserve's words."""
 
 from enum import Enum
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,19 +34,23 @@ serving.errors.SourceError: no weights for head.weight: they are missing
 """
 
 
-def overview(
+def details(
     status: Any, replicas: dict[Any, int] | None = None, message: str = "", deployment: str = ""
-) -> SimpleNamespace:
-    one = SimpleNamespace(replica_states=replicas or {}, message=deployment)
-    return SimpleNamespace(
-        status=status, message=message, last_deployed_time_s=7.0, deployments={"minilm--int4": one}
-    )
+) -> dict[str, Any]:
+    states = [state for state, count in (replicas or {}).items() for _ in range(count)]
+    one = {"replicas": [{"state": state} for state in states], "message": deployment}
+    return {
+        "status": status,
+        "message": message,
+        "last_deployed_time_s": 7.0,
+        "deployments": {"minilm--int4": one},
+    }
 
 
 @pytest.mark.parametrize("status", [Ray.RUNNING, Ray.DEPLOYING, Ray.UNHEALTHY, "DEPLOY_FAILED"])
 def test_one_running_replica_is_enough(status: Any) -> None:
     replicas = {Ray.RUNNING: 2, Ray.STARTING: 1, "RUNNING": 1}
-    assert application_state(overview(status, replicas, TRACEBACK)) == ApplicationState(
+    assert application_state(details(status, replicas, TRACEBACK)) == ApplicationState(
         3, False, "", 7.0, status == Ray.DEPLOYING
     )
 
@@ -55,11 +58,11 @@ def test_one_running_replica_is_enough(status: Any) -> None:
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (overview(Ray.DEPLOYING, {Ray.STARTING: 1}), ApplicationState(0, False, "loading")),
-        (overview("DEPLOYING", {Ray.STOPPING: 1}), ApplicationState(0, False, "loading")),
-        (overview(Ray.DEPLOYING, {Ray.RUNNING: 0}), ApplicationState(0, False, "loading")),
+        (details(Ray.DEPLOYING, {Ray.STARTING: 1}), ApplicationState(0, False, "loading")),
+        (details("DEPLOYING", {Ray.STOPPING: 1}), ApplicationState(0, False, "loading")),
+        (details(Ray.DEPLOYING, {Ray.RUNNING: 0}), ApplicationState(0, False, "loading")),
         (
-            overview(Ray.DEPLOYING, message=TRACEBACK),
+            details(Ray.DEPLOYING, message=TRACEBACK),
             ApplicationState(
                 0,
                 False,
@@ -67,11 +70,11 @@ def test_one_running_replica_is_enough(status: Any) -> None:
             ),
         ),
         (
-            overview(Ray.UNHEALTHY, deployment="builtins.OSError: disk"),
+            details(Ray.UNHEALTHY, deployment="builtins.OSError: disk"),
             ApplicationState(0, False, "starting again after: OSError: disk"),
         ),
         (
-            overview(Ray.DEPLOY_FAILED, deployment=TRACEBACK, message="gave up"),
+            details(Ray.DEPLOY_FAILED, deployment=TRACEBACK, message="gave up"),
             ApplicationState(
                 0,
                 True,
@@ -79,7 +82,7 @@ def test_one_running_replica_is_enough(status: Any) -> None:
             ),
         ),
         (
-            overview("DEPLOY_FAILED", message="no reason given"),
+            details("DEPLOY_FAILED", message="no reason given"),
             ApplicationState(0, True, "failed to start: see the log"),
         ),
     ],
@@ -89,11 +92,11 @@ def test_without_a_running_replica_the_reason_is_told(found: Any, expected: Any)
 
 
 def test_states_of_all_names_are_given_in_their_order() -> None:
-    overviews = {
-        "minilm--int4": overview(Ray.RUNNING, {Ray.RUNNING: 1}),
-        "gateway": overview(Ray.RUNNING, {Ray.RUNNING: 1}),
+    applications = {
+        "minilm--int4": details(Ray.RUNNING, {Ray.RUNNING: 1}),
+        "gateway": details(Ray.RUNNING, {Ray.RUNNING: 1}),
     }
-    states = application_states(overviews, [("minilm", "fp32"), ("minilm", "int4")])
+    states = application_states(applications, [("minilm", "fp32"), ("minilm", "int4")])
     assert list(states.items()) == [
         (("minilm", "fp32"), NOT_DEPLOYED),
         (("minilm", "int4"), ApplicationState(1, False, "", 7.0)),
