@@ -41,7 +41,7 @@ def test_users_ask_variants_by_weight_and_are_counted_under_their_names() -> Non
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "--json"),
-                *("--users", str(NUM_USERS), "--spawn-rate", "100", "--run-time", "2s"),
+                *("--users", str(NUM_USERS), "--spawn-rate", "100", "--run-time", "4s"),
                 *("--stop-timeout", "30"),
                 *("--host", f"http://127.0.0.1:{server.server_port}", "--loglevel", "WARNING"),
             ],
