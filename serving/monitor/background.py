@@ -79,7 +79,7 @@ class Background:
             stream=False,
             first_token_timeout_s=ANSWER_S,
             timeout_s=ANSWER_S,
-            trace=True,
+            trace=0,
             background=True,
         )
         summary = await self._when_idle(lambda: self._last_piece(name, request), patience_s)

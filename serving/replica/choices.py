@@ -173,7 +173,7 @@ def _choice(
     request: GenerationRequest, index: int, prompt: Prompt, num_new: int, task: GenerationTask
 ) -> Choice:
     sampling, asked = request.sampling, request.sampling.logprobs
-    is_traced = request.trace and index == request.traced_choice
+    is_traced = index == request.trace
     return Choice(
         index=index,
         request=TokenRequest(

@@ -68,10 +68,12 @@ class ShadowedBackend:
         self, request: GenerationRequest
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
         """Generate; see ``Backend.stream``. What is not sampled passes without a detour."""
-        if request.background or request.trace or not self._sink.wants():
+        if request.background or request.trace is not None or not self._sink.wants():
             return self._backend.stream(request)
         choice = int(self._random.integers(num_choices(request)))
-        return self._stream_and_sample(replace(request, trace=True, traced_choice=choice))
+        prompts = request.prompts or (request.messages[-1].content,)
+        sampled = replace(request, trace=choice)
+        return self._stream_and_sample(sampled, prompts[choice // request.n])
 
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
         """Score each token of the continuation; see ``Backend.score``."""
@@ -82,17 +84,16 @@ class ShadowedBackend:
         return await self._backend.describe()
 
     async def _stream_and_sample(
-        self, request: GenerationRequest
+        self, request: GenerationRequest, prompt: str
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
         async with aclosing(self._backend.stream(request)) as items:
             async for item in items:
                 if isinstance(item, GenerationSummary):
-                    self._offer(request, item.traces)
+                    self._offer(prompt, item.traces)
                     item = replace(item, traces=())
                 yield item
 
-    def _offer(self, request: GenerationRequest, traces: Sequence[Trace]) -> None:
-        asked = request.prompts or [request.messages[-1].content]
+    def _offer(self, prompt: str, traces: Sequence[Trace]) -> None:
         for trace in traces:
             if trace.tokens:
                 self._sink.offer(
@@ -100,6 +101,6 @@ class ShadowedBackend:
                         model=self._model,
                         variant=self._variant,
                         trace=trace,
-                        prompt=asked[request.traced_choice // request.n],
+                        prompt=prompt,
                     )
                 )

@@ -74,7 +74,7 @@ class CompareBody(Body):
             stream=False,
             first_token_timeout_s=server.request_timeout_s,
             timeout_s=server.generation_timeout_s,
-            trace=True,
+            trace=0,
         )
 
 

@@ -98,8 +98,7 @@ class GenerationRequest:
         stream: Send each piece as it comes; otherwise each choice comes as a single chunk.
         first_token_timeout_s: Seconds that may pass until the first token of every choice.
         timeout_s: Seconds that may pass until the end.
-        trace: Report one choice token by token in ``GenerationSummary.traces``, too.
-        traced_choice: Its index.
+        trace: Index of a choice to report token by token in ``GenerationSummary.traces``, too.
         background: See ``InferenceRequest``.
     """
 
@@ -113,9 +112,8 @@ class GenerationRequest:
     stream: bool
     first_token_timeout_s: float
     timeout_s: float
-    trace: bool = False
+    trace: int | None = None
     background: bool = False
-    traced_choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)

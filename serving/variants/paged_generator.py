@@ -1,9 +1,7 @@
 """A generator on a GPU: transformers' continuous batching, each sequence with its own sampling.
 
-The library schedules, keeps the paged cache and runs the model. It draws all rows of a step with
-one set of options and one seed, so here it only takes the largest score of each row, and what it
-believes to be its list of logits processors leaves exactly one score to take: the token that
-``TokenChooser`` chose.
+The library schedules, keeps the paged cache and runs the model; ``paged_steps`` chooses the tokens
+in its place.
 """
 
 from __future__ import annotations
@@ -17,19 +15,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from transformers import ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.continuous_batching import ContinuousBatchingManager
 from transformers.generation.continuous_batching.continuous_api import OutputRouter
 from transformers.generation.continuous_batching.requests import (
-    FutureRequestState,
     GenerationOutput,
 )
 from transformers.generation.continuous_batching.utils import WorkloadHints
@@ -43,7 +39,6 @@ from serving.errors import (
     QueueFull,
     RequestError,
 )
-from serving.generator.stepper import Outbox
 from serving.generator.token_stream import TokenStream
 from serving.seams import (
     DeviceName,
@@ -58,8 +53,10 @@ from serving.seams import (
     TokenRequest,
 )
 from serving.variants import footprint
+from serving.variants.paged_steps import Job, Steps
 from serving.variants.pretrained import load_pretrained
 from serving.variants.process_memory import release_freed_memory
+from serving.variants.token_chooser import MAX_TOP_LOGPROBS, TokenChooser
 
 logger = logging.getLogger("ray.serve.quantserve")
 
@@ -72,17 +69,8 @@ CHUNK_TOKENS = 512
 MEMORY_SHARE = 0.8
 """Of the memory that the model leaves; the rest is for scores as wide as the vocabulary."""
 
-MAX_TOP_LOGPROBS = 20
-
 CLOSE_TIMEOUT_S = 10.0
 """How long closing waits for the step that runs."""
-
-NUM_INTEGERS, NUM_FLOATS = 3, 5
-"""Arguments of a row: slot, whether its token is the first, top_k; then temperature, top_p, the
-draw, frequency and presence penalty."""
-
-LEAST_TEMPERATURE = 1e-30
-"""Still above zero in float32."""
 
 
 def load_paged_generator(
@@ -107,235 +95,7 @@ def load_paged_generator(
     return PagedGenerator(model, request)
 
 
-class TokenChooser:
-    """Chooses the next token of every row of a step, as ``serving.generator.sampling`` does.
-
-    All of it happens on the device in operations that do not depend on the values, so that a CUDA
-    graph can hold them. Scores and log-probabilities are float32, sums of probabilities float64.
-
-    Args:
-        num_slots: Sequences at once; slot ``num_slots`` takes what nobody will read.
-        vocabulary: Scores of a row.
-        device: Of the scores.
-    """
-
-    def __init__(self, num_slots: int, vocabulary: int, device: torch.device) -> None:
-        self.num_slots = num_slots
-        self.num_top = min(MAX_TOP_LOGPROBS, vocabulary)
-        self._counts = torch.zeros(num_slots + 1, vocabulary, dtype=torch.int32, device=device)
-        self._report = torch.zeros(
-            num_slots + 1, 1 + 2 * self.num_top, dtype=torch.float64, device=device
-        )
-
-    def choose(
-        self,
-        logits: Tensor,
-        arguments: Tensor,
-        with_draws: bool = True,
-        with_penalties: bool = True,
-        with_top: bool = True,
-    ) -> Tensor:
-        """Choose a token for each row and note its log-probability in the report.
-
-        Args:
-            logits: float32 (rows, vocabulary).
-            arguments: int32 (NUM_INTEGERS + NUM_FLOATS, rows), the latter float32 by their bits.
-            with_draws: Whether a row may have a temperature above 0. Saying yes needlessly only
-                costs time, here and below.
-            with_penalties: Whether a row may have penalties.
-            with_top: Whether the most probable tokens of a row may be wanted.
-
-        Returns:
-            int64 (rows,).
-        """
-        slot, is_first, top_k = arguments[:NUM_INTEGERS].long()
-        floats = arguments[NUM_INTEGERS:].view(torch.float32).unsqueeze(-1)
-        temperature, top_p, uniform, frequency, presence = floats
-        scores = logits
-        if with_penalties:
-            counts = self._counts[slot] * (1 - is_first).unsqueeze(1).int()
-            scores = logits - counts * frequency - (counts > 0) * presence
-        tokens = scores.argmax(-1)
-        if with_draws:
-            drawn = draw(scores, temperature, top_p, top_k.unsqueeze(1), uniform)
-            tokens = torch.where(temperature.squeeze(1) > 0, drawn, tokens)
-        chosen = tokens.unsqueeze(1)
-        if with_penalties:
-            counts.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=torch.int32))
-            self._counts.index_copy_(0, slot, counts)
-        logprobs = logits.log_softmax(-1)
-        parts = [logprobs.gather(1, chosen).double()]
-        if with_top:
-            top = logprobs.topk(self.num_top)
-            parts += [top.values.double(), top.indices.double()]
-        noted = torch.cat(parts, 1)
-        self._report[:, : noted.shape[1]].index_copy_(0, slot, noted)
-        return tokens
-
-    def report(self) -> NDArray[np.float64]:
-        """What the step noted of each slot: (num_slots + 1, 1 + 2 num_top).
-
-        The log-probability of the chosen token before temperature and penalties (NaN if logits
-        are NaN or infinite), those of the most probable ones, and their ids.
-        """
-        noted: NDArray[np.float64] = self._report.cpu().numpy()
-        return noted
-
-
-def draw(
-    scores: Tensor, temperature: Tensor, top_p: Tensor, top_k: Tensor, uniform: Tensor
-) -> Tensor:
-    """Draw a token for each row; see ``serving.generator.sampling.draw``.
-
-    Args:
-        scores: float32 (rows, vocabulary).
-        temperature: float32 (rows, 1) like the others; the tokens of rows with 0 mean nothing.
-        top_p: Above 0.
-        top_k: int64 (rows, 1), at least 1.
-        uniform: In [0, 1).
-
-    Returns:
-        int64 (rows,).
-    """
-    ordered, ids = scores.sort(dim=-1, descending=True, stable=True)
-    temperature = temperature.double().clamp(min=LEAST_TEMPERATURE)
-    weights = ((ordered.double() - ordered[:, :1]) / temperature).exp()
-    weights *= torch.arange(scores.shape[1], device=scores.device) < top_k
-    reached = weights.cumsum(-1)
-    # The token that reaches top_p is kept, the one after it is not.
-    weights[:, 1:] *= reached[:, :-1] < top_p * reached[:, -1:]
-    by_id = torch.zeros_like(weights).scatter_(1, ids, weights)
-    sums = by_id.cumsum(-1)
-    return (sums <= uniform * sums[:, -1:]).sum(-1)
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """A sequence, and what is measured of it; times by ``time.perf_counter``.
-
-    The event loop gives it a slot and takes it away. What changes from step to step belongs to
-    the library's thread.
-    """
-
-    id: str
-    request: TokenRequest
-    outbox: Outbox = field(default_factory=asyncio.Queue)
-    is_cancelled: bool = False
-    arrived: float = field(default_factory=time.perf_counter)
-    submitted: float = 0.0
-    slot: int | None = None
-    started: float | None = None
-    first_token: float | None = None
-    num_held: int = 0
-    num_reused: int = 0
-    uniform: Callable[[], float] = field(init=False)
-
-    def __post_init__(self) -> None:
-        key = self.request.sampling.seed & (2**128 - 1)
-        self.uniform = np.random.Generator(np.random.Philox(key=key)).random
-
-
-class _Steps:
-    """Stands where the library wants its list of logits processors: sees each step and chooses.
-
-    Args:
-        jobs: Those that the library has, by id; the event loop changes it.
-        chooser: Chooses tokens.
-        is_captured: Whether a step may be replayed from a graph that was made for another.
-    """
-
-    tensors_required = NUM_INTEGERS + NUM_FLOATS
-    do_processing = True
-
-    def __init__(
-        self, jobs: Mapping[str, _Job], chooser: TokenChooser, is_captured: bool = False
-    ) -> None:
-        self.last_began = 0.0
-        self._sizes: list[int] = []
-        self._jobs = jobs
-        self._chooser = chooser
-        self._is_captured = is_captured
-        self._features = (True, True, True)
-        # Rows that pad a step to the size of a graph write where nobody reads.
-        self._idle_row = ([chooser.num_slots, 1, 1], [0.0] * NUM_FLOATS)
-
-    def check_kwargs(self, kwargs: Mapping[str, object]) -> None:
-        """Accept a request; none has arguments of its own."""
-        assert not kwargs
-
-    def fill_defaults(self, storage: Tensor) -> None:
-        """Fill (tensors_required, 1) with what suits a row that nobody reads."""
-        storage.copy_(_encode([self._idle_row]))
-
-    def prepare_tensor_args(
-        self, requests_in_batch: Sequence[FutureRequestState], arg_storage: Tensor
-    ) -> Tensor:
-        """Note that a step begins, and write the arguments of its rows."""
-        self.last_began = time.perf_counter()
-        rows = []
-        jobs = [self._jobs.get(future.state.request_id) for future in requests_in_batch]
-        for job, future in zip(jobs, requests_in_batch, strict=True):
-            if job is not None:
-                self._note(job, future)
-            if future.has_new_token:
-                rows.append(self._idle_row if job is None else self._row(job))
-        self._sizes.append(sum(job is not None and not job.request.background for job in jobs))
-        rows += [self._idle_row] * (self._chooser.num_slots - len(rows))
-        arg_storage[:, : len(rows)] = _encode(rows)
-        if not self._is_captured:
-            asked = [job.request.sampling for job in jobs if job is not None]
-            self._features = (
-                any(sampling.temperature for sampling in asked),
-                any(s.frequency_penalty or s.presence_penalty for s in asked),
-                any(sampling.logprobs for sampling in asked),
-            )
-        return arg_storage
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, logits_processor_args: Tensor) -> Tensor:
-        """Return scores (rows, vocabulary) of which the chosen token has the largest."""
-        tokens = self._chooser.choose(scores, logits_processor_args, *self._features)
-        return torch.zeros_like(scores).scatter_(1, tokens.unsqueeze(1), 1.0)
-
-    def take_sizes(self) -> list[int]:
-        """Return how many sequences each step worked on since the last call.
-
-        Those of background requests are left out.
-        """
-        sizes, self._sizes = self._sizes, []
-        return sizes
-
-    def _note(self, job: _Job, future: FutureRequestState) -> None:
-        job.num_held = future.state.position_offset  # counts the tokens of this step already
-        if job.started is None:
-            job.started = self.last_began
-            job.num_reused = job.num_held - future.query_length
-
-    def _row(self, job: _Job) -> tuple[list[int], list[float]]:
-        sampling = job.request.sampling
-        assert job.slot is not None
-        is_first = job.num_held == len(job.request.prompt)
-        # Cut, not rounded, to the 24 bits of a float32: rounding could make it 1.
-        uniform = math.floor(job.uniform() * 2**24) / 2**24 if sampling.temperature else 0.0
-        temperature = max(sampling.temperature, LEAST_TEMPERATURE) if sampling.temperature else 0.0
-        return (
-            [job.slot, is_first, min(sampling.top_k or 2**31 - 1, 2**31 - 1)],
-            [
-                temperature,
-                sampling.top_p,
-                uniform,
-                sampling.frequency_penalty,
-                sampling.presence_penalty,
-            ],
-        )
-
-
-def _encode(rows: Sequence[tuple[list[int], list[float]]]) -> Tensor:
-    integers = torch.tensor([row[0] for row in rows], dtype=torch.int32)
-    floats = torch.tensor([row[1] for row in rows], dtype=torch.float32)
-    return torch.cat([integers, floats.view(torch.int32)], 1).t()
-
-
-_Event = tuple[_Job, GeneratedToken | InternalError]
+_Event = tuple[Job, GeneratedToken | InternalError]
 
 
 class _Router(OutputRouter):
@@ -397,9 +157,9 @@ class PagedGenerator:
         self._stuck_after_s = request.stuck_after_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ids = map(str, itertools.count())
-        self._unfinished: set[_Job] = set()
-        self._waiting: deque[_Job] = deque()
-        self._running: dict[str, _Job] = {}
+        self._unfinished: set[Job] = set()
+        self._waiting: deque[Job] = deque()
+        self._running: dict[str, Job] = {}
         self._free_slots = list(range(request.max_running))
         self._is_closing = False
         self._has_ended = False
@@ -408,7 +168,7 @@ class PagedGenerator:
         is_captured = any(self._manager.continuous_batching_config.cuda_graph_booleans)
         vocabulary = model.config.get_text_config().vocab_size
         self._chooser = TokenChooser(request.max_running, vocabulary, model.device)
-        self._steps = _Steps(self._running, self._chooser, is_captured)
+        self._steps = Steps(self._running, self._chooser, is_captured)
         self._manager.logit_processor = cast(Any, self._steps)
         self._manager.output_router = _Router(self._read, self._deliver_soon, self._fail_soon)
         self._num_pages, self._kv_cache_bytes = _allocate(self._manager, request)
@@ -440,7 +200,7 @@ class PagedGenerator:
             raise NotReady("the engine of this variant has ended", retry_after_s=1)
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        job = _Job(next(self._ids), request)
+        job = Job(next(self._ids), request)
         self._unfinished.add(job)
         self._waiting.append(job)
         self._submit_waiting()
@@ -526,20 +286,20 @@ class PagedGenerator:
             if added is None:
                 self._end("the library takes no more requests")
 
-    def _release(self, job: _Job) -> None:
+    def _release(self, job: Job) -> None:
         """Take a sequence's place away, if it has one."""
         if self._running.pop(job.id, None) is not None:
             assert job.slot is not None
             self._free_slots.append(job.slot)
 
-    def _cancel(self, job: _Job) -> None:
+    def _cancel(self, job: Job) -> None:
         # May run in any thread, in the middle of anything: a dropped stream is collected wherever
         # the garbage collector happens to run. The library's queues take locks, the loop does not.
         job.is_cancelled = True
         self._unfinished.discard(job)
         self._call_soon(self._drop, job)
 
-    def _drop(self, job: _Job) -> None:
+    def _drop(self, job: Job) -> None:
         if job.slot is None:
             with contextlib.suppress(ValueError):  # ended meanwhile
                 self._waiting.remove(job)
@@ -597,7 +357,7 @@ class PagedGenerator:
         return events
 
     def _event(
-        self, job: _Job, output: GenerationOutput, noted: NDArray[np.float64], now: float
+        self, job: Job, output: GenerationOutput, noted: NDArray[np.float64], now: float
     ) -> GeneratedToken | InternalError:
         token, request = output.generated_tokens[-1], job.request
         if not math.isfinite(noted[0]):
@@ -626,7 +386,7 @@ class PagedGenerator:
         self._call_soon(self._end, reason)
 
 
-def _progress(job: _Job, now: float) -> Progress:
+def _progress(job: Job, now: float) -> Progress:
     if job.first_token is None:
         job.first_token = now
     assert job.started is not None

@@ -221,6 +221,13 @@ def test_evaluate_waits_until_all_is_done(run: Run, monkeypatch) -> None:
     assert INT8.reason in result.stdout
 
 
+def test_evaluate_says_which_variants_were_left_out(run: Run, monkeypatch) -> None:
+    Service(monkeypatch, at("done", 3_922, "int4 [x] is left out: it was deployed again"))
+    result = run("evaluate", "sentiment")
+    assert result.exit_code == 0
+    assert "int4 [x] is left out: it was deployed again" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("last", "said"),
     [

@@ -71,7 +71,7 @@ async def test_probes_are_continued_and_scored_by_the_reference(
     assert probed.seconds == (1.0,) * len(PROBES)  # total without the queue
     asked = writers.all["int4"].asked
     assert [request.prompts for request in asked] == [(probe,) for probe in PROBES]
-    assert all(r.background and r.trace and r.sampling.temperature == 0 for r in asked)
+    assert all(r.background and r.trace == 0 and r.sampling.temperature == 0 for r in asked)
     scored = writers.all["fp32"].scored
     assert [(r.prompt, r.continuation) for r in scored] == [((7, 8), (1,) * PROBE_TOKENS)] * 20
     assert all(request.background for request in scored)

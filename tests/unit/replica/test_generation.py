@@ -7,25 +7,17 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 
 from serving.errors import DeadlineExceeded, InternalError, InvalidField, QueueFull
-from serving.metrics import GeneratorMetrics, Labels, ReplicaMetrics
-from serving.replica.choices import MAX_TRACED_TOKENS
-from serving.replica.generation import LocalGenerator
 from serving.replica.tokenizing import INLINE_CHARACTERS
 from serving.seams import (
-    NUM_TRACED,
-    GenerationChunk,
     GenerationRequest,
     GenerationSummary,
     InferenceRequest,
     Message,
     Sampling,
-    ScoreRequest,
 )
 from tests.unit.fakes import (
     MAX_WAIT_S,
@@ -33,82 +25,17 @@ from tests.unit.fakes import (
     FakeGenerator,
     describe_generator,
     let_others_act,
-    logprob_of,
 )
-
-SAMPLING = Sampling(0.0, 1.0, 0, 7, 0.0, 0.0, None)
-WITH_LOGPROBS = Sampling(0.0, 1.0, 0, 7, 0.0, 0.0, 1)
-MAX_SEQUENCES = 6
-
-
-@dataclass
-class Replica:
-    """A local generator over fakes."""
-
-    task: FakeGenerationTask
-    engine: FakeGenerator
-    metrics: ReplicaMetrics
-    backend: LocalGenerator
-
-    def value(self, name: str) -> float | None:
-        labels = {"model": "smollm2", "variant": "int4", "replica": "r1"}
-        return self.metrics.registry.get_sample_value(f"quantserve_{name}", labels)
-
-
-def replica(
-    *answers: str | bytes | Exception,
-    max_tokens: int = 1_000,
-    task: FakeGenerationTask | None = None,
-) -> Replica:
-    task, engine = task or FakeGenerationTask(), FakeGenerator(*answers, max_tokens=max_tokens)
-    metrics = ReplicaMetrics(Labels("smollm2", "int4", "generation"), "r1")
-    backend = LocalGenerator(
-        "smollm2",
-        task,
-        engine,
-        MAX_SEQUENCES,
-        GeneratorMetrics(metrics, engine.load),
-        describe_generator,
-    )
-    return Replica(task, engine, metrics, backend)
-
-
-def request(*prompts: str, **changes: Any) -> GenerationRequest:
-    given: dict[str, Any] = {
-        "prompts": prompts,
-        "messages": (),
-        "n": 1,
-        "max_tokens": 100,
-        "sampling": SAMPLING,
-        "stop": (),
-        "echo": False,
-        "stream": True,
-        "first_token_timeout_s": 30,
-        "timeout_s": 60,
-        **changes,
-    }
-    return GenerationRequest(**given)
-
-
-async def run(
-    backend: LocalGenerator, asked: GenerationRequest
-) -> tuple[list[GenerationChunk], GenerationSummary]:
-    """Everything that is sent; the summary is the last."""
-    sent = [item async for item in backend.stream(asked)]
-    *chunks, summary = sent
-    assert isinstance(summary, GenerationSummary)
-    assert all(isinstance(chunk, GenerationChunk) for chunk in chunks)
-    return chunks, summary
-
-
-async def texts(backend: LocalGenerator, asked: GenerationRequest) -> list[str]:
-    """The whole text of each choice."""
-    chunks, _ = await run(backend, asked)
-    said = dict.fromkeys(sorted({chunk.choice for chunk in chunks}), "")
-    for chunk in chunks:
-        said[chunk.choice] += chunk.text
-    assert list(said) == list(range(len(said)))
-    return list(said.values())
+from tests.unit.replica.generating import (
+    SAMPLING,
+    WITH_LOGPROBS,
+    Replica,
+    replica,
+    request,
+    run,
+    score,
+    texts,
+)
 
 
 async def test_a_prompt_is_continued_piece_by_piece() -> None:
@@ -577,59 +504,6 @@ async def test_describe_says_what_is_loaded() -> None:
     assert await replica().backend.describe() == describe_generator()
 
 
-async def test_a_trace_has_every_token_that_was_generated_the_last_included() -> None:
-    for traced, prompt, said in ((0, b"abc", b"Hi\0"), (1, b"d", b"yo.")):
-        one = replica("Hi", "yo. and on")
-        asked = request("abc", "d", trace=True, traced_choice=traced, stop=(".",))
-        _, summary = await run(one.backend, asked)
-        [trace] = summary.traces
-        assert trace.prompt == tuple(prompt)
-        assert trace.tokens == tuple(logprob_of(token, NUM_TRACED) for token in said)
-
-
-async def test_only_the_choice_that_is_traced_costs_the_engine_more() -> None:
-    one = replica()
-    await run(one.backend, request("a", "b", n=2, trace=True, traced_choice=2))
-    assert [asked.sampling.logprobs for asked in one.engine.requests] == [
-        None,
-        None,
-        NUM_TRACED,
-        None,
-    ]
-
-
-async def test_a_trace_is_cut_and_the_answer_is_not() -> None:
-    one = replica("x" * (MAX_TRACED_TOKENS + 5))
-    asked = request("a", trace=True, max_tokens=MAX_TRACED_TOKENS + 5)
-    _, summary = await run(one.backend, asked)
-    assert summary.output_tokens == MAX_TRACED_TOKENS + 5
-    assert len(summary.traces[0].tokens) == MAX_TRACED_TOKENS
-
-
-async def test_what_nobody_asked_to_trace_has_no_trace() -> None:
-    one = replica("Hi")
-    _, summary = await run(one.backend, request("a"))
-    assert summary.traces == ()
-    assert one.engine.requests[0].sampling.logprobs is None
-
-
-async def test_a_prompt_alone_leaves_an_empty_trace() -> None:
-    asked = request("Hi", echo=True, max_tokens=0, trace=True)
-    _, summary = await run(replica("!").backend, asked)
-    assert [trace.tokens for trace in summary.traces] == [()]
-
-
-@pytest.mark.parametrize("sampling", [SAMPLING, WITH_LOGPROBS, replace(SAMPLING, logprobs=0)])
-@pytest.mark.parametrize("echo", [True, False])
-async def test_the_client_sees_nothing_of_a_trace(sampling: Sampling, echo: bool) -> None:
-    asked = request("abc", "d", echo=echo, sampling=sampling, stream=False)
-    sent = []
-    for one in (asked, replace(asked, trace=True)):
-        chunks, _ = await run(replica("Hello", "you").backend, one)
-        sent.append([(c.choice, c.text, c.logprobs, c.finish) for c in chunks])
-    assert sent[0] == sent[1]
-
-
 def numbers(one: Replica) -> dict[str, float]:
     """Every counter and every count of a histogram."""
     return {
@@ -643,7 +517,7 @@ def numbers(one: Replica) -> dict[str, float]:
 async def test_a_background_request_counts_nowhere() -> None:
     one = replica("Hello")
     before = numbers(one)
-    said = await texts(one.backend, request("abc", background=True, trace=True))
+    said = await texts(one.backend, request("abc", background=True, trace=0))
     await one.backend.score(score((1, 2), (3,), background=True))
     assert said == ["Hello"]
     assert [asked.background for asked in one.engine.requests] == [True, True]
@@ -681,76 +555,3 @@ async def test_a_background_request_goes_on_when_others_come() -> None:
     second = asyncio.create_task(texts(one.backend, request("y")))
     await one.engine.let(20)
     assert (await first, await second) == (["ab"], ["cd"])
-
-
-def score(
-    prompt: tuple[int, ...] | str, continuation: tuple[int, ...] | str, **changes: Any
-) -> ScoreRequest:
-    return ScoreRequest(prompt, continuation, **{"timeout_s": 30, **changes})
-
-
-@pytest.mark.parametrize("parts", [((1, 2), (3, 4, 5)), ("\1\2", "\3\4\5")])
-async def test_only_the_continuation_is_scored(parts: Any) -> None:
-    one = replica()
-    found = await one.backend.score(score(*parts))
-    assert found == tuple(logprob_of(token, NUM_TRACED) for token in (3, 4, 5))
-    assert one.engine.requests[0].prompt == (1, 2, 3, 4, 5)
-    assert one.engine.requests[0].logprobs_from == 2
-    assert one.engine.open == []
-    assert one.value("input_tokens_total") == 5
-    assert one.value("output_tokens_total") == 0
-
-
-async def test_without_a_prompt_the_first_token_has_no_score() -> None:
-    one = replica()
-    found = await one.backend.score(score((), (3, 4)))
-    assert found == (logprob_of(4, NUM_TRACED),)
-    assert await one.backend.score(score((), (3,))) == ()
-    assert len(one.engine.requests) == 1
-
-
-async def test_as_many_tokens_as_fit_are_scored_and_no_more() -> None:
-    one = replica(max_tokens=20)
-    assert len(await one.backend.score(score((1,) * 8, (2,) * 12))) == 12
-    with pytest.raises(InvalidField, match="21 tokens; 'smollm2' takes 20"):
-        await one.backend.score(score((1,) * 8, (2,) * 13))
-    assert len(one.engine.requests) == 1
-
-
-@pytest.mark.parametrize(
-    ("parts", "message"),
-    [(((1,), ()), "no token"), (("a", ""), "no token"), (("a", (1,)), "both as texts")],
-)
-async def test_what_cannot_be_scored_is_refused(parts: Any, message: str) -> None:
-    one = replica()
-    with pytest.raises(InvalidField, match=message) as caught:
-        await one.backend.score(score(*parts))
-    assert caught.value.param == "continuation"
-    assert one.value("in_flight_requests") == 0
-
-
-async def test_a_score_that_does_not_come_in_time_frees_its_place() -> None:
-    one = replica()
-    one.engine.hold()
-    with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.01 s"):
-        await one.backend.score(score((1,), (2,), timeout_s=0.01))
-    assert one.engine.open == []
-    assert one.value("in_flight_requests") == 0
-
-
-async def test_a_score_that_fails_is_told_without_its_details() -> None:
-    with pytest.raises(InternalError) as caught:
-        await replica(ZeroDivisionError("secret")).backend.score(score((1,), (2,)))
-    assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("characters", "is_on_the_loop"), [(INLINE_CHARACTERS, True), (INLINE_CHARACTERS + 1, False)]
-)
-async def test_long_texts_are_tokenized_off_the_loop_to_be_scored(
-    characters: int, is_on_the_loop: bool
-) -> None:
-    one = replica("a", max_tokens=100_000)
-    await one.backend.score(score("x" * 9, "y" * (characters - 9)))
-    [thread] = one.task.encoded_in
-    assert (thread is threading.current_thread()) == is_on_the_loop

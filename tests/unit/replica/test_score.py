@@ -117,9 +117,7 @@ async def test_scores_in_company_are_those_alone(backend: LocalGenerator, model:
 
 async def trace_of(backend: LocalGenerator, seed: int) -> Trace:
     sampling = Sampling(1.5, 1, 0, seed, 0, 0, None)
-    asked = GenerationRequest(
-        ("a prompt",), (), 1, 60, sampling, (), False, False, 60, 60, trace=True
-    )
+    asked = GenerationRequest(("a prompt",), (), 1, 60, sampling, (), False, False, 60, 60, trace=0)
     *_, summary = [item async for item in backend.stream(asked)]
     assert isinstance(summary, GenerationSummary)
     [trace] = summary.traces

@@ -80,8 +80,8 @@ class TracingBackend(FakeGeneratorBackend):
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
         async with aclosing(super().stream(request)) as items:
             async for item in items:
-                if isinstance(item, GenerationSummary) and request.trace:
-                    item = replace(item, traces=(self.traces[request.traced_choice],))
+                if isinstance(item, GenerationSummary) and request.trace is not None:
+                    item = replace(item, traces=(self.traces[request.trace],))
                 yield item
 
 
@@ -142,9 +142,10 @@ async def test_a_sampled_stream_is_traced_and_the_caller_gets_no_trace() -> None
     backend, sink = shadowed(fake)
     sent = await read(backend)
     [asked] = fake.requests
-    assert asked == replace(GENERATE, trace=True, traced_choice=asked.traced_choice)
+    assert asked.trace is not None
+    assert asked == replace(GENERATE, trace=asked.trace)
     assert sent == [*fake.script[:-1], GenerationSummary(3, 1, 4, GENERATION_TIMINGS)]
-    assert sink.samples == [GeneratedSample("tiny", "int4", TRACES[asked.traced_choice], "ab")]
+    assert sink.samples == [GeneratedSample("tiny", "int4", TRACES[asked.trace], "ab")]
 
 
 async def test_every_choice_may_be_the_one_that_is_offered() -> None:
@@ -191,7 +192,7 @@ async def test_a_stream_that_is_not_wanted_passes_untouched() -> None:
 async def test_a_trace_that_the_caller_asked_for_is_its_own() -> None:
     fake = generator(*TRACES)
     backend, sink = shadowed(fake)
-    *_, summary = await read(backend, replace(GENERATE, trace=True))
+    *_, summary = await read(backend, replace(GENERATE, trace=0))
     assert summary.traces == TRACES[:1]
     assert sink.asked == 0
 
