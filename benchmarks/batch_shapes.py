@@ -22,8 +22,8 @@ import psutil
 
 from benchmarks.conditions import conditions
 from benchmarks.engines import load_variant
+from serving.runtimes import VARIANTS
 from serving.seams import EncoderEngine, TokenBatch
-from serving.variants import VARIANTS
 
 MAX_TOKENS = 256
 MAX_BATCH_TOKENS = 1_024

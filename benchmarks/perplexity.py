@@ -18,9 +18,9 @@ from benchmarks.conditions import conditions
 # First of all: it sets what OpenMP reads when torch loads it.
 from benchmarks.generation import REVIEWS, SOURCE, load_decoder
 from serving.checkpoint import find_checkpoint
+from serving.runtimes import VARIANTS, get_variant
 from serving.seams import Decoder, Segment
 from serving.tasks import load_generation_task
-from serving.variants import VARIANTS, get_variant
 
 NUM_TOKENS = 2_048
 NUM_SENTENCES = 200

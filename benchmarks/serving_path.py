@@ -31,8 +31,8 @@ import httpx
 from benchmarks.conditions import conditions
 from benchmarks.cpu_time import PARTIES, CpuAccount
 from benchmarks.engines import SOURCE, load_variant, sample_sentences
-from serving.replica.batching import pad, split_by_length
-from serving.replica.encoder_loading import MAX_BATCH_TOKENS, Loaded
+from serving.replica.encoder.batching import pad, split_by_length
+from serving.replica.encoder.loading import MAX_BATCH_TOKENS, Loaded
 from tests.integration.running_service import RunningService, running_service
 
 CONFIG = f"""

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from loadtests.report.axes import Axis
 from loadtests.report.measures import TO_MIB
+from loadtests.report.pareto_points import Spot, judge, place, speeds, why_no_place
 from loadtests.report.picture import Picture, draw
-from loadtests.report.spots import Spot, judge, place, speeds, why_no_place
 from loadtests.report.styles import GREY, Style, styles
 from loadtests.report.tables import figure as shown
 from loadtests.results import Estimate, ScenarioResult

@@ -16,8 +16,8 @@ from serving.app.plan import Plan, PlannedVariant
 from serving.errors import ConfigError
 from serving.quality.agreement import cosine_similarities, same_label_share
 from serving.quality.dataset import Example
-from serving.replica.batching import pad, split_by_length
-from serving.replica.encoder_loading import MAX_BATCH_TOKENS, load
+from serving.replica.encoder.batching import pad, split_by_length
+from serving.replica.encoder.loading import MAX_BATCH_TOKENS, load
 from serving.tasks import GENERATION_TASKS
 
 

@@ -22,10 +22,10 @@ from serving.config import (
 from serving.errors import ConfigError
 from serving.quality.dataset import read_dataset
 from serving.quality.probes import read_probes
+from serving.runtimes import VARIANTS, get_variant
 from serving.seams import Checkpoint, WeightShape
 from serving.settings import explain
 from serving.tasks import GENERATION_TASKS, check_task
-from serving.variants import VARIANTS, get_variant
 
 PROCESS_BYTES = 480 * 1024**2
 """Resident memory of a replica with torch and transformers loaded, before any weights (CPU)."""

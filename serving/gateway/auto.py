@@ -10,9 +10,9 @@ from dataclasses import replace
 from serving.config import ModelConfig, VariantConfig
 from serving.errors import NotReady
 from serving.gateway.auto_policy import Candidate, Refusal, choose
+from serving.gateway.background_refresh import Refreshed
 from serving.gateway.cluster import RETRY_AFTER_S
 from serving.gateway.latencies import Latencies
-from serving.gateway.refreshed import Refreshed
 from serving.seams import AutoChoice, Limits, QualityBoard, VariantQuality, VariantStatus
 
 Name = tuple[str, str]

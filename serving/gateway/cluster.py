@@ -12,7 +12,6 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serving.calls import Application, replica_call
 from serving.errors import NotReady
 from serving.gateway.serve_details import serve_applications
 from serving.gateway.variant_status import (
@@ -21,6 +20,7 @@ from serving.gateway.variant_status import (
     application_states,
 )
 from serving.seams import Description, VariantStatus
+from serving.serve_application import Application, replica_call
 
 STATES_MAX_AGE_S = 0.5
 """Ray Serve's controller is asked for states at most this often."""

@@ -8,10 +8,10 @@ from ray import serve
 
 from serving.config import AUTO, Config
 from serving.gateway.auto import AutoRouter
-from serving.gateway.backend import RemoteVariants
 from serving.gateway.cluster import Cluster
 from serving.gateway.latencies import Latencies
 from serving.gateway.quality_board import RemoteQuality
+from serving.gateway.remote_variant import RemoteVariants
 from serving.metrics import (
     EdgeMetrics,
     Labels,

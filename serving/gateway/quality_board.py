@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from serving.calls import Application, replica_call
 from serving.errors import InvalidField, NotReady
 from serving.gateway.cluster import NO_ANSWER
 from serving.seams import QUALITY_APPLICATION, EvaluationProgress, ModelQuality
+from serving.serve_application import Application, replica_call
 
 ANSWER_S = 2.0
 RETRY_AFTER_S = 5

@@ -10,8 +10,8 @@ from ray import serve
 
 from serving.config import Config, ModelConfig
 from serving.errors import InvalidField
-from serving.gateway.backend import RemoteVariants
 from serving.gateway.cluster import Cluster
+from serving.gateway.remote_variant import RemoteVariants
 from serving.metrics import QualityDrops, QualityMetrics, exposition
 from serving.monitor.assessment import Assessment
 from serving.monitor.background import Background

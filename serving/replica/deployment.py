@@ -13,7 +13,7 @@ from ray import serve
 from serving.config import ModelConfig, ServerConfig, VariantConfig
 from serving.errors import InternalError, NotReady, RequestError
 from serving.metrics import EdgeMetrics, Labels, QualityDrops, exposition
-from serving.replica.held import Held
+from serving.replica.loaded_variant import Held
 from serving.replica.loading import hold
 from serving.replica.quality_process import QualityProcess
 from serving.replica.sample_sink import SENDER_REASONS, QueuedSink

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from serving.config import ModelConfig, ServerConfig, VariantConfig
-from serving.replica.encoder_loading import hold_encoder
-from serving.replica.generator_loading import hold_generator
-from serving.replica.held import Held
+from serving.replica.encoder.loading import hold_encoder
+from serving.replica.generator.loading import hold_generator
+from serving.replica.loaded_variant import Held
 from serving.seams import Checkpoint
 from serving.tasks import GENERATION_TASKS
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serving.calls import Application, replica_call
 from serving.seams import QUALITY_APPLICATION, Sample
+from serving.serve_application import Application, replica_call
 
 
 class QualityProcess:

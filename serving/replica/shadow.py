@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from serving.replica.choices import num_choices
+from serving.replica.generator.choices import num_choices
 from serving.seams import (
     Backend,
     Description,

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request, Response
 from serving.errors import Unknown
 from serving.routes.exchange import Services, services_of, statuses_of
 from serving.routes.json_response import json_response
+from serving.runtimes import get_variant
 from serving.seams import VariantStatus
-from serving.variants import get_variant
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 STARTED = int(time.time())

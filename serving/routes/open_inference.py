@@ -20,8 +20,8 @@ from serving.routes.exchange import answer, choose, resolve, statuses_of
 from serving.routes.json_response import json_response
 from serving.routes.schemas import Slo, Text
 from serving.routes.selection import Choice
+from serving.runtimes import get_variant
 from serving.seams import Outcome, ServedModel, VariantStatus
-from serving.variants import get_variant
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import InvalidField
-from serving.replica.batching import pad
+from serving.replica.encoder.batching import pad
 from serving.seams import (
     NUM_TRACED,
     AutoChoice,

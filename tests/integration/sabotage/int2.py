@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from serving.runtimes.torch.conversions import fp32
 from serving.seams import EncoderEngine, GeneratorEngine, GeneratorRequest, LoadRequest
-from serving.variants import fp32
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,7 +16,7 @@ def load(request: LoadRequest) -> EncoderEngine:
     """Build the engine of ``fp32`` with rounded linear layers."""
     from torch import nn
 
-    from serving.variants.torch_encoder import TorchEncoder
+    from serving.runtimes.torch.encoder import TorchEncoder
 
     engine = fp32.load(request)
     assert isinstance(engine, TorchEncoder)
@@ -28,7 +28,7 @@ def load(request: LoadRequest) -> EncoderEngine:
 
 def load_generator(request: GeneratorRequest) -> GeneratorEngine:
     """Build the generator of ``fp32`` with rounded linear layers."""
-    from serving.variants.slot_generator_loading import load_slot_generator
+    from serving.runtimes.torch.decoder.loading import load_slot_generator
 
     exact = fp32.generator_numerics(request.options)
     rounded = replace(

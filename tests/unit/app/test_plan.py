@@ -18,9 +18,9 @@ from serving.app.plan import (
 )
 from serving.config import DEFAULT_MAX_TOKENS, ModelConfig, ServerConfig
 from serving.errors import ConfigError, SourceError
+from serving.runtimes import get_variant
 from serving.seams import Checkpoint
 from serving.settings import load_config
-from serving.variants import get_variant
 from tests.unit.conftest import WriteConfig
 
 NUMBERS = 60

@@ -9,7 +9,7 @@ import pytest
 from serving.config import ModelConfig
 from serving.errors import InternalError, NotReady
 from serving.gateway import auto as module
-from serving.gateway import refreshed
+from serving.gateway import background_refresh as refreshed
 from serving.gateway.auto import AutoRouter
 from serving.gateway.latencies import Latencies
 from serving.seams import (

@@ -11,7 +11,7 @@ import pytest
 from ray.exceptions import RayActorError, RaySystemError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
-from serving import calls
+from serving import serve_application as calls
 from serving.errors import InvalidField, NotReady
 from serving.gateway import quality_board as module
 from serving.gateway.quality_board import RemoteQuality

@@ -15,8 +15,8 @@ from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import DeploymentUnavailableError, RequestCancelledError
 
 from serving.errors import DeadlineExceeded, InternalError, InvalidField, NotReady, QueueFull
-from serving.gateway import backend as module
-from serving.gateway.backend import RemoteBackend, RemoteVariants
+from serving.gateway import remote_variant as module
+from serving.gateway.remote_variant import RemoteBackend, RemoteVariants
 from serving.seams import (
     GenerationChunk,
     GenerationRequest,

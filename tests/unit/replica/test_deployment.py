@@ -19,7 +19,7 @@ from serving.errors import (
 )
 from serving.metrics import Labels, ReplicaMetrics
 from serving.replica import deployment
-from serving.replica.held import Held
+from serving.replica.loaded_variant import Held
 from serving.seams import (
     Checkpoint,
     GenerationRequest,

@@ -9,10 +9,11 @@ import pytest
 
 from serving.config import ModelConfig, ServerConfig
 from serving.errors import ConfigError, InvalidField
-from serving.replica import encoder_loading, generator_loading
-from serving.replica.backend import LocalBackend
-from serving.replica.generation import LocalGenerator
-from serving.replica.held import STUCK_AFTER_DEADLINES, Held
+from serving.replica.encoder import loading as encoder_loading
+from serving.replica.encoder.local_encoder import LocalBackend
+from serving.replica.generator import loading as generator_loading
+from serving.replica.generator.local_generator import LocalGenerator
+from serving.replica.loaded_variant import STUCK_AFTER_DEADLINES, Held
 from serving.replica.loading import hold
 from serving.seams import (
     Checkpoint,

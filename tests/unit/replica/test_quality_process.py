@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import RayActorError
 
-from serving import calls
+from serving import serve_application as calls
 from serving.replica.quality_process import QualityProcess
 from serving.seams import GeneratedSample, Sample, Trace
 

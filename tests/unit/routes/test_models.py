@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from serving.variants import get_variant
+from serving.runtimes import get_variant
 from tests.unit.routes.sites import MINILM, open_gateway
 
 LOADED = {

@@ -7,8 +7,8 @@ import pytest
 
 from loadtests.report.latency_pictures import cumulative, over_time
 from loadtests.report.pareto_picture import pareto_picture
+from loadtests.report.pareto_points import judge, place, speeds
 from loadtests.report.rate_picture import rate_points
-from loadtests.report.spots import judge, place, speeds
 from loadtests.report.styles import styles
 from loadtests.results import Peak
 from tests.unit.loadtests.report.runs import DURATION_S, REQUESTS, Made, make_results

@@ -1,0 +1,156 @@
+"""The local backend of a generator: prompts in, text out, all choices of a request at once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
+
+from serving.errors import InternalError, InvalidField, QueueFull, RequestError
+from serving.metrics import GeneratorMetrics
+from serving.replica.admission import Admission
+from serving.replica.deadline import deadline
+from serving.replica.generator.background_metrics import Uncounted
+from serving.replica.generator.choices import check_request, make_choices, num_choices, summarize
+from serving.replica.generator.continuation import Prompt
+from serving.replica.generator.running_choices import RunningChoices
+from serving.replica.generator.scoring import Scoring
+from serving.replica.tokenizing import Tokenizing
+from serving.seams import (
+    Description,
+    GenerationChunk,
+    GenerationRequest,
+    GenerationSummary,
+    GenerationTask,
+    GeneratorEngine,
+    InferenceRequest,
+    Outcome,
+    ScoreRequest,
+    TokenLogprob,
+)
+
+logger = logging.getLogger("ray.serve.quantserve")
+
+
+class LocalGenerator:
+    """Answers requests with a generator in this process.
+
+    Args:
+        model: Its public name, for messages.
+        task: Tokenizes and detokenizes.
+        engine: Continues sequences.
+        max_sequences: How many the engine takes at once, those that wait included.
+        metrics: Measures.
+        describe: Says what is loaded.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        task: GenerationTask,
+        engine: GeneratorEngine,
+        max_sequences: int,
+        metrics: GeneratorMetrics,
+        describe: Callable[[], Description],
+    ) -> None:
+        self._model = model
+        self._task = task
+        self._engine = engine
+        self._max_sequences = max_sequences
+        self._metrics = metrics
+        self._describe = describe
+        self._tokenizing = Tokenizing()
+        self._scoring = Scoring(model, task, engine, self._tokenizing)
+        self._admission = Admission()
+        self._num_on_their_way = 0
+        metrics.in_flight.set_function(lambda: self._admission.in_flight)
+
+    async def infer(self, request: InferenceRequest) -> Outcome:
+        """Refuse: a generator has no rows to answer with."""
+        raise InvalidField(
+            f"model {self._model!r} generates; use /v1/completions or /v1/chat/completions",
+            param="model",
+        )
+
+    async def describe(self) -> Description:
+        """Say what is loaded."""
+        return self._describe()
+
+    async def stream(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
+        """Generate; see ``Backend.stream``.
+
+        Pieces of a choice that come while the consumer is busy are sent as one, so no more is
+        kept than ``max_tokens`` of each choice.
+        """
+        arrived = time.perf_counter()
+        with self._answering("generating", request.background) as metrics:
+            check_request(request, self._model, self._max_sequences)
+            limit_s = min(request.first_token_timeout_s, request.timeout_s)
+            async with deadline(limit_s, "no first token"):
+                with self._room(num_choices(request)):
+                    prompts = await self._encode(request)
+            tokenize = time.perf_counter() - arrived
+            metrics.observe_tokenize(tokenize)
+            choices = make_choices(
+                request, prompts, self._task, self._model, self._engine.max_tokens
+            )
+            async with RunningChoices(self._engine, choices, request, arrived, metrics) as run:
+                while (choice := await run.next_news()) is not None:
+                    yield choice.chunk(tokenize, arrived)
+            yield summarize(choices, request, tokenize, arrived)
+
+    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
+        """Score each token of the continuation that follows something; see ``Backend.score``."""
+        arrived = time.perf_counter()
+        with self._answering("scoring", request.background) as metrics:
+            async with deadline(request.timeout_s, "no answer"):
+                with self._room(1):
+                    asked = await self._scoring.encode(request)
+                metrics.observe_tokenize(time.perf_counter() - arrived)
+                return await self._scoring.score(asked, metrics)
+
+    @contextmanager
+    def _answering(self, what: str, background: bool) -> Iterator[GeneratorMetrics | Uncounted]:
+        """Let a request in, say where to measure it, and let no unforeseen error out."""
+        try:
+            with self._admission.admit(background):
+                yield Uncounted() if background else self._metrics
+        except RequestError:
+            raise
+        except Exception:
+            logger.exception("%s failed", what)
+            raise InternalError(f"{what} failed; see the log of the replica") from None
+
+    @contextmanager
+    def _room(self, num_sequences: int) -> Iterator[None]:
+        """Keep room in the engine for sequences whose prompts are tokenized meanwhile.
+
+        Raises:
+            QueueFull: The engine would refuse them; so their prompts need no work.
+        """
+        load = self._engine.load()
+        num_there = load.running + load.waiting + self._num_on_their_way
+        if num_there + num_sequences > self._max_sequences:
+            raise QueueFull(
+                f"{num_there} sequences run or wait, {num_sequences} more were asked for, and at "
+                f"most {self._max_sequences} may; retry later",
+                retry_after_s=1,
+            )
+        self._num_on_their_way += num_sequences
+        try:
+            yield
+        finally:
+            self._num_on_their_way -= num_sequences
+
+    async def _encode(self, request: GenerationRequest) -> list[Prompt]:
+        characters = sum(map(len, request.prompts))
+        characters += sum(len(message.content) for message in request.messages)
+        return await self._tokenizing.run(characters, self._prompts, request)
+
+    def _prompts(self, request: GenerationRequest) -> list[Prompt]:
+        if request.messages:
+            return [Prompt(self._task.encode_chat(request.messages), "")]
+        return [Prompt(self._task.encode_prompt(text), text) for text in request.prompts]

@@ -1,0 +1,460 @@
+"""A generator on a GPU: transformers' continuous batching, each sequence with its own sampling.
+
+The library schedules, keeps the paged cache and runs the model; ``paged_steps`` chooses the tokens
+in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import ContinuousBatchingConfig, GenerationConfig
+from transformers.generation.continuous_batching import ContinuousBatchingManager
+from transformers.generation.continuous_batching.continuous_api import OutputRouter
+from transformers.generation.continuous_batching.requests import (
+    GenerationOutput,
+)
+from transformers.generation.continuous_batching.utils import WorkloadHints
+from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
+
+from serving.errors import (
+    ConfigError,
+    InternalError,
+    InvalidField,
+    NotReady,
+    QueueFull,
+    RequestError,
+)
+from serving.generator.token_stream import TokenStream
+from serving.machine.process_memory import release_freed_memory
+from serving.runtimes.torch import footprint
+from serving.runtimes.torch.cuda.paged_steps import Job, Steps
+from serving.runtimes.torch.cuda.token_chooser import MAX_TOP_LOGPROBS, TokenChooser
+from serving.runtimes.torch.pretrained import load_pretrained
+from serving.seams import (
+    DeviceName,
+    FinishReason,
+    Footprint,
+    GeneratedToken,
+    GeneratorEngine,
+    GeneratorLoad,
+    GeneratorRequest,
+    Progress,
+    TokenLogprob,
+    TokenRequest,
+)
+
+logger = logging.getLogger("ray.serve.quantserve")
+
+PAGE_TOKENS = 256
+"""Tokens of a page of the cache; flash attention takes no smaller ones."""
+
+CHUNK_TOKENS = 512
+"""Prompt tokens of a step beside those of the sequences that decode."""
+
+MEMORY_SHARE = 0.8
+"""Of the memory that the model leaves; the rest is for scores as wide as the vocabulary."""
+
+CLOSE_TIMEOUT_S = 10.0
+"""How long closing waits for the step that runs."""
+
+
+def load_paged_generator(
+    request: GeneratorRequest,
+    dtype: torch.dtype,
+    convert: Callable[[nn.Module], nn.Module] | None = None,
+) -> GeneratorEngine:
+    """Load, convert and start a generator on the device of ``request``.
+
+    Args:
+        request: What was asked for.
+        dtype: Type in which the checkpoint is read.
+        convert: Makes the variant of a model on the CPU and puts it on the device.
+
+    Raises:
+        ConfigError: transformers cannot batch this model continuously, or the cache does not fit.
+        SourceError: The checkpoint lacks weights.
+    """
+    model = load_pretrained(request.checkpoint, "AutoModelForCausalLM", dtype)
+    model = convert(model) if convert else model.to(request.device)
+    release_freed_memory()
+    return PagedGenerator(model, request)
+
+
+_Event = tuple[Job, GeneratedToken | InternalError]
+
+
+class _Router(OutputRouter):
+    """Takes what a step made out of the library's thread, all of it at once.
+
+    Args:
+        read: Turns the outputs of a step into events, before the next step begins.
+        deliver_events: Passes events on.
+        fail: Called for each sequence that the library gives up, with the reason.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Sequence[GenerationOutput]], list[_Event]],
+        deliver_events: Callable[[list[_Event]], None],
+        fail: Callable[[str], None],
+    ) -> None:
+        super().__init__()
+        self._read = read
+        self._deliver_events = deliver_events
+        self._fail = fail
+
+    def deliver_batch(self, outputs: list[GenerationOutput]) -> None:
+        """Deliver the outputs of one step."""
+        self._deliver_events(self._read(outputs))
+
+    def deliver(self, output: GenerationOutput) -> None:
+        """Deliver the end of a sequence whose step failed."""
+        self._fail(str(output.error))
+
+
+class PagedGenerator:
+    """Continues many sequences with transformers' continuous batching; see ``GeneratorEngine``.
+
+    Sequences wait here and not in the library, which never has more than ``max_running``; for so
+    many its cache has room, and for one more, so that no sequence ever loses its place. Pages of
+    earlier prompts are reused while the room is not needed.
+
+    Everything in ``Sampling`` is supported but more than ``MAX_TOP_LOGPROBS`` log-probabilities;
+    the log-probabilities of a prompt are not. Attention is flash attention where that package is
+    installed and the model is in half precision, else torch's own over gathered pages.
+
+    A step that fails ends the library's thread, and with it the engine.
+
+    Args:
+        model: The transformers model, converted and on the device of ``request``.
+        request: What was asked for.
+
+    Raises:
+        ConfigError: transformers cannot batch this model continuously, or the cache does not fit.
+    """
+
+    def __init__(self, model: Any, request: GeneratorRequest) -> None:
+        self.max_tokens = request.max_tokens
+        self._model = model
+        self._device: DeviceName = request.device
+        self._max_running = request.max_running
+        self._max_waiting = request.max_waiting
+        self._stuck_after_s = request.stuck_after_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ids = map(str, itertools.count())
+        self._unfinished: set[Job] = set()
+        self._waiting: deque[Job] = deque()
+        self._running: dict[str, Job] = {}
+        self._free_slots = list(range(request.max_running))
+        self._is_closing = False
+        self._has_ended = False
+        self._on_step: Callable[[int], None] | None = None
+        self._manager = _make_manager(model, request)
+        is_captured = any(self._manager.continuous_batching_config.cuda_graph_booleans)
+        vocabulary = model.config.get_text_config().vocab_size
+        self._chooser = TokenChooser(request.max_running, vocabulary, model.device)
+        self._steps = Steps(self._running, self._chooser, is_captured)
+        self._manager.logit_processor = cast(Any, self._steps)
+        self._manager.output_router = _Router(self._read, self._deliver_soon, self._fail_soon)
+        self._num_pages, self._kv_cache_bytes = _allocate(self._manager, request)
+        # The library's thread inherits from this one that no exit of the process waits for it.
+        starter = threading.Thread(target=self._manager.start, daemon=True)
+        starter.start()
+        starter.join()
+
+    @property
+    def device(self) -> DeviceName:
+        """Where the weights are."""
+        return self._device
+
+    def generate(self, request: TokenRequest) -> TokenStream:
+        """Continue a sequence, from now on; see ``GeneratorEngine.generate``.
+
+        Closing or dropping the stream frees its place before the next step.
+
+        Raises:
+            InvalidField: Prompt and continuation can never fit, or ask for log-probabilities that
+                this engine does not give.
+            QueueFull: As many sequences wait as may.
+            NotReady: The engine was closed, or its thread has ended.
+        """
+        _check_supported(request)
+        self._check_fits(request)
+        self._check_room()
+        if self._has_ended or not self._manager.is_running():
+            raise NotReady("the engine of this variant has ended", retry_after_s=1)
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        job = Job(next(self._ids), request)
+        self._unfinished.add(job)
+        self._waiting.append(job)
+        self._submit_waiting()
+        return TokenStream(job.outbox, partial(self._cancel, job))
+
+    def load(self) -> GeneratorLoad:
+        """Say how busy the engine is now."""
+        unfinished = list(self._unfinished)
+        held = [job.num_held for job in unfinished if job.slot is not None]
+        return GeneratorLoad(
+            running=len(held),
+            waiting=len(unfinished) - len(held),
+            kv_cache_bytes=self._kv_cache_bytes,
+            kv_cache_used=sum(map(_num_pages, held)) / self._num_pages,
+        )
+
+    def observe_steps(self, on_step: Callable[[int], None]) -> None:
+        """Report the size of each step; see ``GeneratorEngine.observe_steps``."""
+        self._on_step = on_step
+
+    def check_health(self) -> None:
+        """Raise ``RuntimeError`` if the engine is stuck or has ended."""
+        if self._is_closing:
+            return
+        if self._has_ended or not self._manager.is_running():
+            raise RuntimeError("the generator's thread has ended")
+        # A copy: this may run in another thread than the event loop's.
+        submitted = [job.submitted for job in list(self._running.values())]
+        if submitted:
+            since = max(self._steps.last_began, min(submitted))
+            if time.perf_counter() - since > self._stuck_after_s:
+                raise RuntimeError(f"a step runs for more than {self._stuck_after_s:g} s")
+
+    def footprint(self) -> Footprint:
+        """Measure what the engine occupies now; its weights without the cache."""
+        return footprint.measure(self._model, self._device)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the tensors of this variant, as they would be saved to disk."""
+        state: Mapping[str, Any] = self._model.state_dict()
+        return state
+
+    def close(self) -> None:
+        """End the thread after the step that runs; sequences that have not ended get NotReady."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._manager.stop(block=True, timeout=CLOSE_TIMEOUT_S, hard_stop=True)
+        self._call_soon(self._end, "closed")
+
+    def _check_fits(self, request: TokenRequest) -> None:
+        num_prompt, num_new = len(request.prompt), request.max_new_tokens
+        assert num_prompt >= 1
+        assert num_new >= 1
+        if num_prompt + num_new > self.max_tokens:
+            raise InvalidField(
+                f"the prompt has {num_prompt} tokens and max_tokens asks for {num_new} more, "
+                f"{num_prompt + num_new} together; a sequence may have {self.max_tokens}",
+                param="max_tokens",
+            )
+
+    def _check_room(self) -> None:
+        num_waiting = len(self._unfinished) - self._max_running
+        if num_waiting >= self._max_waiting:
+            raise QueueFull(
+                f"{num_waiting} sequences wait already, as many as may; retry later",
+                retry_after_s=1,
+            )
+
+    def _submit_waiting(self) -> None:
+        while self._waiting and self._free_slots:
+            job = self._waiting.popleft()
+            job.slot = self._free_slots.pop()
+            job.submitted = time.perf_counter()
+            self._running[job.id] = job
+            added = self._manager.add_request(
+                list(job.request.prompt),
+                request_id=job.id,
+                max_new_tokens=job.request.max_new_tokens,
+                streaming=True,
+                eos_token_id=sorted(job.request.stop_tokens),
+            )
+            if added is None:
+                self._end("the library takes no more requests")
+
+    def _release(self, job: Job) -> None:
+        """Take a sequence's place away, if it has one."""
+        if self._running.pop(job.id, None) is not None:
+            assert job.slot is not None
+            self._free_slots.append(job.slot)
+
+    def _cancel(self, job: Job) -> None:
+        # May run in any thread, in the middle of anything: a dropped stream is collected wherever
+        # the garbage collector happens to run. The library's queues take locks, the loop does not.
+        job.is_cancelled = True
+        self._unfinished.discard(job)
+        self._call_soon(self._drop, job)
+
+    def _drop(self, job: Job) -> None:
+        if job.slot is None:
+            with contextlib.suppress(ValueError):  # ended meanwhile
+                self._waiting.remove(job)
+        elif job.id in self._running:
+            self._manager.cancel_request(job.id)
+            self._release(job)
+            self._submit_waiting()
+
+    def _deliver(self, events: Sequence[_Event], sizes: Sequence[int]) -> None:
+        for size in sizes:
+            if size and self._on_step is not None:
+                self._on_step(size)
+        for job, event in events:
+            if job.is_cancelled:
+                continue
+            job.outbox.put_nowait(event)
+            if isinstance(event, InternalError):
+                self._manager.cancel_request(job.id)
+            elif event.finish is None:
+                continue
+            self._unfinished.discard(job)
+            self._release(job)
+        self._submit_waiting()
+
+    def _end(self, reason: str) -> None:
+        """End every sequence, since no step will come any more."""
+        if not self._is_closing and not self._has_ended:
+            logger.error("the generator's thread ended: %s", reason)
+        self._has_ended = True
+        for job in [*self._running.values(), *self._waiting]:
+            job.outbox.put_nowait(self._ending())
+        for collection in (self._unfinished, self._running, self._waiting):
+            collection.clear()
+
+    def _ending(self) -> RequestError:
+        if self._is_closing:
+            return NotReady("the engine of this variant was closed", retry_after_s=1)
+        return InternalError("a step of the model failed; see the log of the replica")
+
+    def _call_soon(self, callback: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop may be closed
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(callback, *arguments)
+
+    # What follows runs in the library's thread.
+
+    def _read(self, outputs: Sequence[GenerationOutput]) -> list[_Event]:
+        now = time.perf_counter()
+        report = self._chooser.report()
+        events: list[_Event] = []
+        for output in outputs:
+            job = self._running.get(output.request_id)
+            if job is not None:
+                events.append((job, self._event(job, output, report[job.slot], now)))
+        return events
+
+    def _event(
+        self, job: Job, output: GenerationOutput, noted: NDArray[np.float64], now: float
+    ) -> GeneratedToken | InternalError:
+        token, request = output.generated_tokens[-1], job.request
+        if not math.isfinite(noted[0]):
+            logger.error("after %d tokens: the logits are NaN or infinite", job.num_held)
+            return InternalError(
+                "the model gave logits that are NaN or infinite, so no next token could be chosen"
+            )
+        finish: FinishReason | None = None
+        if token in request.stop_tokens:
+            finish = "stop"
+        elif len(output.generated_tokens) == request.max_new_tokens:
+            finish = "length"
+        logprob = None
+        if request.sampling.logprobs is not None:
+            logprobs, ids = np.split(noted[1:], 2)
+            count = request.sampling.logprobs
+            top = zip(ids[:count].astype(int).tolist(), logprobs[:count].tolist(), strict=True)
+            logprob = TokenLogprob(token, float(noted[0]), tuple(top))
+        return GeneratedToken(token, finish, _progress(job, now), logprob)
+
+    def _deliver_soon(self, events: list[_Event]) -> None:
+        if events:  # the sizes of steps without any go along with the next ones
+            self._call_soon(self._deliver, events, self._steps.take_sizes())
+
+    def _fail_soon(self, reason: str) -> None:
+        self._call_soon(self._end, reason)
+
+
+def _progress(job: Job, now: float) -> Progress:
+    if job.first_token is None:
+        job.first_token = now
+    assert job.started is not None
+    return Progress(
+        queue=job.started - job.arrived,
+        prefill=job.first_token - job.started,
+        decode=now - job.first_token,
+        cached_tokens=job.num_reused,
+    )
+
+
+def _check_supported(request: TokenRequest) -> None:
+    if request.logprobs_from is not None:
+        raise InvalidField(
+            "on a GPU this server gives no log-probabilities of the prompt; "
+            "leave out echo or logprobs",
+            param="echo",
+        )
+    if (request.sampling.logprobs or 0) > MAX_TOP_LOGPROBS:
+        raise InvalidField(
+            f"on a GPU this server gives the {MAX_TOP_LOGPROBS} most probable tokens at most; "
+            f"{request.sampling.logprobs} were asked for",
+            param="logprobs",
+        )
+
+
+def _num_pages(num_tokens: int) -> int:
+    return math.ceil(num_tokens / PAGE_TOKENS)
+
+
+def _make_manager(model: Any, request: GeneratorRequest) -> ContinuousBatchingManager:
+    num_sequences = request.max_running + 1
+    is_half = model.dtype in (torch.bfloat16, torch.float16)
+    config = ContinuousBatchingConfig(
+        page_size=PAGE_TOKENS,
+        num_blocks=num_sequences * _num_pages(request.max_tokens),
+        max_batch_tokens=request.max_running + CHUNK_TOKENS,
+        max_memory_percent=MEMORY_SHARE,
+        # Below one sequence's room, the library lets go of pages that nobody uses now.
+        safety_margin=1 / num_sequences,
+        # Two steps at a time would choose a token before the one ahead of it is known here, and
+        # transformers 5.23 fails when a sequence is cancelled while its page fills up.
+        use_async_batching=False,
+        seed=0,  # unused, but the library would draw one
+        auto_switch_to_flash=is_half
+        and (is_flash_attn_3_available() or is_flash_attn_2_available()),
+    )
+    hints = WorkloadHints(max_prompt_length=request.max_tokens, num_requests=request.max_running)
+    try:
+        manager: ContinuousBatchingManager = model.init_continuous_batching(
+            GenerationConfig(do_sample=False, eos_token_id=-1), config, hints
+        )
+    except ValueError as error:
+        raise ConfigError(f"transformers cannot batch this model continuously: {error}") from error
+    return manager
+
+
+def _allocate(manager: ContinuousBatchingManager, request: GeneratorRequest) -> tuple[int, int]:
+    """Make the cache and, where the library uses them, graphs; return its pages and bytes."""
+    try:
+        manager.warmup()
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ConfigError(
+            f"a KV cache for {request.max_running} sequences of {request.max_tokens} tokens does "
+            f"not fit beside the model; lower max_running_requests or max_tokens ({error})"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"transformers cannot batch this model continuously: {error}") from error
+    assert manager.batch_processor is not None
+    cache = manager.batch_processor.cache
+    return cache.num_blocks, cache.cache_tensor.nbytes

@@ -1,0 +1,297 @@
+"""A decoder on torch: one forward pass over whatever tokens a step brings, cache in slots (CPU)."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from serving.runtimes.torch import footprint
+from serving.runtimes.torch.decoder.causal_lm import FusedModel
+from serving.seams import DeviceName, Footprint, Segment
+
+attend = functional.scaled_dot_product_attention
+silu = functional.silu
+
+
+@dataclass(frozen=True, slots=True)
+class _LayerCalls:
+    """A layer's functions and norms, found once: looking modules up takes a tenth of a step.
+
+    Attributes: as of ``causal_lm.Layer``.
+    """
+
+    qkv: Callable[[Tensor], Tensor]
+    output: Callable[[Tensor], Tensor]
+    gate_up: Callable[[Tensor], Tensor]
+    down: Callable[[Tensor], Tensor]
+    attention_norm: Tensor
+    mlp_norm: Tensor
+    head_norm: Tensor | None
+
+
+def _calls_of(layer: Any) -> _LayerCalls:
+    return _LayerCalls(
+        layer.qkv.forward,
+        layer.output.forward,
+        layer.gate_up.forward,
+        layer.down.forward,
+        layer.attention_norm,
+        layer.mlp_norm,
+        layer.head_norm,
+    )
+
+
+def _untouched_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros whose memory the system gives page by page, when it is first written.
+
+    ``torch.zeros`` writes all of it at once.
+    """
+    size = prod(shape) * dtype.itemsize
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)
+
+
+def _kv_shape(model: FusedModel) -> tuple[int, int]:
+    return model.shape.kv_heads, model.shape.width
+
+
+@dataclass(frozen=True, slots=True)
+class _Attention:
+    """Queries that attend together: rows of one shape over slots that lie side by side.
+
+    Attributes:
+        rows: Which tokens of the step.
+        slots: Which slots.
+        length: Cached tokens that any of them sees.
+        mask: float (slots, 1, queries, length), 0 or -inf; None if all see everything.
+        holes: Position of each row among ``slots``, if some slots have no row.
+    """
+
+    rows: slice
+    slots: slice
+    length: int
+    mask: Tensor | None
+    holes: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The tokens of one step.
+
+    Attributes:
+        ids: int64 (tokens,).
+        rotations: complex64 (tokens, 1, width / 2).
+        rows: int64 (tokens,), places in the cache.
+        attentions: Cover every token once.
+        wanted: int64, tokens whose logits are wanted; None for all.
+    """
+
+    ids: Tensor
+    rotations: Tensor
+    rows: Tensor
+    attentions: list[_Attention]
+    wanted: Tensor | None
+
+
+class TorchDecoder:
+    """A fused model with a cache of ``num_slots`` sequences.
+
+    Args:
+        model: The converted model.
+        rotations: complex64 (slot_tokens, width / 2), of each position.
+        dtype: Type of the activations that go into linear layers.
+        cache_dtype: Type of cached keys and values.
+        num_slots: Sequences that the cache holds.
+        threads: Intra-op threads.
+    """
+
+    def __init__(
+        self,
+        model: FusedModel,
+        rotations: Tensor,
+        dtype: torch.dtype,
+        cache_dtype: torch.dtype,
+        num_slots: int,
+        threads: int,
+    ) -> None:
+        self.num_slots, self.slot_tokens = num_slots, len(rotations)
+        self._model, self._shape = model, model.shape
+        self._layers = [_calls_of(layer) for layer in model.layers]
+        self._rotations, self._dtype = rotations, dtype
+        self._threads = threads
+        self._thread: int | None = None
+        # Zeros, because a masked place still takes part in a product with weight 0.
+        shape = (len(model.layers), num_slots, self.slot_tokens, 2, *_kv_shape(model))
+        self._cache = _untouched_zeros(shape, cache_dtype)
+        self._rows = self._cache.flatten(1, 2).flatten(2, 3).unbind(0)
+
+    @property
+    def device(self) -> DeviceName:
+        return "cpu"
+
+    @property
+    def kv_cache_bytes(self) -> int:
+        return self._cache.numel() * self._cache.element_size()
+
+    def footprint(self) -> Footprint:
+        return footprint.measure(self._model, "cpu")
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return self._model.state_dict()
+
+    def step(self, segments: Sequence[Segment]) -> NDArray[np.float32]:
+        self._use_threads()
+        with torch.inference_mode():
+            layout = self._lay_out(segments)
+            hidden = self._model.table(layout.ids).float()
+            seen = [self._visible(attention) for attention in layout.attentions]
+            for index, layer in enumerate(self._layers):
+                attended = self._attend(index, layer, hidden, layout, seen)
+                hidden = hidden.add_(layer.output(attended))
+                hidden = hidden.add_(self._transform(layer, hidden))
+            if layout.wanted is not None:
+                hidden = hidden[layout.wanted]
+            if len(hidden) == 0:
+                return np.empty((0, self._model.vocabulary), np.float32)
+            logits = self._model.head(self._norm(hidden, self._model.norm))
+            result: NDArray[np.float32] = logits.float().numpy()
+        return result
+
+    def _visible(self, attention: _Attention) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values (slots, kv_heads, length, width) of every layer, as views."""
+        part = self._cache[:, attention.slots, : attention.length].permute(3, 0, 1, 4, 2, 5)
+        keys, values = part.unbind(0)
+        return list(zip(keys.unbind(0), values.unbind(0), strict=True))
+
+    def _attend(
+        self,
+        index: int,
+        layer: _LayerCalls,
+        hidden: Tensor,
+        layout: _Layout,
+        seen: list[list[tuple[Tensor, Tensor]]],
+    ) -> Tensor:
+        """Write the tokens' keys and values and look at the cache: (tokens, heads * width)."""
+        heads, turning = self._shape.heads, self._shape.heads + self._shape.kv_heads
+        qkv = layer.qkv(self._norm(hidden, layer.attention_norm)).float()
+        pairs = qkv.view(len(hidden), -1, self._shape.width // 2, 2)[:, :turning]
+        if layer.head_norm is not None:
+            by_head = pairs.flatten(2)
+            pairs.copy_((self._rms(by_head) * layer.head_norm).view_as(pairs))
+        torch.view_as_complex(pairs).mul_(layout.rotations)
+        qkv = qkv.to(self._cache.dtype).view(len(hidden), -1, self._shape.width)
+        self._rows[index].index_copy_(0, layout.rows, qkv[:, heads:])
+        parts = [
+            self._look(qkv[attention.rows, :heads], *kv[index], attention)
+            for attention, kv in zip(layout.attentions, seen, strict=True)
+        ]
+        attended = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return attended.to(self._dtype)
+
+    def _look(self, queries: Tensor, keys: Tensor, values: Tensor, attention: _Attention) -> Tensor:
+        if attention.holes is not None:
+            filled = queries.new_zeros(len(keys), *queries.shape[1:])
+            filled[attention.holes] = queries
+            queries = filled
+        # The heads that share a key are further queries of it: nothing has to be repeated.
+        grouped = queries.reshape(len(keys), -1, self._shape.kv_heads, self._shape.width)
+        out = attend(grouped.transpose(1, 2), keys, values, attention.mask).transpose(1, 2)
+        if attention.holes is not None:
+            out = out[attention.holes]
+        return out.reshape(-1, self._shape.heads * self._shape.width)
+
+    def _transform(self, layer: _LayerCalls, hidden: Tensor) -> Tensor:
+        gate, up = layer.gate_up(self._norm(hidden, layer.mlp_norm)).chunk(2, 1)
+        return layer.down(silu(gate).mul_(up))
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return (self._rms(x) * weight).to(self._dtype)
+
+    def _rms(self, x: Tensor) -> Tensor:
+        # torch's rms_norm takes three times as long for few rows.
+        return x * x.square().mean(-1, True).add_(self._shape.epsilon).rsqrt_()
+
+    def _lay_out(self, segments: Sequence[Segment]) -> _Layout:
+        single = sorted(
+            (s for s in segments if len(s.token_ids) == 1), key=lambda segment: segment.slot
+        )
+        ordered = single + [s for s in segments if len(s.token_ids) > 1]
+        ids = [token for s in ordered for token in s.token_ids]
+        positions = [s.start + i for s in ordered for i in range(len(s.token_ids))]
+        rows = [
+            s.slot * self.slot_tokens + s.start + i
+            for s in ordered
+            for i in range(len(s.token_ids))
+        ]
+        attentions = [self._side_by_side(single)] if single else []
+        first = {}
+        at = 0
+        for segment in ordered:
+            first[id(segment)] = at
+            if len(segment.token_ids) > 1:
+                attentions.append(self._one_sequence(segment, at))
+            at += len(segment.token_ids)
+        wanted: list[int] = []
+        for segment in segments:
+            end = first[id(segment)] + len(segment.token_ids)
+            wanted.extend(range(end - segment.num_logits, end))
+        return _Layout(
+            ids=torch.tensor(ids),
+            rotations=self._rotations[torch.tensor(positions)].unsqueeze(1),
+            rows=torch.tensor(rows),
+            attentions=attentions,
+            wanted=None
+            if wanted == list(range(len(ids)))
+            else torch.tensor(wanted, dtype=torch.int64),
+        )
+
+    def _side_by_side(self, single: list[Segment]) -> _Attention:
+        """Single tokens of several sequences, sorted by slot."""
+        low, high = single[0].slot, single[-1].slot + 1
+        lengths = [segment.start + 1 for segment in single]
+        longest = max(lengths)
+        slots = [segment.slot - low for segment in single]
+        holes = None if len(slots) == high - low else torch.tensor(slots)
+        mask = None
+        if holes is not None or min(lengths) < longest:
+            # A slot without a token sees one place: seeing none would make NaN.
+            seen = torch.ones(high - low, dtype=torch.int64)
+            seen[slots] = torch.tensor(lengths)
+            mask = self._mask(seen[:, None], longest)
+        return _Attention(slice(len(single)), slice(low, high), longest, mask, holes)
+
+    def _one_sequence(self, segment: Segment, at: int) -> _Attention:
+        """Consecutive tokens of one sequence, each seeing itself and those before it."""
+        count = len(segment.token_ids)
+        length = segment.start + count
+        seen = torch.arange(segment.start + 1, length + 1)
+        seen = seen.repeat_interleave(self._shape.heads // self._shape.kv_heads)
+        return _Attention(
+            rows=slice(at, at + count),
+            slots=slice(segment.slot, segment.slot + 1),
+            length=length,
+            mask=self._mask(seen[None], length),
+            holes=None,
+        )
+
+    def _mask(self, seen: Tensor, length: int) -> Tensor:
+        """Turn visible places, int64 (slots, queries), into (slots, 1, queries, length)."""
+        hidden = torch.arange(length) >= seen[..., None]
+        mask = torch.zeros(hidden.shape, dtype=self._cache.dtype)
+        return mask.masked_fill_(hidden, -torch.inf).unsqueeze(1)
+
+    def _use_threads(self) -> None:
+        # OpenMP keeps the number per calling thread; see ``TorchEncoder``.
+        if self._thread != threading.get_ident():
+            torch.set_num_threads(self._threads)
+            self._thread = threading.get_ident()

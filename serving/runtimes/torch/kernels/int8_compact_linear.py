@@ -1,0 +1,87 @@
+"""Int8 weights without padding, activations quantized per token, on oneDNN's kernel (CPU)."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from serving.machine.isa import multiplies_int8_exactly
+from serving.runtimes.torch.kernels.int8_linear import quantize_per_output
+from serving.runtimes.torch.kernels.packed_module import PackedModule
+from serving.runtimes.torch.packed_sizes import int8_compact_linear_bytes
+
+multiply = torch.ops.onednn.qlinear_pointwise.default
+
+
+class Int8CompactLinear(PackedModule):
+    """``y = r * (q(x / r) @ W8) + b``, the numbers of ``Int8Linear`` without its padding.
+
+    fbgemm pads inputs to multiples of 512, and keeps 1,024 of 576; oneDNN's layout fits every
+    multiple of 64. fbgemm's kernel is the faster one on large batches.
+
+    Args:
+        linear: The layer to convert, float (out, in).
+        exact: See ``Int8Linear``.
+    """
+
+    bias: Tensor | None
+    scale: Tensor
+    zero: Tensor
+    steps: Tensor
+    rounding: Tensor
+
+    def __init__(self, linear: nn.Linear, exact: bool | None = None) -> None:
+        super().__init__()
+        weight, scale = quantize_per_output(linear.weight.detach().float())
+        self._shape = tuple(weight.shape)
+        self.packed = torch.ops.onednn.qlinear_prepack(weight, None)
+        bias = None if linear.bias is None else linear.bias.detach().float().clone()
+        self.register_buffer("bias", bias)
+        self.register_buffer("scale", scale)
+        is_exact = multiplies_int8_exactly() if exact is None else exact
+        levels = 127 if is_exact else 63
+        self.input_scale, self.input_zero = 1 / levels, levels + 1
+        # Tensors, because torch turns a number into one at every call. Truncating after the
+        # addition of the zero point and a half rounds to the nearest.
+        for name, value in {
+            "zero": torch.zeros(len(scale), dtype=torch.int32),
+            "steps": torch.tensor(float(levels)),
+            "rounding": torch.tensor(self.input_zero + 0.5),
+        }.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float32 (rows, in) to float32 (rows, out)."""
+        # A row of zeros gives any codes, and zeros in the last line.
+        largest = x.abs().amax(-1, True)
+        codes = torch.addcmul(self.rounding, x, self.steps / largest).to(torch.uint8)
+        y: Tensor = multiply(
+            codes,
+            self.input_scale,
+            self.input_zero,
+            self.packed,
+            self.scale,
+            self.zero,
+            None,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
+        ).mul_(largest)
+        return y if self.bias is None else y.add_(self.bias)
+
+    def packed_bytes(self) -> int:
+        visible = self.scale.nbytes + self.zero.nbytes
+        return int8_compact_linear_bytes(self._shape) - visible
+
+    def saved_bytes(self) -> int:
+        return prod(self._shape)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}weight"] = self.packed.to_dense().t()

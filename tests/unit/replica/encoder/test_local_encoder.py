@@ -1,0 +1,253 @@
+"""The local backend: deadline, order of its steps, and what it counts."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from serving.errors import DeadlineExceeded, InternalError, InvalidField, QueueFull
+from serving.metrics import EncoderMetrics, Labels, ReplicaMetrics
+from serving.replica.encoder.batcher import Batcher
+from serving.replica.encoder.local_encoder import LocalBackend
+from serving.replica.tokenizing import INLINE_CHARACTERS
+from serving.seams import (
+    GenerationRequest,
+    InferenceRequest,
+    Outcome,
+    Sampling,
+    ScoreRequest,
+    TokenBatch,
+)
+from tests.unit.fakes import MAX_WAIT_S, FakeEngine, FakeTask, describe, row_of
+
+
+@dataclass
+class Replica:
+    """A local backend over fakes."""
+
+    task: FakeTask
+    engine: FakeEngine
+    metrics: ReplicaMetrics
+    backend: LocalBackend
+
+    def value(self, name: str) -> float | None:
+        labels = {"model": "minilm", "variant": "int4", "replica": "r1"}
+        return self.metrics.registry.get_sample_value(f"quantserve_{name}", labels)
+
+    def count(self, phase: str) -> float | None:
+        return self.value(f"{phase}_duration_seconds_count")
+
+
+@pytest.fixture
+def replica() -> Replica:
+    task, engine = FakeTask(), FakeEngine("int4")
+    metrics = ReplicaMetrics(Labels("minilm", "int4", "embeddings"), "r1")
+    measured = EncoderMetrics(metrics)
+    batcher = Batcher(engine, ThreadPoolExecutor(1), task.max_tokens, 64, 2, measured.observe_batch)
+    backend = LocalBackend("minilm", task, batcher, measured, lambda: describe(task))
+    return Replica(task, engine, metrics, backend)
+
+
+def request(
+    *texts: str, truncate: bool = False, dimensions: int | None = None, timeout_s: float = 30
+) -> InferenceRequest:
+    return InferenceRequest(texts, truncate, dimensions, timeout_s)
+
+
+async def test_every_text_is_answered_in_order(replica: Replica) -> None:
+    outcome = await replica.backend.infer(request("cat", "a dog", "cat"))
+    cat, dog = row_of([1, *b"cat", 2], "int4"), row_of([1, *b"a dog", 2], "int4")
+    assert outcome.rows.tolist() == [cat.tolist(), dog.tolist(), cat.tolist()]
+    assert outcome.labels == ()
+    assert outcome.tokens == 5 + 7 + 5
+
+
+async def test_the_parts_of_an_answer_s_time_fit_into_its_total(replica: Replica) -> None:
+    timings = (await replica.backend.infer(request("cat"))).timings
+    parts = (timings.queue, timings.tokenize, timings.forward)
+    assert min(parts) >= 0
+    assert sum(parts) <= timings.total
+
+
+async def test_an_answer_is_counted_once(replica: Replica) -> None:
+    await replica.backend.infer(request("cat", "dog"))
+    assert [replica.count(phase) for phase in ("queue", "tokenize", "forward")] == [1, 1, 1]
+    assert replica.value("input_tokens_total") == 10
+    assert replica.value("batch_size_count") == 1
+    assert replica.value("in_flight_requests") == 0
+
+
+async def test_dimensions_and_truncation_reach_the_task(replica: Replica) -> None:
+    outcome = await replica.backend.infer(request("x" * 99, truncate=True, dimensions=3))
+    assert outcome.rows.shape == (1, 3)
+    assert outcome.tokens == replica.task.max_tokens
+
+
+@pytest.mark.parametrize(
+    "refused", [request("cat", dimensions=9), request("x" * 99), request("cat", "x" * 99)]
+)
+async def test_a_refused_request_costs_no_pass(replica: Replica, refused) -> None:
+    with pytest.raises(InvalidField):
+        await replica.backend.infer(refused)
+    assert replica.engine.batches == []
+    assert replica.count("forward") == 0
+    assert replica.value("in_flight_requests") == 0
+
+
+async def test_dimensions_are_checked_before_the_text_is_tokenized(replica: Replica) -> None:
+    with pytest.raises(InvalidField):
+        await replica.backend.infer(request("cat", dimensions=9))
+    assert replica.task.encoded_in == []
+
+
+async def test_no_answer_in_time_is_told_and_uncounted(replica: Replica) -> None:
+    replica.engine.gate.clear()
+    with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.01 s"):
+        await replica.backend.infer(request("cat", timeout_s=0.01))
+    replica.engine.gate.set()
+    assert replica.count("forward") == 0
+    assert replica.value("in_flight_requests") == 0
+
+
+async def test_a_request_past_its_deadline_leaves_the_queue(replica: Replica) -> None:
+    replica.engine.gate.clear()
+    first = asyncio.create_task(replica.backend.infer(request("cat")))
+    assert await asyncio.to_thread(replica.engine.entered.wait, MAX_WAIT_S)
+    with pytest.raises(DeadlineExceeded):
+        await replica.backend.infer(request("dog", timeout_s=0.01))
+    replica.engine.gate.set()
+    await first
+    await replica.backend.infer(request("cow"))
+    assert replica.engine.batches == [[[1, *b"cat", 2]], [[1, *b"cow", 2]]]
+
+
+async def test_a_full_queue_is_told(replica: Replica) -> None:
+    replica.engine.gate.clear()
+    requests = [asyncio.create_task(replica.backend.infer(request("cat"))) for _ in range(4)]
+    done, waiting = await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+    replica.engine.gate.set()
+    assert {type(task.exception()) for task in done} == {QueueFull}
+    await asyncio.gather(*waiting)
+    assert replica.value("in_flight_requests") == 0
+
+
+async def test_what_a_full_queue_refuses_is_not_tokenized(replica: Replica) -> None:
+    replica.engine.gate.clear()
+    first = asyncio.create_task(replica.backend.infer(request("cat")))
+    assert await asyncio.to_thread(replica.engine.entered.wait, MAX_WAIT_S)
+    waiting = [asyncio.create_task(replica.backend.infer(request("dog"))) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        await replica.backend.infer(request("cow"))
+    assert len(replica.task.encoded_in) == 3
+    replica.engine.gate.set()
+    await asyncio.gather(first, *waiting)
+
+
+async def test_what_is_being_tokenized_fills_the_queue(replica: Replica, monkeypatch) -> None:
+    gate, encode = threading.Event(), replica.task.encode
+
+    def encode_at_gate(texts: Sequence[str], truncate: bool) -> list[list[int]]:
+        assert gate.wait(MAX_WAIT_S)
+        return encode(texts, truncate)
+
+    monkeypatch.setattr(replica.task, "encode", encode_at_gate)
+    long = request("x" * (INLINE_CHARACTERS + 1), truncate=True)
+    waiting = [asyncio.create_task(replica.backend.infer(long)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        await replica.backend.infer(long)
+    gate.set()
+    await asyncio.gather(*waiting)
+    assert len(replica.task.encoded_in) == 2
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+async def test_numbers_that_are_none_are_no_answer(
+    replica: Replica, monkeypatch, broken: float
+) -> None:
+    forward = replica.engine.forward
+
+    def break_the_long(batch: TokenBatch) -> NDArray[np.float32]:
+        rows = forward(batch)
+        rows[batch.attention_mask.sum(1) > 5, 3] = broken
+        return rows
+
+    monkeypatch.setattr(replica.engine, "forward", break_the_long)
+    fine, failed = await asyncio.gather(
+        replica.backend.infer(request("cat")),
+        replica.backend.infer(request("dog", "a bird")),
+        return_exceptions=True,
+    )
+    assert len(replica.engine.batches) == 1
+    assert isinstance(fine, Outcome)
+    assert isinstance(failed, InternalError)
+    assert "'minilm' gave numbers that are NaN or infinite" in failed.message
+    assert replica.count("forward") == 1
+
+
+async def test_requests_in_flight_are_shown(replica: Replica) -> None:
+    replica.engine.gate.clear()
+    task = asyncio.create_task(replica.backend.infer(request("cat")))
+    assert await asyncio.to_thread(replica.engine.entered.wait, MAX_WAIT_S)
+    assert replica.value("in_flight_requests") == 1
+    replica.engine.gate.set()
+    await task
+
+
+@pytest.mark.parametrize(
+    ("characters", "is_on_the_loop"), [(INLINE_CHARACTERS, True), (INLINE_CHARACTERS + 1, False)]
+)
+async def test_long_texts_are_tokenized_off_the_loop(
+    replica: Replica, characters: int, is_on_the_loop: bool
+) -> None:
+    half = "x" * (characters // 2)
+    await replica.backend.infer(request(half, "y" * (characters - len(half)), truncate=True))
+    [thread] = replica.task.encoded_in
+    assert (thread is threading.current_thread()) == is_on_the_loop
+
+
+async def test_describe_says_what_is_loaded(replica: Replica) -> None:
+    assert await replica.backend.describe() == describe(replica.task)
+
+
+async def test_generating_is_refused(replica: Replica) -> None:
+    sampling = Sampling(0, 1, 0, 0, 0, 0, None)
+    asked = GenerationRequest(("a",), (), 1, 1, sampling, (), False, True, 1, 1)
+    with pytest.raises(InvalidField, match="model 'minilm' does not generate"):
+        replica.backend.stream(asked)
+
+
+async def test_scoring_is_refused(replica: Replica) -> None:
+    with pytest.raises(InvalidField, match="model 'minilm' does not generate"):
+        await replica.backend.score(ScoreRequest((1,), (2,), 1))
+
+
+async def test_a_background_request_counts_in_no_metric(replica: Replica) -> None:
+    outcome = await replica.backend.infer(replace(request("cat"), background=True))
+    assert outcome.rows.tolist() == [row_of([1, *b"cat", 2], "int4").tolist()]
+    assert [replica.count(phase) for phase in ("queue", "tokenize", "forward")] == [0, 0, 0]
+    assert replica.value("input_tokens_total") == 0
+    assert replica.value("batch_size_count") == 0
+
+
+@pytest.mark.parametrize("background", [True, False])
+async def test_a_background_request_runs_only_alone(replica: Replica, background: bool) -> None:
+    replica.engine.gate.clear()
+    first = asyncio.create_task(
+        replica.backend.infer(replace(request("cat"), background=background))
+    )
+    assert await asyncio.to_thread(replica.engine.entered.wait, MAX_WAIT_S)
+    assert replica.value("in_flight_requests") == (0 if background else 1)
+    with pytest.raises(QueueFull, match="other work"):
+        await replica.backend.infer(replace(request("dog"), background=True))
+    second = asyncio.create_task(replica.backend.infer(request("cow")))
+    replica.engine.gate.set()
+    await asyncio.gather(first, second)
+    await replica.backend.infer(replace(request("dog"), background=True))
+    assert replica.engine.batches == [[[1, *text, 2]] for text in (b"cat", b"cow", b"dog")]
