@@ -19,6 +19,9 @@ ModelName = Annotated[
 ]
 """No ``--``, ``/`` or ``:`` can occur: they separate model and variant in names, paths and ids."""
 
+VariantName = ModelName
+"""Chosen by the operator; of the same form, for the same reason."""
+
 RESERVED_MODEL_NAMES = frozenset({"v1", "v2", "metrics", "healthz", "docs", "openapi.json"})
 
 AUTO = "auto"
@@ -55,12 +58,28 @@ class Autoscaling(_Section):
         return self
 
 
+class CalibrationConfig(_Section):
+    """Which inputs a recipe measures activations with, if it calibrates.
+
+    Attributes:
+        data: ``probes`` or ``dataset`` (the model's own), or a file of the probes' form; None takes
+            the dataset where the model has one that can be used, else the probes.
+        count: Most inputs that are taken, evenly spread over the data.
+    """
+
+    data: str | None = None
+    count: int = Field(default=300, ge=1, le=100_000)
+
+
 class VariantConfig(_Section):
     """One variant of a model. A bare name in the YAML stands for ``{name: NAME}``.
 
     Attributes:
-        name: Its public name, an entry of the table of variants.
-        device: ``auto`` takes CUDA where there is one.
+        name: Its public name, of the operator's choice.
+        recipe: How its numbers are made, an entry of the table of recipes; its name if not given.
+        runtime: What executes it, an entry of the table of runtimes.
+        source: Where its checkpoint comes from, as of the model; the model's own if not given.
+        device: ``auto`` takes CUDA where there is one and the runtime can use it.
         threads: Intra-op threads on CPU; None takes every core that the process may use.
         replicas: Fixed number of replicas, unless ``autoscaling`` is given.
         autoscaling: Let Ray Serve choose the number of replicas.
@@ -70,10 +89,14 @@ class VariantConfig(_Section):
             has room in its cache of keys and values from the start.
         max_queued_requests: Requests (of a generator: sequences) that may wait in one replica
             before it answers 429.
-        options: Options of the recipe, validated by the variant.
+        options: Options of the recipe, which validates them.
+        calibration: What a recipe that calibrates measures activations with.
     """
 
-    name: str
+    name: VariantName
+    recipe: str = ""
+    runtime: str = "torch"
+    source: str | None = Field(default=None, min_length=1)
     device: Annotated[str, StringConstraints(pattern="^(auto|cpu|cuda)$")] = "auto"
     threads: int | None = Field(default=None, ge=1, le=256)
     replicas: int = Field(default=1, ge=1, le=64)
@@ -82,6 +105,14 @@ class VariantConfig(_Section):
     max_running_requests: int = Field(default=8, ge=1, le=256)
     max_queued_requests: int = Field(default=128, ge=1, le=65_536)
     options: dict[str, Any] = Field(default_factory=dict)
+    calibration: CalibrationConfig = CalibrationConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_recipe(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("name"), str):
+            return {"recipe": data["name"], **data}
+        return data
 
     @property
     def max_replicas(self) -> int:
@@ -143,8 +174,9 @@ class ModelConfig(_Section):
     Attributes:
         name: Public name, used in paths, bodies and labels.
         task: An entry of the table of tasks.
-        source: ``hf:org/name@revision``, ``package:import_name/path``, a folder or a GGUF file.
-        variants: At least one, each once.
+        source: ``hf:org/name@revision``, ``package:import_name/path``, a folder or a GGUF file; a
+            variant may have one of its own.
+        variants: At least one, each name once.
         default_variant: Answers requests that choose none; ``auto``, or the first variant if not
             given.
         reference: The variant that the others are judged against; ``fp32``, or the first variant
@@ -229,11 +261,22 @@ class ServerConfig(_Section):
     max_inputs: int = Field(default=256, ge=1, le=65_536)
 
 
+class ArtifactsConfig(_Section):
+    """Where artifacts are kept.
+
+    Attributes:
+        folder: On every node that prepares or serves; a volume that nodes share prepares once.
+    """
+
+    folder: str = "~/.cache/quantserve/artifacts"
+
+
 class Config(_Section):
     """Everything that ``quantserve serve`` reads."""
 
     models: tuple[ModelConfig, ...] = Field(min_length=1)
     server: ServerConfig = ServerConfig()
+    artifacts: ArtifactsConfig = ArtifactsConfig()
 
     @field_validator("models")
     @classmethod

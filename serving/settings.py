@@ -17,7 +17,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from serving.config import Config, ModelConfig, ServerConfig
+from serving.config import ArtifactsConfig, Config, ModelConfig, ServerConfig
 from serving.errors import ConfigError
 
 ENV_PREFIX = "QUANTSERVE_"
@@ -71,12 +71,13 @@ def make_config(
     """
     _refuse_unknown_variables()
 
-    class Settings(BaseSettings):
+    class LayeredConfig(BaseSettings):
         model_config = SettingsConfigDict(
             env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
         )
         models: tuple[ModelConfig, ...]
         server: ServerConfig = ServerConfig()
+        artifacts: ArtifactsConfig = ArtifactsConfig()
 
         @classmethod
         def settings_customise_sources(
@@ -90,8 +91,8 @@ def make_config(
             return init_settings, env_settings, InitSettingsSource(settings_cls, dict(document))
 
     try:
-        settings = Settings(**(command_line or {}))
-        return Config(models=settings.models, server=settings.server)
+        settings = LayeredConfig(**(command_line or {}))
+        return Config(models=settings.models, server=settings.server, artifacts=settings.artifacts)
     except ValidationError as error:
         raise ConfigError(f"{origin}: {explain(error)}") from None
     except SettingsError as error:

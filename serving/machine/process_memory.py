@@ -1,9 +1,13 @@
-"""How the process keeps and returns memory that torch has freed (glibc only)."""
+"""What this process occupies, and how it keeps and returns freed memory (glibc only)."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import resource
+from pathlib import Path
+
+import psutil
 
 # From glibc's malloc.h; 32 MiB is the largest threshold that it accepts.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -41,3 +45,35 @@ def keep_freed_memory() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
         libc.mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    resident: int = psutil.Process().memory_info().rss
+    return resident
+
+
+def private_bytes() -> int:
+    """Resident memory of this process that no other can share: without pages of mapped files.
+
+    Where the system does not tell them apart, all of it.
+    """
+    return _status_bytes("RssAnon") or resident_bytes()
+
+
+def peak_resident_bytes() -> int:
+    """The largest resident memory of this process so far.
+
+    ``ru_maxrss`` would start from what the process had that forked this one.
+    """
+    return _status_bytes("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _status_bytes(name: str) -> int | None:
+    """A line of Linux' ``/proc/self/status``, in bytes."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    values = [int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")]
+    return values[0] if values else None

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.seams.footprint import DeviceName
+from serving.seams.engine import DeviceName, EngineKind
 from serving.seams.generator import FinishReason, Sampling, TokenLogprob
 
 NUM_TRACED = 20
 """Most probable tokens of each place that a trace and a score report."""
+
+
+Input = str | tuple[str, str]
+"""What one answer is about: a text, or a pair such as a query and a document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +25,8 @@ class InferenceRequest:
     """What a route asks of a backend.
 
     Attributes:
-        texts: The inputs, one answer each.
-        truncate: Cut over-long texts to the model's limit instead of refusing them.
+        inputs: One answer each.
+        truncate: Cut over-long inputs to the model's limit instead of refusing them.
         dimensions: Leading dimensions of an embedding to keep; None keeps all.
         timeout_s: Seconds that may pass until the answer.
         background: Nobody waits for it: it is refused with QueueFull while the replica has other
@@ -30,7 +34,7 @@ class InferenceRequest:
             places, its cache) shows in the gauges of the engine.
     """
 
-    texts: tuple[str, ...]
+    inputs: tuple[Input, ...]
     truncate: bool
     dimensions: int | None
     timeout_s: float
@@ -56,9 +60,9 @@ class Outcome:
     """The answer to one request with its timings.
 
     Attributes:
-        rows: float32 (texts, width): embeddings, or class probabilities.
-        labels: Name of each column of a classification; empty for embeddings.
-        tokens: Number of tokens of all texts, special tokens included.
+        rows: float32 (inputs, width): embeddings, probabilities of labels, scores.
+        labels: Name of each column of a classification; empty for other tasks.
+        tokens: Number of tokens of all inputs, special tokens included.
         timings: Where the time went inside the replica.
     """
 
@@ -227,18 +231,22 @@ class Description:
     """What one replica says of the variant that it holds.
 
     Attributes:
+        artifact: Id of the artifact that it was opened from.
         weights_bytes: As of ``Footprint``, like the other sizes.
+        disk_bytes: Size of the artifact's files.
         max_tokens: Most tokens of a text, or of a prompt with its continuation.
         width: Numbers of an embedding, or classes; 0 for a generator.
         kv_cache_bytes: Size of a generator's cache of keys and values, not part of
             ``weights_bytes``; else 0.
     """
 
+    artifact: str
     device: DeviceName
     isa: str
     weights_bytes: int
     disk_bytes: int
     resident_bytes: int
+    private_bytes: int
     peak_bytes: int
     load_seconds: float
     max_tokens: int
@@ -247,15 +255,26 @@ class Description:
     kv_cache_bytes: int = 0
 
 
-class Backend(Protocol):
-    """What the routes call; local in a replica, remote in the gateway."""
+class EncoderBackend(Protocol):
+    """What the routes call of an encoder; local in a replica, remote in the gateway."""
 
     async def infer(self, request: InferenceRequest) -> Outcome:
-        """Answer every text of ``request``.
+        """Answer every input of ``request``.
 
         Raises:
             RequestError: InvalidField, QueueFull, NotReady or DeadlineExceeded.
         """
+
+    async def describe(self) -> Description:
+        """Say what is loaded.
+
+        Raises:
+            NotReady: Nothing is.
+        """
+
+
+class GeneratorBackend(Protocol):
+    """What the routes call of a generator; local in a replica, remote in the gateway."""
 
     def stream(
         self, request: GenerationRequest
@@ -279,20 +298,29 @@ class Backend(Protocol):
         """
 
     async def describe(self) -> Description:
-        """Say what is loaded.
+        """Say what is loaded; see ``EncoderBackend.describe``."""
 
-        Raises:
-            NotReady: Nothing is.
-        """
+
+@dataclass(frozen=True, slots=True)
+class VariantForm:
+    """What the configuration says that a variant is: names of its recipe and its runtime."""
+
+    recipe: str
+    runtime: str
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What the configuration says of a model, as far as routes need it."""
+    """What the configuration says of a model, as far as routes need it.
+
+    Attributes:
+        variants: What each of its variants is, by name, in the order of the configuration.
+    """
 
     name: str
     task: str
-    variants: tuple[str, ...]
+    kind: EngineKind
+    variants: Mapping[str, VariantForm]
     default_variant: str
     reference: str
 
@@ -319,10 +347,13 @@ class VariantStatus:
 
 
 class Backends(Protocol):
-    """Where the routes find the backend of a variant, and the state of all."""
+    """Where the routes find the backend of a variant that the configuration names."""
 
-    def backend(self, model: str, variant: str) -> Backend:
-        """Return the backend of a variant that the configuration names."""
+    def encoder(self, model: str, variant: str) -> EncoderBackend:
+        """Return the backend of a variant of a model whose kind is ``encoder``."""
+
+    def generator(self, model: str, variant: str) -> GeneratorBackend:
+        """Return the backend of a variant of a model whose kind is ``generator``."""
 
     async def statuses(self) -> list[VariantStatus]:
         """Return the state of every variant, in the order of the configuration."""

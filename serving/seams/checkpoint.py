@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+CheckpointFormat = Literal["safetensors", "gguf"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,11 @@ class Checkpoint:
     gguf_file: str | None = None
     trust_remote_code: bool = False
 
+    @property
+    def format(self) -> CheckpointFormat:
+        """How its weights are written."""
+        return "safetensors" if self.gguf_file is None else "gguf"
+
 
 @dataclass(frozen=True, slots=True)
 class WeightShape:
@@ -29,8 +37,10 @@ class WeightShape:
         name: Parameter name, e.g. ``encoder.layer.0.attention.self.query.weight``.
         shape: Its dimensions.
         is_embedding: Whether it is an embedding table.
+        dtype: Type of its numbers as the file names it, e.g. ``F32``, ``BF16``, ``I64``, ``Q4_1``.
     """
 
     name: str
     shape: tuple[int, ...]
     is_embedding: bool
+    dtype: str = "F32"

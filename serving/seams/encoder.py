@@ -1,32 +1,23 @@
-"""Encoders: engines that answer each text with one row of numbers."""
+"""Encoders: engines that answer each input with one row of numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.seams.footprint import DeviceName, Footprint
+from serving.seams.engine import DeviceName, Footprint
 
-
-@dataclass(frozen=True, slots=True)
-class TokenBatch:
-    """Right-padded token ids of several texts.
-
-    Attributes:
-        input_ids: int64, (rows, tokens).
-        attention_mask: int64, (rows, tokens); 1 for a token, 0 for padding.
-    """
-
-    input_ids: NDArray[np.int64]
-    attention_mask: NDArray[np.int64]
+Arrays = Mapping[str, NDArray[np.int64]]
+"""What a batch is for an engine: arrays by the names of the model's inputs. A text model has
+``input_ids`` and ``attention_mask``, both (rows, tokens) and padded on the right, and some have
+``token_type_ids``."""
 
 
 class EncoderEngine(Protocol):
-    """Executes one model in one variant, for tasks that answer each text with one row of numbers.
+    """Executes one artifact, for tasks that answer each input with one row of numbers.
 
     Not thread-safe: callers run one ``forward`` at a time.
     """
@@ -35,26 +26,8 @@ class EncoderEngine(Protocol):
     def device(self) -> DeviceName:
         """Where the weights are."""
 
-    def forward(self, batch: TokenBatch) -> NDArray[np.float32]:
-        """Return float32 (rows, width): the row of numbers that the task decodes for each text."""
+    def forward(self, inputs: Arrays) -> NDArray[np.float32]:
+        """Return float32 (rows, width): what ``serving.heads.pool`` defines for the head."""
 
     def footprint(self) -> Footprint:
-        """Measure what the engine occupies now."""
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Return the tensors of this variant, as they would be saved to disk."""
-
-
-class EncoderHead(Protocol):
-    """The part of a task that runs inside a torch engine, between the model and its output row."""
-
-    auto_class: str
-    """Name of the transformers Auto class that builds the model, e.g. ``AutoModel``."""
-
-    def rows(self, model_output: Any, attention_mask: Any) -> Any:
-        """Reduce a model's output to a float tensor (rows, width).
-
-        Args:
-            model_output: What the transformers model returned.
-            attention_mask: int64 tensor (rows, tokens), 1 for a token.
-        """
+        """Measure what the process occupies now."""

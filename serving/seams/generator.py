@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.seams.footprint import DeviceName, Footprint
+from serving.seams.engine import DeviceName, Footprint
 
 FinishReason = Literal["stop", "length"]
 
@@ -197,9 +197,6 @@ class GeneratorEngine(Protocol):
     def footprint(self) -> Footprint:
         """Measure what the engine occupies now; its weights without the cache."""
 
-    def state_dict(self) -> Mapping[str, Any]:
-        """Return the tensors of this variant, as they would be saved to disk."""
-
     def close(self) -> None:
         """End the engine's threads."""
 
@@ -250,6 +247,3 @@ class Decoder(Protocol):
 
     def footprint(self) -> Footprint:
         """Measure what the decoder occupies now; its weights without the cache."""
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Return the tensors of this variant, as they would be saved to disk."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.seams.backend import Trace
+from serving.seams.backend import Input, Trace
 
 QUALITY_APPLICATION = "quality"
 """Name of the Serve application of the process that compares."""
 
-Source = Literal["probes", "shadow", "labels"]
-"""Fixed inputs, sampled live requests, labelled examples."""
+Origin = Literal["probes", "live", "labels"]
+"""Where evidence comes from: fixed inputs, sampled live requests, labelled examples."""
 
 Verdict = Literal["indistinguishable", "degraded", "failing", "not enough samples"]
 
@@ -27,17 +27,17 @@ DropReason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class EncodedSample:
-    """What a variant answered to one text of a live request.
+    """What a variant answered to one input of a live request.
 
     Attributes:
-        text: The input.
+        input: What was asked.
         truncate: See ``InferenceRequest``; likewise ``dimensions``.
         row: float32 (width,): an embedding, or class probabilities.
     """
 
     model: str
     variant: str
-    text: str
+    input: Input
     truncate: bool
     dimensions: int | None
     row: NDArray[np.float32]
@@ -71,6 +71,19 @@ class SampleSink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """One answer of a variant beside the reference's.
+
+    Attributes:
+        agreement: 0 … 1; what it is of depends on the task, see ``OriginReport.measures``.
+        measures: What else the task measures, by name; see there.
+    """
+
+    agreement: float
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """A mean or a share with its uncertainty.
 
@@ -87,11 +100,11 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceReport:
-    """What one source says of one variant.
+class OriginReport:
+    """What one origin says of one variant.
 
     Attributes:
-        source: Where the inputs came from.
+        origin: Where the inputs came from.
         count: Samples compared since the variant was deployed; the estimates are over the latest.
         measures: By name: ``agreement`` always (embeddings: overlap of the 10 nearest probes;
             classification: share of same labels; generation: share of same first choices), and
@@ -100,7 +113,7 @@ class SourceReport:
         smallest_difference: The smallest difference of shares that the samples could have shown.
     """
 
-    source: Source
+    origin: Origin
     count: int
     measures: Mapping[str, Estimate]
     smallest_difference: float
@@ -131,7 +144,7 @@ class LabelReport:
 class KeptSample:
     """One of the worst comparisons, kept only where ``quality.keep_samples`` asks for it."""
 
-    source: Source
+    origin: Origin
     text: str
     agreement: float
 
@@ -145,9 +158,9 @@ class VariantQuality:
         verdict: The conclusion; of the reference always ``indistinguishable``.
         reason: Why, in words.
         in_auto: Whether the router may choose it.
-        quality_low: Lower end of the interval of its agreement, the lowest of the sources that
+        quality_low: Lower end of the interval of its agreement, the lowest of the origins that
             have enough samples; 1 for the reference; None while there are not enough.
-        sources: Probes and shadow, as far as there are samples.
+        origins: Probes and live requests, as far as there are samples.
         labels: The latest evaluation; None before the first.
         worst: The comparisons with the least agreement, worst first.
         probe_p95_s: 95th percentile of the time that single probes took, in seconds; None before
@@ -160,7 +173,7 @@ class VariantQuality:
     reason: str
     in_auto: bool
     quality_low: float | None
-    sources: tuple[SourceReport, ...]
+    origins: tuple[OriginReport, ...]
     labels: LabelReport | None
     worst: tuple[KeptSample, ...]
     probe_p95_s: float | None

@@ -1,37 +1,57 @@
-"""Tasks: what stands between text and an engine's numbers."""
+"""Tasks: what stands between a request and an engine's numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.seams.backend import Message
-from serving.seams.encoder import EncoderHead
+from serving.seams.backend import Input, Message, Outcome
+from serving.seams.checkpoint import Checkpoint
+from serving.seams.encoder import Arrays
+from serving.seams.engine import EngineKind
+from serving.seams.head import Head
+
+
+class Item(Protocol):
+    """One input, ready for a batch; only its task knows what is in it."""
+
+    @property
+    def cost(self) -> int:
+        """What it takes of a forward pass: its tokens, at least 1."""
 
 
 class EncoderTask(Protocol):
-    """What an encoder does: text to token ids before the engine, rows to answers after it."""
+    """What an encoder does: inputs to batches before the engine, rows to answers after it.
 
-    head: EncoderHead
+    Every method may be called by several threads at once.
+    """
+
+    head: Head
     max_tokens: int
     width: int
     labels: tuple[str, ...]
 
-    def encode(self, texts: Sequence[str], truncate: bool) -> list[list[int]]:
-        """Token ids of each text, special tokens included.
+    def prepare(self, inputs: Sequence[Input], truncate: bool) -> list[Item]:
+        """Make an item of each input.
 
         Raises:
-            InvalidField: A text is longer than ``max_tokens`` and ``truncate`` is False.
+            InvalidField: An input is of the wrong kind, or longer than ``max_tokens`` while
+                ``truncate`` is False.
         """
+
+    def collate(self, items: Sequence[Item]) -> Arrays:
+        """Make one batch of items, at least one."""
 
     def check_dimensions(self, dimensions: int | None) -> None:
         """Raise ``InvalidField`` unless answers can be cut to ``dimensions``; None cuts nothing."""
 
     def decode(self, rows: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
-        """Turn the engine's rows (texts, width) into answers; ``dimensions`` is checked before."""
+        """Turn the engine's rows (inputs, width) into answers; ``dimensions`` is checked before."""
 
 
 class TextStream(Protocol):
@@ -84,3 +104,106 @@ class GenerationTask(Protocol):
 
     def token_text(self, token: int) -> tuple[str, bytes]:
         """Text of one token alone, and its bytes; special tokens by their name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRows:
+    """What two variants answered to the same probes.
+
+    Attributes:
+        rows: The judged variant's answers, (probes, width).
+        reference: The reference's, of the same shape.
+        leave_out: Index of the probe that is being judged; None for any other input.
+    """
+
+    rows: NDArray[np.float32]
+    reference: NDArray[np.float32]
+    leave_out: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderJudging:
+    """How answers of an encoder's task are compared; rows are (width,), as ``decode`` gives them.
+
+    Attributes:
+        agreement: How far a variant's row agrees with the reference's, 0 … 1. A row of the variant
+            that is NaN or infinite agrees in nothing. Raises ``ValueError`` if the reference's is.
+        measures: What else tells them apart, by name, e.g. ``cosine`` or ``divergence`` (nats).
+        needs_probes: Whether ``agreement`` looks at the probes; if not, it gets None for them.
+    """
+
+    agreement: Callable[[NDArray[np.float32], NDArray[np.float32], ProbeRows | None], float]
+    measures: Callable[[NDArray[np.float32], NDArray[np.float32]], Mapping[str, float]]
+    needs_probes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor of the Open Inference Protocol.
+
+    Attributes:
+        name: As it is sent.
+        datatype: ``BYTES`` or ``FP32``.
+        shape: -1 for what depends on the request; None stands for the width of the answers.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """How a task looks in the Open Inference Protocol.
+
+    Attributes:
+        inputs: All of them are needed; each is BYTES with one text per element.
+        outputs: In the order in which they are sent.
+        to_inputs: Make inputs of the texts of each input tensor, by its name. Raises
+            ``InvalidField``.
+        to_outputs: Values of each output tensor, by its name.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    to_inputs: Callable[[Mapping[str, Sequence[str]]], tuple[Input, ...]]
+    to_outputs: Callable[[Outcome], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a model does: an entry of the table in ``serving/tasks``.
+
+    Importing an entry imports numpy and ``tokenizers`` and nothing heavier; its functions import
+    what they need when they are called.
+
+    Attributes:
+        kind: The kind of engine that it runs on.
+        prepare: Write what ``open`` needs of a checkpoint (tokenizer, limits, labels, head) to an
+            empty folder. It may import torch and transformers: it runs where artifacts are made.
+            Raises ``ConfigError`` if the checkpoint does not fit the task.
+        open: Make the task from such a folder, with a lower limit for an input's tokens than the
+            checkpoint's own (None: no other): an ``EncoderTask`` or a ``GenerationTask``, by
+            ``kind``.
+        read_probes: Read the fixed inputs that every variant answers once it is up, from a file or
+            (None) those of the package. Raises ``ConfigError``.
+        read_labelled: Read labelled data from a file. Raises ``ConfigError``, as it does where the
+            task has no labels to meet.
+        floor: Agreement below which a variant fails, unless the configuration says another.
+        tolerance: Share of disagreement that does not count as a loss; likewise.
+        judging: How answers are compared; None for a generator, whose tokens are scored.
+        show: One answer of an outcome, by its index, as the JSON of the task's own route; None for
+            a generator.
+        tensors: How it looks in the Open Inference Protocol; None if it has no tensors.
+    """
+
+    kind: EngineKind
+    prepare: Callable[[Checkpoint, Path], None]
+    open: Callable[[Path, int | None], Any]
+    read_probes: Callable[[Path | None], tuple[Input, ...]]
+    read_labelled: Callable[[Path], Sequence[Any]]
+    floor: float
+    tolerance: float
+    judging: Callable[[], EncoderJudging] | None = None
+    show: Callable[[Outcome, int], dict[str, Any]] | None = None
+    tensors: Tensors | None = None

@@ -1,0 +1,23 @@
+"""The table of recipes. Adding one is a file here and an entry in ``RECIPES``."""
+
+from __future__ import annotations
+
+from serving.seams import Recipe
+from serving.table import Table
+
+GROUP = "quantserve.recipes"
+"""Entry points of this group add recipes from other packages."""
+
+RECIPES = Table(
+    "recipe",
+    Recipe,
+    {
+        "fp32": "serving.recipes.fp32:RECIPE",
+        "bf16": "serving.recipes.bf16:RECIPE",
+        "int8-dynamic": "serving.recipes.int8_dynamic:RECIPE",
+        "int8-static": "serving.recipes.int8_static:RECIPE",
+        "int8-weights": "serving.recipes.int8_weights:RECIPE",
+        "int4": "serving.recipes.int4:RECIPE",
+    },
+    GROUP,
+)

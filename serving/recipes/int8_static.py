@@ -1,0 +1,12 @@
+"""Recipe ``int8-static``: 8-bit weights, and activations in 8 bits at scales measured before."""
+
+from __future__ import annotations
+
+from serving.seams import EncoderExpectation, Recipe
+
+RECIPE = Recipe(
+    summary="int8 weights, activations rounded to int8 at calibrated scales",
+    encoder=EncoderExpectation(cosine=0.98, batch_change=0.06),
+    generator=None,
+    calibrates=True,
+)
