@@ -21,7 +21,7 @@ from serving.metrics import (
 )
 from serving.routes.api import build_gateway_api
 from serving.routes.edge import Edge
-from serving.routes.exchange import Services
+from serving.routes.services import Services
 from serving.seams import ServedModel
 
 

@@ -20,7 +20,7 @@ from serving.replica.sample_sink import SENDER_REASONS, QueuedSink
 from serving.replica.shadow import ShadowedBackend
 from serving.routes.api import build_replica_api
 from serving.routes.edge import Edge
-from serving.routes.exchange import Services
+from serving.routes.services import Services
 from serving.seams import (
     Backend,
     Checkpoint,

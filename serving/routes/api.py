@@ -11,11 +11,10 @@ from serving.metrics import CONTENT_TYPE, EdgeMetrics, Labels
 from serving.routes import compare, health, inference, models, open_inference, quality
 from serving.routes.edge import Edge
 from serving.routes.error_responses import add_error_handlers
-from serving.routes.exchange import Services, check_path_choice
 from serving.routes.generation import routes as generation
+from serving.routes.path_choice import PREFIX, check_path_choice
+from serving.routes.services import Services
 from serving.routes.unforeseen_errors import UnforeseenErrors
-
-PATH_CHOICE = "/{path_model}/{path_variant}"
 
 
 def build_replica_api(services: Services, metrics: EdgeMetrics) -> Edge:
@@ -38,7 +37,7 @@ def build_gateway_api(
     """
     app = _new_app(services)
     _add_routes(app)
-    _add_routes(app, prefix=PATH_CHOICE)
+    _add_routes(app, prefix=PREFIX)
     for room in (quality, compare):
         app.include_router(room.router)
 

@@ -10,11 +10,11 @@ from pydantic import Field
 
 from serving.config import ServerConfig
 from serving.errors import InvalidField, RequestError
-from serving.routes.exchange import services_of
 from serving.routes.generation.bodies import MessageBody
 from serving.routes.json_response import json_response
 from serving.routes.quality import check_model
 from serving.routes.schemas import Body, Text
+from serving.routes.services import services_of
 from serving.routes.side_by_side import Ask, ask_encoders, ask_generators
 from serving.seams import GREEDY, GenerationRequest, InferenceRequest, ServedModel
 

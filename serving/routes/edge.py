@@ -22,7 +22,7 @@ from serving.errors import (
 )
 from serving.metrics import EdgeMetrics, Labels
 from serving.routes.error_responses import error_response
-from serving.routes.exchange import Record
+from serving.routes.record import Record
 
 # A child of Ray Serve's logger: its handlers write to a rotated file per replica.
 logger = logging.getLogger("ray.serve.quantserve")

@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from serving.routes.exchange import statuses_of
 from serving.routes.json_response import json_response
+from serving.routes.path_choice import statuses_of
 from serving.seams import VariantStatus
 
 router = APIRouter(tags=["health"])

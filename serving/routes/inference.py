@@ -10,7 +10,8 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
-from serving.routes.exchange import answer, choose
+from serving.routes.asking import answer
+from serving.routes.choosing import choose
 from serving.routes.json_response import json_response
 from serving.routes.schemas import (
     ClassifyAnswer,
@@ -62,7 +63,7 @@ def classification(labels: Sequence[str], row: NDArray[np.float32]) -> dict[str,
 async def _ask(
     request: Request, operation: str, body: InferenceBody, dimensions: int | None = None
 ) -> tuple[ServedModel, str, Outcome]:
-    model, variant = await choose(request, operation, body.models, body.variants, body.slo)
+    model, variant = await choose(request, body.models, body.variants, body.slo, task=operation)
     outcome = await answer(
         request, model, variant, body.texts, truncate=body.truncate, dimensions=dimensions
     )

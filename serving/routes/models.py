@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from serving.errors import Unknown
-from serving.routes.exchange import Services, services_of, statuses_of
 from serving.routes.json_response import json_response
+from serving.routes.path_choice import statuses_of
+from serving.routes.services import Services, services_of
 from serving.runtimes import get_variant
 from serving.seams import VariantStatus
 

@@ -16,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from serving import __version__
 from serving.config import AUTO
 from serving.errors import InvalidField, NotReady
-from serving.routes.exchange import answer, choose, resolve, statuses_of
+from serving.routes.asking import answer
+from serving.routes.choosing import choose, resolve
 from serving.routes.json_response import json_response
+from serving.routes.path_choice import statuses_of
 from serving.routes.schemas import Slo, Text
 from serving.routes.selection import Choice
 from serving.runtimes import get_variant
@@ -129,7 +131,7 @@ async def infer(
 ) -> Response:
     """Answer every text."""
     asked = [Choice("the route", model)], _versions(version)
-    served, variant = await choose(request, None, *asked, body.parameters)
+    served, variant = await choose(request, *asked, body.parameters)
     if not _input_metadata(served.task):
         raise InvalidField(
             f"model {served.name!r} serves {served.task}, which has no tensors; use "

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request, Response
 
 from serving.errors import NotReady, Unknown
-from serving.routes.exchange import Services, services_of
 from serving.routes.json_response import json_response
 from serving.routes.schemas import Body
+from serving.routes.services import Services, services_of
 from serving.seams import QualityBoard
 
 router = APIRouter(prefix="/v1/quality", tags=["quality"])

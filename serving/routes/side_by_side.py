@@ -13,9 +13,9 @@ from serving.quality.agreement import (
     compare_tokens,
     cosine_similarities,
 )
-from serving.routes.exchange import Services
 from serving.routes.generation.writers import figures
 from serving.routes.inference import classification
+from serving.routes.services import Services
 from serving.seams import (
     GenerationChunk,
     GenerationRequest,

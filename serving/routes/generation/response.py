@@ -15,9 +15,9 @@ from starlette.types import Receive, Scope, Send
 from serving.errors import InternalError, RequestError
 from serving.routes.connection import while_connected
 from serving.routes.error_responses import openai_error
-from serving.routes.exchange import Record
 from serving.routes.generation.writers import Writer, figures, usage
 from serving.routes.json_response import json_response
+from serving.routes.record import Record
 from serving.routes.unforeseen_errors import log_unforeseen
 from serving.seams import GenerationChunk, GenerationSummary, GenerationTimings
 

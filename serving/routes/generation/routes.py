@@ -5,11 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from serving.errors import InvalidField
-from serving.routes.exchange import choose, record_of, services_of
+from serving.routes.choosing import choose
 from serving.routes.generation.answers import EVENTS, ChatAnswer, CompletionsAnswer
 from serving.routes.generation.bodies import ChatBody, CompletionsBody
 from serving.routes.generation.response import GenerationResponse, Settings
 from serving.routes.generation.writers import ChatWriter, CompletionWriter, Writer
+from serving.routes.record import record_of
+from serving.routes.services import services_of
 
 router = APIRouter(prefix="/v1", tags=["generation"])
 
@@ -28,7 +30,7 @@ async def chat_completions(request: Request, body: ChatBody) -> Response:
 
 async def _generate(request: Request, body: CompletionsBody | ChatBody, writer: Writer) -> Response:
     services = services_of(request)
-    model, variant = await choose(request, "generation", body.models, body.variants, body.slo)
+    model, variant = await choose(request, body.models, body.variants, body.slo, kind="generator")
     generation = body.to_request(services.server)
     num_choices = max(len(generation.prompts), 1) * generation.n
     if num_choices > services.server.max_inputs:
@@ -42,5 +44,5 @@ async def _generate(request: Request, body: CompletionsBody | ChatBody, writer: 
         stream=generation.stream,
         include_usage=body.include_usage,
     )
-    pieces = services.backends.backend(model.name, variant).stream(generation)
+    pieces = services.backends.generator(model.name, variant).stream(generation)
     return GenerationResponse(pieces, writer, settings, record_of(request))

@@ -13,7 +13,7 @@ from serving.config import ServerConfig
 from serving.metrics import EdgeMetrics, Labels
 from serving.routes.api import build_gateway_api, build_replica_api
 from serving.routes.edge import Edge
-from serving.routes.exchange import Services
+from serving.routes.services import Services
 from serving.seams import ServedModel, VariantChooser
 from tests.unit.fakes import FakeBackend, FakeBackends
 from tests.unit.generation_fakes import FakeGenerator

@@ -15,7 +15,7 @@ from serving.errors import (
 )
 from serving.metrics import EdgeMetrics
 from serving.routes.api import build_gateway_api
-from serving.routes.exchange import Services
+from serving.routes.services import Services
 from serving.seams import (
     GenerationChunk,
     GenerationSummary,

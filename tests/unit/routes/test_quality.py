@@ -8,7 +8,7 @@ from serving.config import ServerConfig
 from serving.errors import InvalidField, NotReady
 from serving.metrics import EdgeMetrics
 from serving.routes.api import build_gateway_api
-from serving.routes.exchange import Services
+from serving.routes.services import Services
 from serving.seams import (
     Estimate,
     EvaluationProgress,

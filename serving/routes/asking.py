@@ -1,0 +1,43 @@
+"""Asks the variant that was chosen."""
+
+from __future__ import annotations
+
+from fastapi import Request
+
+from serving.errors import InvalidField
+from serving.routes.record import record_of
+from serving.routes.services import services_of
+from serving.seams import InferenceRequest, Input, Outcome, ServedModel
+
+
+async def answer(
+    request: Request,
+    model: ServedModel,
+    variant: str,
+    inputs: tuple[Input, ...],
+    *,
+    truncate: bool,
+    dimensions: int | None = None,
+) -> Outcome:
+    """Ask an encoder for a row per input, and note the time in the record.
+
+    Raises:
+        RequestError: Anything that ``EncoderBackend.infer`` raises.
+        InvalidField: There are too many inputs.
+    """
+    services = services_of(request)
+    if len(inputs) > services.server.max_inputs:
+        raise InvalidField(
+            f"{len(inputs)} inputs; at most {services.server.max_inputs} in one request",
+            param="input",
+        )
+    outcome = await services.backends.encoder(model.name, variant).infer(
+        InferenceRequest(inputs, truncate, dimensions, services.server.request_timeout_s)
+    )
+    timings = outcome.timings
+    record_of(request).phases = {
+        "queue": timings.queue,
+        "tokenize": timings.tokenize,
+        "forward": timings.forward,
+    }
+    return outcome
