@@ -10,17 +10,19 @@ import codecs
 import threading
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import InvalidField
-from serving.replica.encoder.batching import pad
 from serving.seams import (
     NUM_TRACED,
+    Arrays,
     AutoChoice,
     Description,
+    EngineKind,
     Footprint,
     GeneratedToken,
     GenerationChunk,
@@ -29,16 +31,18 @@ from serving.seams import (
     GenerationTimings,
     GeneratorLoad,
     InferenceRequest,
+    Input,
     Limits,
     Message,
     Outcome,
+    Pooled,
     Progress,
     ScoreRequest,
     ServedModel,
     Timings,
-    TokenBatch,
     TokenLogprob,
     TokenRequest,
+    VariantForm,
     VariantStatus,
 )
 
@@ -46,6 +50,7 @@ WIDTH = 8
 LABELS = ("negative", "positive")
 TIMINGS = Timings(queue=0.001, tokenize=0.002, forward=0.004, total=0.008)
 GENERATION_TIMINGS = GenerationTimings(0.001, 0.002, 0.004, 0.008, 0.016)
+FOOTPRINT = Footprint(weights_bytes=100, resident_bytes=200, private_bytes=150, peak_bytes=300)
 MAX_WAIT_S = 10
 
 
@@ -67,8 +72,8 @@ class FakeEngine:
         self.entered, self.gate = threading.Event(), threading.Event()
         self.gate.set()
 
-    def forward(self, batch: TokenBatch) -> NDArray[np.float32]:
-        rows = zip(batch.input_ids, batch.attention_mask, strict=True)
+    def forward(self, inputs: Arrays) -> NDArray[np.float32]:
+        rows = zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
         self.batches.append([ids[mask == 1].tolist() for ids, mask in rows])
         texts = self.batches[-1]
         self.entered.set()
@@ -78,27 +83,47 @@ class FakeEngine:
         return np.stack([row_of(ids, self.variant, self.width) for ids in texts])
 
     def footprint(self) -> Footprint:
-        return Footprint(weights_bytes=100, disk_bytes=90, resident_bytes=200, peak_bytes=300)
+        return FOOTPRINT
 
-    def state_dict(self) -> Mapping[str, NDArray[np.float32]]:
-        return {}
+
+@dataclass(frozen=True, slots=True)
+class FakeItem:
+    """Token ids of one input."""
+
+    token_ids: tuple[int, ...]
+
+    @property
+    def cost(self) -> int:
+        return len(self.token_ids)
 
 
 class FakeTask:
-    """One token per byte, between the tokens 1 and 2."""
+    """One token per byte, between the tokens 1 and 2; the texts of a pair have a 3 between them."""
 
-    head = None
+    head = Pooled()
     max_tokens = 40
 
     def __init__(self, labels: tuple[str, ...] = ()) -> None:
         self.labels, self.width = labels, len(labels) or WIDTH
-        self.encoded_in: list[threading.Thread] = []
+        self.prepared_in: list[threading.Thread] = []
 
-    def encode(self, texts: Sequence[str], truncate: bool) -> list[list[int]]:
-        self.encoded_in.append(threading.current_thread())
-        if not truncate and any(len(text.encode()) + 2 > self.max_tokens for text in texts):
-            raise InvalidField("a text is too long", param="input")
-        return [[1, *text.encode()[: self.max_tokens - 2], 2] for text in texts]
+    def prepare(self, inputs: Sequence[Input], truncate: bool) -> list[FakeItem]:
+        self.prepared_in.append(threading.current_thread())
+        texts = [
+            asked.encode() if isinstance(asked, str) else b"\x03".join(map(str.encode, asked))
+            for asked in inputs
+        ]
+        if not truncate and any(len(text) + 2 > self.max_tokens for text in texts):
+            raise InvalidField("an input is too long", param="input")
+        return [FakeItem((1, *text[: self.max_tokens - 2], 2)) for text in texts]
+
+    def collate(self, items: Sequence[FakeItem]) -> Arrays:
+        shape = len(items), max(item.cost for item in items)
+        input_ids, attention_mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        for row, item in enumerate(items):
+            input_ids[row, : item.cost] = item.token_ids
+            attention_mask[row, : item.cost] = 1
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
 
     def check_dimensions(self, dimensions: int | None) -> None:
         if dimensions is not None and dimensions > self.width:
@@ -230,10 +255,7 @@ class FakeGenerator:
             raise self.health
 
     def footprint(self) -> Footprint:
-        return Footprint(weights_bytes=100, disk_bytes=90, resident_bytes=200, peak_bytes=300)
-
-    def state_dict(self) -> Mapping[str, NDArray[np.float32]]:
-        return {}
+        return FOOTPRINT
 
     def close(self) -> None:
         self.is_closed = True
@@ -265,7 +287,7 @@ def _parrot(request: TokenRequest) -> bytes:
     return bytes(request.prompt) + str(request.sampling.seed).encode()
 
 
-class FakeBackend:
+class FakeEncoderBackend:
     """Task and engine without a queue; raises ``failure`` if a test sets it."""
 
     def __init__(self, name: str, labels: tuple[str, ...]) -> None:
@@ -279,18 +301,10 @@ class FakeBackend:
         if self.failure is not None:
             raise self.failure
         self.task.check_dimensions(request.dimensions)
-        token_ids = self.task.encode(request.texts, request.truncate)
-        batch = pad(token_ids, self.task.max_tokens)
-        rows = self.task.decode(self.engine.forward(batch), request.dimensions)
-        return Outcome(rows, self.task.labels, sum(map(len, token_ids)), TIMINGS)
-
-    def stream(
-        self, request: GenerationRequest
-    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
-        raise InvalidField("this model does not generate", param="model")
-
-    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
-        raise InvalidField("this model does not generate", param="model")
+        items = self.task.prepare(request.inputs, request.truncate)
+        rows = self.engine.forward(self.task.collate(items))
+        answers = self.task.decode(rows, request.dimensions)
+        return Outcome(answers, self.task.labels, sum(item.cost for item in items), TIMINGS)
 
     async def describe(self) -> Description:
         return describe(self.task)
@@ -311,9 +325,6 @@ class FakeGeneratorBackend:
         """Raised by ``score``."""
         self.streams = 0
         """Streams that are neither at their end nor closed."""
-
-    async def infer(self, request: InferenceRequest) -> Outcome:
-        raise InvalidField("this model generates", param="model")
 
     async def stream(
         self, request: GenerationRequest
@@ -360,38 +371,71 @@ class FakeBackends:
     """A backend per variant of a catalog; all are ready but those in ``reasons``."""
 
     def __init__(self, models: Sequence[ServedModel]) -> None:
-        self.all = {
-            (model.name, variant): _backend(model, variant)
-            for model in models
-            for variant in model.variants
+        names = [(model, variant) for model in models for variant in model.variants]
+        self.names = [(model.name, variant) for model, variant in names]
+        self.encoders = {
+            (model.name, variant): _encoder(model, variant)
+            for model, variant in names
+            if model.kind == "encoder"
+        }
+        self.generators = {
+            (model.name, variant): FakeGeneratorBackend()
+            for model, variant in names
+            if model.kind == "generator"
         }
         self.reasons: dict[tuple[str, str], str] = {}
 
-    def backend(self, model: str, variant: str) -> FakeBackend | FakeGeneratorBackend:
-        return self.all[model, variant]
+    def encoder(self, model: str, variant: str) -> FakeEncoderBackend:
+        return self.encoders[model, variant]
+
+    def generator(self, model: str, variant: str) -> FakeGeneratorBackend:
+        return self.generators[model, variant]
 
     async def statuses(self) -> list[VariantStatus]:
         return [
             VariantStatus(*name, False, "failed" in self.reasons[name], self.reasons[name], 0, None)
             if name in self.reasons
-            else VariantStatus(*name, True, False, "", 1, await backend.describe())
-            for name, backend in self.all.items()
+            else VariantStatus(*name, True, False, "", 1, await self._describe(name))
+            for name in self.names
         ]
+
+    async def _describe(self, name: tuple[str, str]) -> Description:
+        backend = self.encoders.get(name) or self.generators[name]
+        return await backend.describe()
+
+
+def served_model(
+    name: str, task: str, variants: Sequence[str], default: str, reference: str
+) -> ServedModel:
+    """A model whose variants are recipes of the same name on torch."""
+    kind: EngineKind = "generator" if task == "generation" else "encoder"
+    forms = {variant: VariantForm(recipe=variant, runtime="torch") for variant in variants}
+    return ServedModel(name, task, kind, forms, default, reference)
 
 
 def describe(task: FakeTask) -> Description:
     """What a replica with ``task`` says of itself."""
     return Description(
-        "cpu", "avx2", 100, 90, 200, 300, 1.5, task.max_tokens, task.width, task.labels
+        artifact="0123456789abcdef",
+        device="cpu",
+        isa="avx2",
+        weights_bytes=100,
+        disk_bytes=90,
+        resident_bytes=200,
+        private_bytes=150,
+        peak_bytes=300,
+        load_seconds=1.5,
+        max_tokens=task.max_tokens,
+        width=task.width,
+        labels=task.labels,
     )
 
 
 def describe_generator() -> Description:
     """What a replica of a generator says of itself."""
-    return Description("cpu", "avx2", 100, 90, 200, 300, 1.5, 1_000, 0, (), kv_cache_bytes=4_000)
+    return replace(describe(FakeTask()), max_tokens=1_000, width=0, labels=(), kv_cache_bytes=4_000)
 
 
-def _backend(model: ServedModel, variant: str) -> FakeBackend | FakeGeneratorBackend:
-    if model.task == "generation":
-        return FakeGeneratorBackend()
-    return FakeBackend(f"{model.name}:{variant}", LABELS if model.task == "classification" else ())
+def _encoder(model: ServedModel, variant: str) -> FakeEncoderBackend:
+    labels = LABELS if model.task == "classification" else ()
+    return FakeEncoderBackend(f"{model.name}:{variant}", labels)

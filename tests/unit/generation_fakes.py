@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import replace
 
-from serving.errors import InvalidField
 from serving.seams import (
     Description,
     FinishReason,
@@ -13,12 +13,11 @@ from serving.seams import (
     GenerationRequest,
     GenerationSummary,
     GenerationTimings,
-    InferenceRequest,
-    Outcome,
     ScoreRequest,
     TextLogprob,
     TokenLogprob,
 )
+from tests.unit.fakes import describe_generator
 
 START = GenerationTimings(queue=0.001, tokenize=0.002, prefill=0.004, decode=0, total=0.007)
 END = GenerationTimings(queue=0.001, tokenize=0.002, prefill=0.004, decode=0.008, total=0.016)
@@ -36,7 +35,7 @@ def asked_of(request: GenerationRequest) -> list[str]:
     return list(request.prompts) or [chat]
 
 
-class FakeGenerator:
+class EchoBackend:
     """Generates ``pieces_of`` each prompt.
 
     A test can make it wait before its chunk number ``hold_at`` until ``gate`` is set, and raise
@@ -56,15 +55,12 @@ class FakeGenerator:
         self.running = 0
         self.sent = 0
 
-    async def infer(self, request: InferenceRequest) -> Outcome:
-        raise InvalidField("generates", param="model")
-
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
         assert not isinstance(request.continuation, str)
         return tuple(TokenLogprob(token, -0.5, ((token, -0.5),)) for token in request.continuation)
 
     async def describe(self) -> Description:
-        return Description("cpu", "avx2", 100, 90, 200, 300, 1.5, 128, 0, (), 50)
+        return replace(describe_generator(), max_tokens=128, kv_cache_bytes=50)
 
     async def stream(
         self, request: GenerationRequest
