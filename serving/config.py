@@ -156,8 +156,8 @@ class QualityConfig(_Section):
         floor: Agreement below which a variant fails and leaves ``auto``; by task if not given.
         tolerance: Share of disagreement that does not count as a loss; by task if not given.
         shadow: Which live requests are compared.
-        keep_samples: So many of the worst comparisons of each variant are kept with their inputs,
-            and shown; otherwise no input outlives its comparison.
+        keep_samples: So many of the latest live inputs, and of each variant's worst comparisons, are
+            kept in memory and shown; otherwise no input outlives its comparison.
     """
 
     probes: str | None = None
@@ -165,7 +165,7 @@ class QualityConfig(_Section):
     floor: float | None = Field(default=None, ge=0, le=1)
     tolerance: float | None = Field(default=None, ge=0, lt=1)
     shadow: ShadowConfig = ShadowConfig()
-    keep_samples: int = Field(default=0, ge=0, le=100)
+    keep_samples: int = Field(default=0, ge=0, le=1_000)
 
 
 class ModelConfig(_Section):

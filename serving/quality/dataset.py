@@ -5,22 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import TextWrapper
+from typing import NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.errors import ConfigError
 from serving.quality.json_lines import check_count, read_json_lines, read_text
+from serving.seams import Input
 
 MAX_EXAMPLES = 100_000
 PIECE_CHARACTERS = 1_500
 """Longest piece of a plain text: some 400 tokens of English, which every model has room for."""
 
 
-class Example(BaseModel):
-    """One line of a data file: a text and, for accuracy, its label."""
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An input and, for accuracy, its label."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    input: str = Field(min_length=1)
+    input: Input
     label: str | None = None
 
 
@@ -37,56 +39,66 @@ class Passage:
     continuation: str
 
 
+class _Labelled(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    input: str = Field(min_length=1)
+    label: str | None = None
+
+
 class _Completion(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     prompt: str
     completion: str = Field(min_length=1)
 
 
-def read_dataset(path: Path, task: str) -> list[Example] | list[Passage]:
-    """Read the labelled data of a model.
+def read_examples(path: Path, *, need_labels: bool = True) -> list[Example]:
+    """Read ``.jsonl`` lines ``{"input": …, "label": …}``, or any other file as one text per line.
 
     Args:
-        path: For classification, examples, all with a label; for generation, JSON lines
-            ``{"prompt": …, "completion": …}`` in a ``.jsonl`` file, else a plain text.
-        task: The model's.
+        path: The file.
+        need_labels: Refuse texts without labels.
 
     Raises:
-        ConfigError: The task has no labels, the file cannot be read or has no or too many texts,
-            or a line is wrong; names file and line.
+        ConfigError: The file cannot be read or has no or too many texts, some or all labels are
+            missing, or a line is wrong; names file and line.
     """
-    if task == "embeddings":
-        raise ConfigError(
-            f"{path}: a model that embeds has no labels to meet; remove the dataset. Probes and "
-            "sampled requests judge its variants"
-        )
-    if task == "generation":
-        return _read_passages(path)
-    examples = read_examples(path)
-    if examples[0].label is None:
+    if path.suffix == ".jsonl":
+        lines = read_json_lines(path, _Labelled, MAX_EXAMPLES)
+        examples = [Example(line.input, line.label) for line in lines]
+    else:
+        texts = [line for line in read_text(path).splitlines() if line.strip()]
+        check_count(path, len(texts), MAX_EXAMPLES)
+        examples = [Example(text) for text in texts]
+    labelled = sum(example.label is not None for example in examples)
+    if labelled not in (0, len(examples)):
+        raise ConfigError(f"{path}: {labelled} of {len(examples)} lines have a label; all or none")
+    if need_labels and not labelled:
         raise ConfigError(
             f'{path}: no labels; every line must be {{"input": …, "label": …}} in a .jsonl file'
         )
     return examples
 
 
-def read_examples(path: Path) -> list[Example]:
-    """Read ``.jsonl`` lines ``{"input": …, "label": …}``, or any other file as one text per line.
+def read_passages(path: Path) -> list[Passage]:
+    """Read ``.jsonl`` lines ``{"prompt": …, "completion": …}``, or any other file as plain text.
 
     Raises:
-        ConfigError: The file cannot be read or has no or too many texts, or a line is wrong;
-            names file and line.
+        ConfigError: See ``read_examples``.
     """
     if path.suffix == ".jsonl":
-        examples = read_json_lines(path, Example, MAX_EXAMPLES)
-    else:
-        lines = [line for line in read_text(path).splitlines() if line.strip()]
-        check_count(path, len(lines), MAX_EXAMPLES)
-        examples = [Example(input=line) for line in lines]
-    labelled = sum(example.label is not None for example in examples)
-    if labelled not in (0, len(examples)):
-        raise ConfigError(f"{path}: {labelled} of {len(examples)} lines have a label; all or none")
-    return examples
+        lines = read_json_lines(path, _Completion, MAX_EXAMPLES)
+        return [Passage(line.prompt, line.completion) for line in lines]
+    pieces = cut_text(read_text(path))
+    check_count(path, len(pieces), MAX_EXAMPLES)
+    return [Passage("", piece) for piece in pieces]
+
+
+def refuse_labels(path: Path) -> NoReturn:
+    """Raise ``ConfigError``: for tasks whose answers can be neither right nor wrong."""
+    raise ConfigError(
+        f"{path}: a model of this task has no labels to meet; remove the dataset. Probes and "
+        "sampled requests judge its variants"
+    )
 
 
 def cut_text(text: str) -> list[str]:
@@ -114,12 +126,3 @@ def cut_text(text: str) -> list[str]:
             piece.append(part)
     pieces.append("\n".join(piece))
     return [piece for piece in pieces if piece.strip()]
-
-
-def _read_passages(path: Path) -> list[Passage]:
-    if path.suffix == ".jsonl":
-        lines = read_json_lines(path, _Completion, MAX_EXAMPLES)
-        return [Passage(line.prompt, line.completion) for line in lines]
-    pieces = cut_text(read_text(path))
-    check_count(path, len(pieces), MAX_EXAMPLES)
-    return [Passage("", piece) for piece in pieces]

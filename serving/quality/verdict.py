@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from serving.config import QualityConfig
-from serving.seams import Estimate, LabelReport, SourceReport, Verdict
+from serving.seams import Estimate, LabelReport, Origin, OriginReport, Task, Verdict
 
 MIN_SAMPLES = 50
-"""Fewer samples of a source, or labelled examples, decide nothing."""
+"""Fewer samples of an origin, or labelled examples, decide nothing."""
 
-DEFAULT_FLOORS = {"embeddings": 0.7, "classification": 0.9, "generation": 0.7}
-DEFAULT_TOLERANCES = {"embeddings": 0.05, "classification": 0.02, "generation": 0.05}
+_IN_WORDS: dict[Origin, str] = {
+    "probes": "probes",
+    "live": "live requests",
+    "labels": "labelled data",
+}
 
 
 class Judgement(NamedTuple):
@@ -24,36 +27,36 @@ class Judgement(NamedTuple):
     quality_low: float | None
 
 
-def thresholds(task: str, quality: QualityConfig) -> tuple[float, float]:
+def thresholds(task: Task, quality: QualityConfig) -> tuple[float, float]:
     """Return the floor and the tolerance of a model: the given ones, else those of its task."""
-    floor = DEFAULT_FLOORS[task] if quality.floor is None else quality.floor
-    tolerance = DEFAULT_TOLERANCES[task] if quality.tolerance is None else quality.tolerance
+    floor = task.floor if quality.floor is None else quality.floor
+    tolerance = task.tolerance if quality.tolerance is None else quality.tolerance
     return floor, tolerance
 
 
 def judge(
-    sources: Sequence[SourceReport], labels: LabelReport | None, floor: float, tolerance: float
+    origins: Sequence[OriginReport], labels: LabelReport | None, floor: float, tolerance: float
 ) -> Judgement:
     """Judge a variant.
 
-    Agreement is the alarm: a variant whose agreement is surely below the floor, by any source,
+    Agreement is the alarm: a variant whose agreement is surely below the floor, by any origin,
     fails. Between indistinguishable and degraded the labels decide where there are any, because
     measures of agreement do not rank variants that lose next to nothing (arXiv 2606.19558): an
     answer that differs need not be worse. Without labels a variant is degraded whose agreement is,
-    by any source, surely below ``1 - tolerance``. "Surely" is the 95 % interval of one look.
+    by any origin, surely below ``1 - tolerance``. "Surely" is the 95 % interval of one look.
 
-    Sources and labels of fewer than ``MIN_SAMPLES`` take no part.
+    Origins and labels of fewer than ``MIN_SAMPLES`` take no part.
 
     Args:
-        sources: What is known by probes and by live requests; the order does not matter.
+        origins: What is known by probes and by live requests; the order does not matter.
         labels: The latest evaluation; takes no part without a difference to the reference.
         floor: Agreement below which a variant fails and leaves ``auto``.
         tolerance: Share of disagreement that does not count as a loss.
     """
-    enough = [source for source in sources if _agreement(source).count >= MIN_SAMPLES]
+    enough = [origin for origin in origins if _agreement(origin).count >= MIN_SAMPLES]
     difference = labels.difference if labels else None
-    quality_low = min((_agreement(source).low for source in enough), default=None)
-    lowest = min(enough, key=lambda source: _agreement(source).high, default=None)
+    quality_low = min((_agreement(origin).low for origin in enough), default=None)
+    lowest = min(enough, key=lambda origin: _agreement(origin).high, default=None)
 
     if lowest and _agreement(lowest).high < floor:
         reason = f"{_sentence(lowest)}, below the floor of {floor:.4g}."
@@ -67,14 +70,14 @@ def judge(
             reason += f" Answers do differ: {_sentence(lowest)}."
         return Judgement("indistinguishable", reason, True, quality_low)
     if lowest is None:
-        return Judgement("not enough samples", _missing(sources, difference), True, None)
+        return Judgement("not enough samples", _missing(origins, difference), True, None)
     if is_off:
         reason = (
             f"{_sentence(lowest)}, below the {1 - tolerance:.4g} that is tolerated. "
             f"Labelled data would tell whether the answers are worse or only different."
         )
         return Judgement("degraded", reason, True, quality_low)
-    best = min(enough, key=lambda source: source.smallest_difference)
+    best = min(enough, key=lambda origin: origin.smallest_difference)
     reason = (
         f"{_sentence(best)}. The smallest difference that these samples could have shown is "
         f"{best.smallest_difference:.2g}."
@@ -82,29 +85,29 @@ def judge(
     return Judgement("indistinguishable", reason, True, quality_low)
 
 
-def _agreement(source: SourceReport) -> Estimate:
-    return source.measures["agreement"]
+def _agreement(report: OriginReport) -> Estimate:
+    return report.measures["agreement"]
 
 
-def _sentence(source: SourceReport) -> str:
-    agreement = _agreement(source)
+def _sentence(report: OriginReport) -> str:
+    agreement = _agreement(report)
     return (
         f"Agreement is {agreement.value:.4g} (95 % interval {_ends(agreement, '.4g')}) "
-        f"over {agreement.count:,} samples of {source.source}"
+        f"over {agreement.count:,} samples of {_IN_WORDS[report.origin]}"
     )
 
 
-def _missing(sources: Sequence[SourceReport], difference: Estimate | None) -> str:
-    counts = {source.source: _agreement(source).count for source in sources}
+def _missing(origins: Sequence[OriginReport], difference: Estimate | None) -> str:
+    counts = {report.origin: _agreement(report).count for report in origins}
     if difference:
         counts["labels"] = difference.count
     if not counts:
-        return f"No samples yet; a verdict needs {MIN_SAMPLES} from one source."
-    known = ", ".join(f"{count} of {name}" for name, count in counts.items())
-    nearest = max(counts, key=lambda name: counts[name])
+        return f"No samples yet; a verdict needs {MIN_SAMPLES} of one origin."
+    known = ", ".join(f"{count} of {_IN_WORDS[origin]}" for origin, count in counts.items())
+    nearest = max(counts, key=lambda origin: counts[origin])
     return (
-        f"A verdict needs {MIN_SAMPLES} samples from one source; there are {known}: "
-        f"{MIN_SAMPLES - counts[nearest]} more of {nearest} would do."
+        f"A verdict needs {MIN_SAMPLES} samples of one origin; there are {known}: "
+        f"{MIN_SAMPLES - counts[nearest]} more of {_IN_WORDS[nearest]} would do."
     )
 
 

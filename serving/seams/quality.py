@@ -76,7 +76,8 @@ class Comparison:
 
     Attributes:
         agreement: 0 … 1; what it is of depends on the task, see ``OriginReport.measures``.
-        measures: What else the task measures, by name; see there.
+        measures: What else the task measures, by name; see there. One that begins with ``log_`` is
+            reported without it, as the exponential of its mean.
     """
 
     agreement: float
@@ -145,7 +146,7 @@ class KeptSample:
     """One of the worst comparisons, kept only where ``quality.keep_samples`` asks for it."""
 
     origin: Origin
-    text: str
+    input: Input
     agreement: float
 
 
@@ -221,6 +222,14 @@ class QualityBoard(Protocol):
         """Return everything that is known.
 
         Raises:
+            NotReady: The process that compares does not answer.
+        """
+
+    async def inputs(self, model: str) -> tuple[Input, ...]:
+        """Return the latest inputs of a model's live requests that were kept, the oldest first.
+
+        Raises:
+            InvalidField: None may be kept.
             NotReady: The process that compares does not answer.
         """
 

@@ -128,7 +128,8 @@ class EncoderJudging:
     Attributes:
         agreement: How far a variant's row agrees with the reference's, 0 … 1. A row of the variant
             that is NaN or infinite agrees in nothing. Raises ``ValueError`` if the reference's is.
-        measures: What else tells them apart, by name, e.g. ``cosine`` or ``divergence`` (nats).
+        measures: What else tells them apart, by name, e.g. ``cosine`` or ``divergence`` (nats); see
+            ``Comparison.measures``. Raises likewise.
         needs_probes: Whether ``agreement`` looks at the probes; if not, it gets None for them.
     """
 
@@ -187,7 +188,8 @@ class Task:
             ``kind``.
         read_probes: Read the fixed inputs that every variant answers once it is up, from a file or
             (None) those of the package. Raises ``ConfigError``.
-        read_labelled: Read labelled data from a file. Raises ``ConfigError``, as it does where the
+        read_labelled: Read labelled data from a file: of an encoder ``Example``, of a generator
+            ``Passage`` of ``serving.quality.dataset``. Raises ``ConfigError``, as it does where the
             task has no labels to meet.
         floor: Agreement below which a variant fails, unless the configuration says another.
         tolerance: Share of disagreement that does not count as a loss; likewise.
