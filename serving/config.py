@@ -156,8 +156,8 @@ class QualityConfig(_Section):
         floor: Agreement below which a variant fails and leaves ``auto``; by task if not given.
         tolerance: Share of disagreement that does not count as a loss; by task if not given.
         shadow: Which live requests are compared.
-        keep_samples: So many of the latest live inputs, and of each variant's worst comparisons, are
-            kept in memory and shown; otherwise no input outlives its comparison.
+        keep_samples: So many of the latest live inputs, and of each variant's worst comparisons,
+            are kept in memory and shown; otherwise no input outlives its comparison.
     """
 
     probes: str | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from serving.errors import InvalidField, NotReady
 from serving.gateway.cluster import NO_ANSWER
-from serving.seams import QUALITY_APPLICATION, EvaluationProgress, ModelQuality
+from serving.seams import QUALITY_APPLICATION, EvaluationProgress, Input, ModelQuality
 from serving.serve_application import Application, replica_call
 
 ANSWER_S = 2.0
@@ -27,6 +27,13 @@ class RemoteQuality:
         """Return everything that is known; see ``QualityBoard.report``."""
         report: tuple[ModelQuality, ...] = await self._ask("report")
         return report
+
+    async def inputs(self, model: str) -> tuple[Input, ...]:
+        """Return the latest live inputs; see ``QualityBoard.inputs``."""
+        answer: tuple[Input, ...] | InvalidField = await self._ask("inputs", model)
+        if isinstance(answer, InvalidField):
+            raise answer
+        return answer
 
     async def evaluate(self, model: str) -> EvaluationProgress:
         """Start an evaluation; see ``QualityBoard.evaluate``."""

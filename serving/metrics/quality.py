@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from serving.metrics import series
 from serving.metrics.registered import counter, gauge, histogram
-from serving.seams import ModelQuality, Source, VariantQuality, Verdict
+from serving.seams import Comparison, ModelQuality, Origin, VariantQuality, Verdict
 
 
 class QualityMetrics:
@@ -19,8 +19,10 @@ class QualityMetrics:
         self.registry = CollectorRegistry()
         self._replica = replica
         self._samples = counter(series.QUALITY_SAMPLES, self.registry)
-        self._similarity = histogram(series.QUALITY_SIMILARITY, self.registry)
-        self._divergence = histogram(series.QUALITY_DIVERGENCE, self.registry)
+        self._histograms = {
+            "cosine": histogram(series.QUALITY_SIMILARITY, self.registry),
+            "divergence": histogram(series.QUALITY_DIVERGENCE, self.registry),
+        }
         self._agreement = gauge(series.QUALITY_AGREEMENT, self.registry)
         self._agreement_low = gauge(series.QUALITY_AGREEMENT_LOW, self.registry)
         self._accuracy = gauge(series.QUALITY_ACCURACY, self.registry)
@@ -28,25 +30,18 @@ class QualityMetrics:
         self._verdict = gauge(series.QUALITY_VERDICT, self.registry)
         self._in_auto = gauge(series.QUALITY_IN_AUTO, self.registry)
 
-    def observe(
-        self,
-        model: str,
-        variant: str,
-        source: Source,
-        cosine: float | None,
-        divergence: float | None,
-    ) -> None:
-        """Record one comparison; None for what its task does not have.
+    def observe(self, model: str, variant: str, origin: Origin, comparison: Comparison) -> None:
+        """Record one comparison.
 
         The histograms are of live requests alone: the probes are asked once.
         """
-        self._samples.labels(model, variant, source, self._replica).inc()
-        if source != "shadow":
+        self._samples.labels(model, variant, origin, self._replica).inc()
+        if origin != "live":
             return
-        if cosine is not None:
-            self._similarity.labels(model, variant, self._replica).observe(cosine)
-        if divergence is not None:
-            self._divergence.labels(model, variant, self._replica).observe(divergence)
+        for name, family in self._histograms.items():
+            if name in comparison.measures:
+                value = comparison.measures[name]
+                family.labels(model, variant, self._replica).observe(value)
 
     def set_report(self, report: Iterable[ModelQuality]) -> None:
         """Publish what is concluded now; what is no longer known disappears."""
@@ -58,9 +53,9 @@ class QualityMetrics:
 
     def _set_variant(self, model: str, quality: VariantQuality) -> None:
         name = (model, quality.variant)
-        for source in quality.sources:
-            agreement = source.measures["agreement"]
-            values = (*name, source.source, self._replica)
+        for report in quality.origins:
+            agreement = report.measures["agreement"]
+            values = (*name, report.origin, self._replica)
             self._agreement.labels(*values).set(agreement.value)
             self._agreement_low.labels(*values).set(agreement.low)
         if quality.labels is not None:
@@ -78,4 +73,4 @@ class QualityMetrics:
         self._in_auto.labels(*name, self._replica).set(quality.in_auto)
         if not quality.is_reference:
             # There before the first sample, at 0, for ``rate``.
-            self._samples.labels(*name, "shadow", self._replica)
+            self._samples.labels(*name, "live", self._replica)

@@ -102,12 +102,13 @@ WEIGHTS_BYTES = Series("weights_bytes", "Parameters and buffers in their packed 
 RESIDENT_BYTES = Series(
     "resident_bytes", "Resident memory of the process (CUDA: allocated by torch).", VARIANT
 )
+PRIVATE_BYTES = Series("private_bytes", "Resident memory that no other process can share.", VARIANT)
 PEAK_BYTES = Series("peak_bytes", "The largest that resident_bytes has been.", VARIANT)
 LOAD_SECONDS = Series("load_seconds", "Time to load the variant.", VARIANT)
 VARIANT_INFO = Series(
     "variant_info",
     "What the variant is; the others of a model are judged against the one of role 'reference'.",
-    (*VARIANT, "task", "role", "device", "runtime", "recipe", "isa"),
+    (*VARIANT, "task", "role", "device", "runtime", "recipe", "isa", "artifact"),
 )
 
 # In the replicas of encoders.
@@ -166,18 +167,18 @@ KV_CACHE_USED_RATIO = Series(
 # In the process that compares variants with the reference.
 SIMILARITY_BUCKETS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999)
 DIVERGENCE_BUCKETS = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
-SOURCE = ("model", "variant", "source", "replica")
+ORIGIN = ("model", "variant", "origin", "replica")
 
 QUALITY_SAMPLES = Series(
-    "quality_samples", "Answers compared with the reference's, by source of the input.", SOURCE
+    "quality_samples", "Answers compared with the reference's, by origin of the input.", ORIGIN
 )
 QUALITY_AGREEMENT = Series(
-    "quality_agreement_ratio", "Agreement with the reference over the latest samples.", SOURCE
+    "quality_agreement_ratio", "Agreement with the reference over the latest samples.", ORIGIN
 )
 QUALITY_AGREEMENT_LOW = Series(
     "quality_agreement_low_ratio",
     "Lower end of the 95 % interval of quality_agreement_ratio.",
-    SOURCE,
+    ORIGIN,
 )
 QUALITY_SIMILARITY = Series(
     "quality_similarity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,18 +10,20 @@ import numpy as np
 
 from serving.config import ModelConfig, QualityConfig
 from serving.monitor.judge import Judge, Probed
-from serving.quality.agreement import Comparison
 from serving.quality.samples import Samples
 from serving.quality.verdict import judge, thresholds
 from serving.seams import (
+    Comparison,
     EvaluationProgress,
+    Input,
     LabelReport,
     ModelQuality,
-    Source,
+    Origin,
+    Task,
     VariantQuality,
 )
 
-SAMPLED: tuple[Source, ...] = ("probes", "shadow")
+SAMPLED: tuple[Origin, ...] = ("probes", "live")
 PROBE_PERCENTILE = 95
 
 
@@ -28,7 +31,7 @@ PROBE_PERCENTILE = 95
 class _Known:
     """What is known of one variant since it was deployed."""
 
-    windows: dict[Source, Samples]
+    windows: dict[Origin, Samples]
     deployed_at: float | None = None
     is_outdated: bool = False
     labels: LabelReport | None = None
@@ -40,31 +43,35 @@ class Assessment:
 
     Args:
         config: Of the model.
+        task: Its entry in the table.
         judge: Gets and compares answers.
         probes: What the judge asks, in the same order.
-        on_comparison: Told of each variant, source and comparison.
+        on_comparison: Told of each variant, origin and comparison.
     """
 
     def __init__(
         self,
         config: ModelConfig,
+        task: Task,
         judge: Judge,
-        probes: Sequence[str],
-        on_comparison: Callable[[str, Source, Comparison], None],
+        probes: Sequence[Input],
+        on_comparison: Callable[[str, Origin, Comparison], None],
     ) -> None:
         self.model = config.name
         self.reference = config.reference
+        self.task = task
         self.judge = judge
         self.evaluation: EvaluationProgress | None = None
         if config.quality.dataset is not None:
             self.evaluation = EvaluationProgress("idle", 0, 0, "")
-        self._task = config.task
+        self._task_name = config.task
         self._config = config.quality
         self._probes = probes
         self._on_comparison = on_comparison
         self._variants = tuple(variant.name for variant in config.variants)
-        self._floor, self._tolerance = thresholds(config.task, config.quality)
+        self._floor, self._tolerance = thresholds(task, config.quality)
         self._known = {variant: self._nothing() for variant in self._variants}
+        self._live_inputs: deque[Input] = deque(maxlen=config.quality.keep_samples)
 
     @property
     def config(self) -> QualityConfig:
@@ -107,18 +114,25 @@ class Assessment:
         known.deployed_at = deployed_at
         if probed.seconds:
             known.probe_p95_s = float(np.percentile(probed.seconds, PROBE_PERCENTILE))
-        for text, comparison in zip(self._probes, probed.comparisons, strict=False):
-            self.record(variant, "probes", comparison, text)
+        for probe, comparison in zip(self._probes, probed.comparisons, strict=False):
+            self.record(variant, "probes", comparison, probe)
 
     def set_failed(self, variant: str, deployed_at: float) -> None:
         """Take it that a deployment could answer no probe: it agrees in nothing."""
         comparisons = (Comparison(agreement=0.0),) * len(self._probes)
         self.set_probed(variant, deployed_at, Probed(comparisons, ()))
 
-    def record(self, variant: str, source: Source, comparison: Comparison, text: str) -> None:
-        """Take one comparison; the text is kept only if the configuration asks for it."""
-        self._known[variant].windows[source].add(comparison, text)
-        self._on_comparison(variant, source, comparison)
+    def record(self, variant: str, origin: Origin, comparison: Comparison, given: Input) -> None:
+        """Take one comparison; its input is kept only if the configuration asks for it."""
+        self._known[variant].windows[origin].add(comparison, given)
+        if origin == "live":
+            self._live_inputs.append(given)
+        self._on_comparison(variant, origin, comparison)
+
+    @property
+    def live_inputs(self) -> tuple[Input, ...]:
+        """The latest ones that were compared, of any variant, the oldest first."""
+        return tuple(self._live_inputs)
 
     def set_labels(self, variant: str, labels: LabelReport) -> None:
         """Take the result of an evaluation."""
@@ -128,7 +142,7 @@ class Assessment:
         """Conclude."""
         return ModelQuality(
             model=self.model,
-            task=self._task,
+            task=self._task_name,
             reference=self.reference,
             floor=self._floor,
             tolerance=self._tolerance,
@@ -141,7 +155,7 @@ class Assessment:
         return self._variants if variant == self.reference else (variant,)
 
     def _nothing(self) -> _Known:
-        return _Known({source: Samples(source, self._config.keep_samples) for source in SAMPLED})
+        return _Known({origin: Samples(origin, self._config.keep_samples) for origin in SAMPLED})
 
     def _report(self, variant: str) -> VariantQuality:
         known = self._known[variant]
@@ -153,14 +167,14 @@ class Assessment:
                 reason="the reference: the others are judged against it",
                 in_auto=True,
                 quality_low=1.0,
-                sources=(),
+                origins=(),
                 labels=known.labels,
                 worst=(),
                 probe_p95_s=known.probe_p95_s,
             )
         reports = (window.report() for window in known.windows.values())
-        sources = tuple(report for report in reports if report is not None)
-        judgement = judge(sources, known.labels, self._floor, self._tolerance)
+        origins = tuple(report for report in reports if report is not None)
+        judgement = judge(origins, known.labels, self._floor, self._tolerance)
         kept = [sample for window in known.windows.values() for sample in window.worst]
         kept.sort(key=lambda sample: sample.agreement)
         return VariantQuality(
@@ -170,7 +184,7 @@ class Assessment:
             reason=judgement.reason,
             in_auto=judgement.in_auto,
             quality_low=judgement.quality_low,
-            sources=sources,
+            origins=origins,
             labels=known.labels,
             worst=tuple(kept[: self._config.keep_samples]),
             probe_p95_s=known.probe_p95_s,

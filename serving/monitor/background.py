@@ -17,6 +17,7 @@ from serving.seams import (
     GenerationRequest,
     GenerationSummary,
     InferenceRequest,
+    Input,
     Outcome,
     ScoreRequest,
     TokenLogprob,
@@ -36,7 +37,7 @@ class Background:
     """The one place from which the quality process asks replicas.
 
     Every method raises ``QueueFull`` if the replica has had other work for ``patience_s``
-    seconds, and what ``Backend`` raises otherwise.
+    seconds, and what the backend raises otherwise.
     """
 
     def __init__(self, backends: Backends) -> None:
@@ -46,22 +47,22 @@ class Background:
     async def infer(
         self,
         name: tuple[str, str],
-        texts: Sequence[str],
+        inputs: Sequence[Input],
         patience_s: float,
         truncate: bool = True,
         dimensions: int | None = None,
     ) -> Outcome:
-        """Have the variant ``name`` answer texts."""
-        request = InferenceRequest(tuple(texts), truncate, dimensions, ANSWER_S, background=True)
+        """Have the variant ``name`` answer inputs."""
+        request = InferenceRequest(tuple(inputs), truncate, dimensions, ANSWER_S, background=True)
         return await self._when_idle(
-            lambda: self._backends.backend(*name).infer(request), patience_s
+            lambda: self._backends.encoder(*name).infer(request), patience_s
         )
 
     async def row(
-        self, name: tuple[str, str], text: str, patience_s: float
+        self, name: tuple[str, str], given: Input, patience_s: float
     ) -> tuple[NDArray[np.float32], float]:
-        """Have it answer one text; returns the row, and the seconds without the queue."""
-        outcome = await self.infer(name, [text], patience_s)
+        """Have it answer one input; returns the row, and the seconds without the queue."""
+        outcome = await self.infer(name, [given], patience_s)
         return outcome.rows[0], outcome.timings.total - outcome.timings.queue
 
     async def generate(
@@ -95,13 +96,13 @@ class Background:
         """Have it score a continuation."""
         request = ScoreRequest(prompt, continuation, ANSWER_S, background=True)
         return await self._when_idle(
-            lambda: self._backends.backend(*name).score(request), patience_s
+            lambda: self._backends.generator(*name).score(request), patience_s
         )
 
     async def _last_piece(
         self, name: tuple[str, str], request: GenerationRequest
     ) -> GenerationSummary:
-        async with aclosing(self._backends.backend(*name).stream(request)) as pieces:
+        async with aclosing(self._backends.generator(*name).stream(request)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, GenerationSummary):
                     return piece

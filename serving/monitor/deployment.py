@@ -11,25 +11,16 @@ from ray import serve
 from serving.config import Config, ModelConfig
 from serving.errors import InvalidField
 from serving.gateway.cluster import Cluster
-from serving.gateway.remote_variant import RemoteVariants
+from serving.gateway.remote_variants import RemoteVariants
 from serving.metrics import QualityDrops, QualityMetrics, exposition
 from serving.monitor.assessment import Assessment
 from serving.monitor.background import Background
-from serving.monitor.encoder_judge import EncoderJudge
 from serving.monitor.evaluation import evaluate
-from serving.monitor.generator_judge import GeneratorJudge
-from serving.monitor.judge import Judge
+from serving.monitor.judges import judge_of
 from serving.monitor.probing import Probing
 from serving.monitor.shadowing import DROP_REASONS, Shadowing
-from serving.quality.agreement import Comparison
-from serving.quality.probes import read_probes
-from serving.seams import (
-    EvaluationProgress,
-    ModelQuality,
-    Sample,
-    Source,
-)
-from serving.tasks import GENERATION_TASKS
+from serving.seams import EvaluationProgress, Input, ModelQuality, Sample
+from serving.tasks import TASKS
 
 
 class Monitor:
@@ -71,6 +62,16 @@ class Monitor:
         """Return everything that is known."""
         return tuple(assessment.report() for assessment in self._assessments.values())
 
+    async def inputs(self, model: str) -> tuple[Input, ...] | InvalidField:
+        """Return the latest live inputs of a model; an expected error is a value."""
+        if not self._models[model].quality.keep_samples:
+            return InvalidField(
+                f"no input of model {model!r} is kept; its quality.keep_samples says how many may "
+                "be",
+                param="model",
+            )
+        return self._assessments[model].live_inputs
+
     async def evaluate(self, model: str) -> EvaluationProgress | InvalidField:
         """Start an evaluation, unless it runs; an expected error is a value, see ``Replica``."""
         dataset = self._models[model].quality.dataset
@@ -84,7 +85,7 @@ class Monitor:
         if running is None or running.done():
             assessment.evaluation = EvaluationProgress("running", 0, 0, "")
             self._evaluations[model] = asyncio.get_running_loop().create_task(
-                evaluate(assessment, self._models[model].task, self._path(dataset))
+                evaluate(assessment, self._path(dataset))
             )
         assert assessment.evaluation is not None
         return assessment.evaluation
@@ -103,19 +104,12 @@ class Monitor:
         """No request of a client is ever here."""
         return 0
 
-    def _observe(self, model: str, variant: str, source: Source, comparison: Comparison) -> None:
-        self._metrics.observe(model, variant, source, comparison.cosine, comparison.divergence)
-
     def _assessment(self, background: Background, model: ModelConfig) -> Assessment:
+        task = TASKS[model.task]
         file = model.quality.probes
-        probes = read_probes(None if file is None else self._path(file), model.task)
-        judge: Judge
-        if model.task in GENERATION_TASKS:
-            judge = GeneratorJudge(background, model.name, model.reference, probes)
-        else:
-            is_classifier = model.task == "classification"
-            judge = EncoderJudge(background, model.name, model.reference, is_classifier, probes)
-        return Assessment(model, judge, probes, partial(self._observe, model.name))
+        probes = task.read_probes(None if file is None else self._path(file))
+        judge = judge_of(background, model, task, probes)
+        return Assessment(model, task, judge, probes, partial(self._metrics.observe, model.name))
 
     def _path(self, configured: str) -> Path:
         return self._folder / Path(configured).expanduser()

@@ -1,4 +1,4 @@
-"""Judges models that embed or classify."""
+"""Judges models whose answers are rows: what is compared, and how, their task says."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from serving.monitor.judge import (
     NotComparable,
     Probed,
 )
-from serving.quality.agreement import Comparison, compare_classification, compare_embeddings
+from serving.quality.agreement import compare_rows
 from serving.quality.dataset import Example, Passage
 from serving.quality.labels import LabelledScore
-from serving.seams import EncodedSample, Sample
+from serving.seams import Comparison, EncodedSample, EncoderJudging, Input, ProbeRows, Sample
 
 
 class EncoderJudge:
@@ -28,7 +28,7 @@ class EncoderJudge:
         background: Asks.
         model: Its public name.
         reference: The variant that the others are judged against.
-        is_classifier: Whether answers are probabilities of labels, or else embeddings.
+        judging: How the task compares answers.
         probes: Fixed inputs, at least 11.
     """
 
@@ -37,13 +37,13 @@ class EncoderJudge:
         background: Background,
         model: str,
         reference: str,
-        is_classifier: bool,
-        probes: Sequence[str],
+        judging: EncoderJudging,
+        probes: Sequence[Input],
     ) -> None:
         self._background = background
         self._model = model
         self._reference = reference
-        self._is_classifier = is_classifier
+        self._judging = judging
         self._probes = probes
         self._rows: dict[str, NDArray[np.float32]] = {}
         """Each variant's answers to the probes, (probes, width)."""
@@ -51,8 +51,8 @@ class EncoderJudge:
     async def probe(self, variant: str) -> Probed:
         """See ``Judge.probe``."""
         rows, seconds = [], []
-        for text in self._probes:
-            row, elapsed = await self._background.row((self._model, variant), text, UNTIL_IDLE_S)
+        for probe in self._probes:
+            row, elapsed = await self._background.row((self._model, variant), probe, UNTIL_IDLE_S)
             rows.append(row)
             seconds.append(elapsed)
         self._rows[variant] = np.stack(rows)
@@ -60,7 +60,7 @@ class EncoderJudge:
         if variant != self._reference:
             reference = self._rows_of(self._reference)
             comparisons = tuple(
-                self._compare(variant, row, reference[index], index)
+                compare_rows(self._judging, row, reference[index], self._probe_rows(variant, index))
                 for index, row in enumerate(rows)
             )
         return Probed(comparisons, tuple(seconds))
@@ -72,25 +72,24 @@ class EncoderJudge:
     async def compare(self, sample: Sample) -> Comparison:
         """See ``Judge.compare``."""
         assert isinstance(sample, EncodedSample)
-        if not self._is_classifier:
-            self._rows_of(sample.variant)
-            self._rows_of(self._reference)
+        self._probe_rows(sample.variant)  # nobody need be asked if they are not there
         outcome = await self._background.infer(
             (self._model, self._reference),
-            [sample.text],
+            [sample.input],
             SHADOW_PATIENCE_S,
             sample.truncate,
             sample.dimensions,
         )
-        return self._compare(sample.variant, sample.row, outcome.rows[0], None)
+        probes = self._probe_rows(sample.variant)
+        return compare_rows(self._judging, sample.row, outcome.rows[0], probes)
 
     async def score(
         self, variant: str, examples: Sequence[Example | Passage]
     ) -> list[LabelledScore]:
         """See ``Judge.score``."""
         known = [example for example in examples if isinstance(example, Example)]
-        texts = [example.input for example in known]
-        outcome = await self._background.infer((self._model, variant), texts, UNTIL_IDLE_S)
+        inputs = [example.input for example in known]
+        outcome = await self._background.infer((self._model, variant), inputs, UNTIL_IDLE_S)
         unknown = {str(example.label) for example in known} - set(outcome.labels)
         if unknown:
             raise InvalidField(
@@ -103,18 +102,10 @@ class EncoderJudge:
             for label, example in zip(predicted, known, strict=True)
         ]
 
-    def _compare(
-        self,
-        variant: str,
-        row: NDArray[np.float32],
-        reference: NDArray[np.float32],
-        probe: int | None,
-    ) -> Comparison:
-        if self._is_classifier:
-            return compare_classification(row, reference)
-        return compare_embeddings(
-            row, reference, self._rows_of(variant), self._rows_of(self._reference), probe
-        )
+    def _probe_rows(self, variant: str, leave_out: int | None = None) -> ProbeRows | None:
+        if not self._judging.needs_probes:
+            return None
+        return ProbeRows(self._rows_of(variant), self._rows_of(self._reference), leave_out)
 
     def _rows_of(self, variant: str) -> NDArray[np.float32]:
         if variant not in self._rows:

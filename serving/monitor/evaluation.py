@@ -10,10 +10,9 @@ from pathlib import Path
 
 from serving.errors import InvalidField, NotReady, QuantserveError
 from serving.monitor.assessment import Assessment
-from serving.quality.dataset import Example, Passage, read_dataset
+from serving.quality.dataset import Example, Passage
 from serving.quality.labels import LabelledScore, accuracy_report, perplexity_report
 from serving.seams import EvaluationProgress
-from serving.tasks import GENERATION_TASKS
 
 logger = logging.getLogger("ray.serve.quantserve")
 
@@ -35,7 +34,7 @@ class _Run:
     scores: list[LabelledScore]
 
 
-async def evaluate(assessment: Assessment, task: str, dataset: Path) -> None:
+async def evaluate(assessment: Assessment, dataset: Path) -> None:
     """Score every variant, the reference first, and note progress and results in ``assessment``.
 
     A variant that does not answer, or is deployed again meanwhile, is left out, and the progress
@@ -43,11 +42,12 @@ async def evaluate(assessment: Assessment, task: str, dataset: Path) -> None:
     """
     progress = EvaluationProgress("running", 0, 0, "")
     assessment.evaluation = progress
-    conclude = perplexity_report if task in GENERATION_TASKS else accuracy_report
+    task = assessment.task
+    conclude = perplexity_report if task.kind == "generator" else accuracy_report
     reference: _Run | None = None
     left_out: list[str] = []
     try:
-        examples = await asyncio.to_thread(read_dataset, dataset, task)
+        examples = await asyncio.to_thread(task.read_labelled, dataset)
         variants = assessment.reference_first
         progress = replace(progress, total=len(examples) * len(variants))
         for number, variant in enumerate(variants):

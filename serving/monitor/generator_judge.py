@@ -11,10 +11,10 @@ from serving.monitor.judge import (
     NotComparable,
     Probed,
 )
-from serving.quality.agreement import Comparison, compare_tokens
 from serving.quality.dataset import Example, Passage
 from serving.quality.labels import LabelledScore
-from serving.seams import GeneratedSample, Sample, Trace
+from serving.quality.token_agreement import compare_tokens
+from serving.seams import Comparison, GeneratedSample, Sample, Trace
 
 PROBE_TOKENS = 16
 """Tokens that each probe is continued by: enough to see a variant leave the reference's way, and

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from serving.quality.agreement import Comparison
 from serving.quality.dataset import Example, Passage
 from serving.quality.labels import LabelledScore
-from serving.seams import Sample
+from serving.seams import Comparison, Sample
 
 UNTIL_IDLE_S = float("inf")
 """Probes and labelled data wait for an idle replica as long as it takes."""

@@ -10,12 +10,12 @@ from serving.errors import QueueFull, RequestError
 from serving.monitor.assessment import Assessment
 from serving.monitor.judge import NotComparable
 from serving.quality.rate_limit import RateLimit
-from serving.seams import DropReason, EncodedSample, Sample
+from serving.seams import DropReason, EncodedSample, Input, Sample
 
 logger = logging.getLogger("ray.serve.quantserve")
 
 MAX_WAITING = 64
-"""Samples of all models together; a sample is a text or some hundred tokens."""
+"""Samples of all models together; a sample is an input or some hundred tokens."""
 
 DROP_REASONS: tuple[DropReason, ...] = (
     "over_limit",
@@ -92,9 +92,9 @@ class Shadowing:
             return "failed"
         if assessment.deployed_at(sample.variant) != deployed_at:
             return "not_ready"  # a new deployment must not answer for the old one
-        assessment.record(sample.variant, "shadow", comparison, _text(sample))
+        assessment.record(sample.variant, "live", comparison, _input(sample))
         return None
 
 
-def _text(sample: Sample) -> str:
-    return sample.text if isinstance(sample, EncodedSample) else sample.prompt
+def _input(sample: Sample) -> Input:
+    return sample.input if isinstance(sample, EncodedSample) else sample.prompt

@@ -6,7 +6,7 @@ rest of its name, so that a mean over samples is a geometric one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -16,11 +16,11 @@ from serving.seams import Comparison, Estimate
 LOGARITHM = "log_"
 
 
-def plain(comparison: Comparison) -> dict[str, float]:
-    """What one comparison has beside its agreement; infinite what is beyond all floats."""
+def plain(measures: Mapping[str, float]) -> dict[str, float]:
+    """Measures of one comparison as they are reported; infinite what is beyond all floats."""
     return {
         name.removeprefix(LOGARITHM): _exp(value)[0] if name.startswith(LOGARITHM) else value
-        for name, value in comparison.measures.items()
+        for name, value in measures.items()
     }
 
 

@@ -29,21 +29,21 @@ class CompareBody(Body):
 
     Attributes:
         model: Public name, without a variant: all of them answer.
-        input: One text to embed, to classify or to continue.
+        input: One text, or a pair ``[query, document]`` where the task takes pairs.
         messages: A chat to answer, in place of ``input``; only where text is generated.
         max_tokens: Most new tokens, the most probable one each time; only where text is generated.
         truncate: Cut an over-long input instead of refusing it; not where text is generated.
     """
 
     model: str
-    input: Text | None = None
+    input: Text | tuple[Text, Text] | None = None
     messages: Annotated[list[MessageBody], Field(min_length=1)] | None = None
     max_tokens: int = Field(default=32, ge=1, le=MAX_TOKENS)
     truncate: bool = False
 
     def check(self, model: ServedModel) -> None:
         """Raise ``InvalidField`` for what the model's task has no use for, or is missing."""
-        is_generator = model.task == "generation"
+        is_generator = model.kind == "generator"
         useless = "truncate" if is_generator else "max_tokens"
         if useless in self.model_fields_set:
             raise InvalidField(
@@ -55,6 +55,10 @@ class CompareBody(Body):
             raise InvalidField("send either input or messages", param="input")
         if self.messages is not None and not is_generator:
             raise InvalidField(f"model {model.name!r} has no chat; send input", param="messages")
+        if is_generator and isinstance(self.input, tuple):
+            raise InvalidField(
+                f"input: model {model.name!r} continues one text, not a pair", param="input"
+            )
 
     def to_inference(self, server: ServerConfig) -> InferenceRequest:
         """What an encoder is asked."""
@@ -64,7 +68,7 @@ class CompareBody(Body):
     def to_generation(self, server: ServerConfig) -> GenerationRequest:
         """What a generator is asked."""
         return GenerationRequest(
-            prompts=() if self.input is None else (self.input,),
+            prompts=(self.input,) if isinstance(self.input, str) else (),
             messages=tuple(message.to_message() for message in self.messages or ()),
             n=1,
             max_tokens=self.max_tokens,
@@ -89,7 +93,7 @@ async def compare(request: Request, body: CompareBody) -> Response:
     check_model(services, body.model)
     model, server = services.catalog[body.model], services.server
     body.check(model)
-    is_generator = model.task == "generation"
+    is_generator = model.kind == "generator"
     limit = server.generation_timeout_s if is_generator else server.request_timeout_s
     deadline = asyncio.get_running_loop().time() + limit
     if is_generator:

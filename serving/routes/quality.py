@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import orjson
 from fastapi import APIRouter, Request, Response
 
 from serving.errors import NotReady, Unknown
+from serving.quality.probes import probe_line
 from serving.routes.json_response import json_response
 from serving.routes.schemas import Body
 from serving.routes.services import Services, services_of
@@ -27,13 +29,23 @@ class EvaluateBody(Body):
 
 @router.get("")
 async def quality(request: Request, model: str | None = None) -> Response:
-    """Every variant's agreement with the reference, by source, with intervals and a verdict."""
+    """Every variant's agreement with the reference, by origin, with intervals and a verdict."""
     services = services_of(request)
     if model is not None:
         check_model(services, model)
     report = await board_of(services).report()
     data = [asdict(entry) for entry in report if model in (None, entry.model)]
     return json_response({"object": "list", "data": data})
+
+
+@router.get("/inputs")
+async def inputs(request: Request, model: str) -> Response:
+    """The latest live inputs of a model that were kept, as JSON lines: a file of probes."""
+    services = services_of(request)
+    check_model(services, model)
+    kept = await board_of(services).inputs(model)
+    lines = [orjson.dumps(probe_line(one), option=orjson.OPT_APPEND_NEWLINE) for one in kept]
+    return Response(b"".join(lines), media_type="application/jsonl")
 
 
 @router.post("/evaluate", status_code=202)

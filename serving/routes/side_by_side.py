@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import numpy as np
-
 from serving.errors import InvalidField, RequestError
-from serving.quality.agreement import (
-    compare_classification,
-    compare_tokens,
-    cosine_similarities,
-)
+from serving.quality.measures import plain
+from serving.quality.token_agreement import compare_tokens
 from serving.routes.generation.writers import figures
-from serving.routes.inference import classification
 from serving.routes.services import Services
 from serving.seams import (
+    EncoderJudging,
     GenerationChunk,
     GenerationRequest,
     GenerationSummary,
@@ -27,6 +22,7 @@ from serving.seams import (
     Timings,
     Trace,
 )
+from serving.tasks import TASKS
 
 Ask = Callable[[str], Awaitable[dict[str, Any]]]
 """Variant to its answer, timings and measures; raises RequestError."""
@@ -38,10 +34,13 @@ async def ask_encoders(services: Services, model: ServedModel, request: Inferenc
     Raises:
         InvalidField: The input is not valid for any variant.
     """
-    backends = services.backends
+    backends, task = services.backends, TASKS[model.task]
+    assert task.judging is not None  # no encoder's task is without, nor without the next
+    assert task.show is not None
+    judging, show = task.judging(), task.show
     reference: Outcome | None
     try:
-        reference = await backends.backend(model.name, model.reference).infer(request)
+        reference = await backends.encoder(model.name, model.reference).infer(request)
     except InvalidField:
         raise
     except RequestError:
@@ -50,11 +49,11 @@ async def ask_encoders(services: Services, model: ServedModel, request: Inferenc
     async def ask(variant: str) -> dict[str, Any]:
         outcome = reference
         if outcome is None or variant != model.reference:
-            outcome = await backends.backend(model.name, variant).infer(request)
+            outcome = await backends.encoder(model.name, variant).infer(request)
         return {
-            "answer": _row(outcome),
+            "answer": show(outcome, 0),
             "timings": _milliseconds(outcome.timings),
-            "measures": None if reference is None else _row_measures(outcome, reference),
+            "measures": None if reference is None else _row_measures(judging, outcome, reference),
         }
 
     return ask
@@ -65,7 +64,7 @@ def ask_generators(services: Services, model: ServedModel, request: GenerationRe
 
     async def ask(variant: str) -> dict[str, Any]:
         text, answer = "", {}
-        async for piece in services.backends.backend(model.name, variant).stream(request):
+        async for piece in services.backends.generator(model.name, variant).stream(request):
             if isinstance(piece, GenerationChunk):
                 text += piece.text
             else:
@@ -90,40 +89,31 @@ async def _token_measures(
 ) -> dict[str, Any] | None:
     tokens = tuple(token.token for token in trace.tokens)
     try:
-        scored = await services.backends.backend(model.name, model.reference).score(
+        scored = await services.backends.generator(model.name, model.reference).score(
             ScoreRequest(trace.prompt, tokens, services.server.request_timeout_s)
         )
         comparison = compare_tokens(trace.tokens, scored)
     except (RequestError, ValueError):  # there is no reference, or it has nothing to say
         return None
-    assert comparison.log_perplexity_ratio is not None
-    with np.errstate(over="ignore"):  # a ratio beyond all floats is infinite, which JSON has not
-        perplexity_ratio = float(np.exp(comparison.log_perplexity_ratio))
     return {
-        "same_first_choice": comparison.agreement,
-        "divergence": comparison.divergence,
-        "perplexity_ratio": perplexity_ratio,
+        "agreement": comparison.agreement,
+        **plain(comparison.measures),
         "tokens": len(tokens),
     }
 
 
-def _row(outcome: Outcome) -> dict[str, Any]:
-    row = outcome.rows[0]
-    return classification(outcome.labels, row) if outcome.labels else {"embedding": row}
-
-
-def _row_measures(outcome: Outcome, reference: Outcome) -> dict[str, Any] | None:
-    if not outcome.labels:
-        return {"cosine": float(cosine_similarities(outcome.rows, reference.rows)[0])}
+def _row_measures(
+    judging: EncoderJudging, outcome: Outcome, reference: Outcome
+) -> dict[str, float] | None:
+    """The agreement is left out where it would take the probes."""
+    row, expected = outcome.rows[0], reference.rows[0]
     try:
-        comparison = compare_classification(outcome.rows[0], reference.rows[0])
-    except ValueError:  # the reference's row is no probabilities
+        measures = plain(judging.measures(row, expected))
+        if judging.needs_probes:
+            return measures
+        return {"agreement": judging.agreement(row, expected, None), **measures}
+    except ValueError:  # the reference's answer cannot be compared with
         return None
-    return {
-        "same_label": comparison.agreement == 1,
-        "probability_change": comparison.probability_change,
-        "divergence": comparison.divergence,
-    }
 
 
 def _milliseconds(timings: Timings) -> dict[str, float]:

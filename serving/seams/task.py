@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.errors import ConfigError
 from serving.seams.backend import Input, Message, Outcome
 from serving.seams.checkpoint import Checkpoint
 from serving.seams.encoder import Arrays
@@ -193,9 +194,10 @@ class Task:
             task has no labels to meet.
         floor: Agreement below which a variant fails, unless the configuration says another.
         tolerance: Share of disagreement that does not count as a loss; likewise.
-        judging: How answers are compared; None for a generator, whose tokens are scored.
-        show: One answer of an outcome, by its index, as the JSON of the task's own route; None for
-            a generator.
+        judging: How answers are compared; needed of an encoder's task. None for a generator, whose
+            tokens are scored.
+        show: One answer of an outcome, by its index, as the JSON of the task's own route; needed
+            likewise.
         tensors: How it looks in the Open Inference Protocol; None if it has no tensors.
     """
 
@@ -209,3 +211,8 @@ class Task:
     judging: Callable[[], EncoderJudging] | None = None
     show: Callable[[Outcome, int], dict[str, Any]] | None = None
     tensors: Tensors | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ``ConfigError`` if something is missing."""
+        if self.kind == "encoder" and (self.judging is None or self.show is None):
+            raise ConfigError("a task that runs on an encoder needs judging and show")
