@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,9 +9,10 @@ from dataclasses import replace
 from serving.config import ModelConfig, VariantConfig
 from serving.errors import NotReady
 from serving.gateway.auto_policy import Candidate, Refusal, choose
-from serving.gateway.background_refresh import Refreshed
+from serving.gateway.background_refresh import RefreshedValue
 from serving.gateway.cluster import RETRY_AFTER_S
 from serving.gateway.latencies import Latencies
+from serving.machine.cores import available_cores
 from serving.seams import AutoChoice, Limits, QualityBoard, VariantQuality, VariantStatus
 
 Name = tuple[str, str]
@@ -53,14 +53,14 @@ class AutoRouter:
     ) -> None:
         self._models = {model.name: model for model in models}
         self._latencies = latencies
-        self._statuses: Refreshed[Mapping[Name, VariantStatus]] = Refreshed(
+        self._statuses: RefreshedValue[Mapping[Name, VariantStatus]] = RefreshedValue(
             "the state of the variants",
             _by_name(statuses),
             {},
             STATUSES_FIRST_WAIT_S,
             STATUSES_FORGOTTEN_AFTER_S,
         )
-        self._quality: Refreshed[Mapping[Name, VariantQuality]] = Refreshed(
+        self._quality: RefreshedValue[Mapping[Name, VariantQuality]] = RefreshedValue(
             "the quality of the variants", _qualities(board), {}, QUALITY_FIRST_WAIT_S
         )
         self._previous: OrderedDict[tuple[str, Limits], str] = OrderedDict()
@@ -171,13 +171,7 @@ def _share_of_machine(variant: VariantConfig, status: VariantStatus) -> float:
     """Share of the cores that the variant's replicas use together; of a GPU, all of it."""
     if variant.threads is None or (status.description and status.description.device == "cuda"):
         return 1.0
-    return min(variant.threads * status.replicas / _num_cores(), 1.0)
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return min(variant.threads * status.replicas / available_cores(), 1.0)
 
 
 def _nothing_ready(model: str, missing: Sequence[tuple[str, VariantStatus | None]]) -> NotReady:

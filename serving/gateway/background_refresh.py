@@ -18,7 +18,7 @@ READ_TIMEOUT_S = 15.0
 T = TypeVar("T")
 
 
-class Refreshed(Generic[T]):
+class RefreshedValue(Generic[T]):
     """The last value that could be read.
 
     Args:

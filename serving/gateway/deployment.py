@@ -11,7 +11,7 @@ from serving.gateway.auto import AutoRouter
 from serving.gateway.cluster import Cluster
 from serving.gateway.latencies import Latencies
 from serving.gateway.quality_board import RemoteQuality
-from serving.gateway.remote_variant import RemoteVariants
+from serving.gateway.remote_variants import RemoteVariants
 from serving.metrics import (
     EdgeMetrics,
     Labels,
@@ -20,9 +20,9 @@ from serving.metrics import (
     merge_expositions,
 )
 from serving.routes.api import build_gateway_api
+from serving.routes.catalog import served_model
 from serving.routes.edge import Edge
 from serving.routes.services import Services
-from serving.seams import ServedModel
 
 
 @serve.ingress()
@@ -30,16 +30,7 @@ class Gateway:
     """Resolves model and variant of a request and forwards it to a replica."""
 
     def __init__(self, config: Config) -> None:
-        catalog = {
-            model.name: ServedModel(
-                name=model.name,
-                task=model.task,
-                variants=tuple(variant.name for variant in model.variants),
-                default_variant=model.default_variant,
-                reference=model.reference,
-            )
-            for model in config.models
-        }
+        catalog = {model.name: served_model(model) for model in config.models}
         self._cluster = Cluster(
             [(model.name, variant) for model in catalog.values() for variant in model.variants]
         )

@@ -1,4 +1,4 @@
-"""A backend whose calls are measured."""
+"""Backends whose calls are timed, those of requests that somebody waits for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from contextlib import aclosing
 
 from serving.gateway.latencies import Latencies
 from serving.seams import (
-    Backend,
     Description,
+    EncoderBackend,
     GenerationChunk,
     GenerationRequest,
     GenerationSummary,
+    GeneratorBackend,
     InferenceRequest,
     Outcome,
     ScoreRequest,
@@ -19,16 +20,18 @@ from serving.seams import (
 )
 
 
-class MeasuredBackend:
-    """Passes everything on, and notes how long requests that somebody waits for take."""
+class TimedEncoder:
+    """Passes everything on, and notes how long requests take."""
 
-    def __init__(self, backend: Backend, latencies: Latencies, model: str, variant: str) -> None:
+    def __init__(
+        self, backend: EncoderBackend, latencies: Latencies, model: str, variant: str
+    ) -> None:
         self._backend = backend
         self._latencies = latencies
         self._name = model, variant
 
     async def infer(self, request: InferenceRequest) -> Outcome:
-        """See ``Backend.infer``."""
+        """See ``EncoderBackend.infer``."""
         if request.background:
             return await self._backend.infer(request)
         with self._latencies.measuring(*self._name, request.timeout_s) as call:
@@ -36,10 +39,25 @@ class MeasuredBackend:
             self._latencies.answered(call, outcome.timings.queue)
             return outcome
 
+    async def describe(self) -> Description:
+        """See ``EncoderBackend.describe``."""
+        return await self._backend.describe()
+
+
+class TimedGenerator:
+    """Passes everything on, and notes how long generating takes."""
+
+    def __init__(
+        self, backend: GeneratorBackend, latencies: Latencies, model: str, variant: str
+    ) -> None:
+        self._backend = backend
+        self._latencies = latencies
+        self._name = model, variant
+
     async def stream(
         self, request: GenerationRequest
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
-        """See ``Backend.stream``."""
+        """See ``GeneratorBackend.stream``."""
         async with aclosing(self._backend.stream(request)) as pieces:
             if request.background:
                 async for piece in pieces:
@@ -55,9 +73,9 @@ class MeasuredBackend:
                     yield piece
 
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
-        """See ``Backend.score``."""
+        """See ``GeneratorBackend.score``."""
         return await self._backend.score(request)
 
     async def describe(self) -> Description:
-        """See ``Backend.describe``."""
+        """See ``EncoderBackend.describe``."""
         return await self._backend.describe()

@@ -15,7 +15,7 @@ from typing import Any
 
 from serving.errors import InternalError, InvalidField, NotReady, QueueFull, RequestError
 from serving.generator.scheduling import PromptBudget
-from serving.generator.stepper import Job, Stepper
+from serving.generator.stepper import SequenceJob, Stepper
 from serving.generator.token_stream import TokenStream
 from serving.seams import (
     Decoder,
@@ -61,8 +61,8 @@ class SlotGenerator:
         self._max_waiting = max_waiting
         self._stuck_after_s = stuck_after_s
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._unfinished: set[Job] = set()
-        self._commands: SimpleQueue[Job | None] = SimpleQueue()
+        self._unfinished: set[SequenceJob] = set()
+        self._commands: SimpleQueue[SequenceJob | None] = SimpleQueue()
         self._is_closing = False
         self._has_ended = False
         self._on_step: Callable[[int], None] | None = None
@@ -99,7 +99,7 @@ class SlotGenerator:
         self._check_room()
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        job = Job(request)
+        job = SequenceJob(request)
         self._unfinished.add(job)
         self._commands.put(job)
         if self._has_ended:  # only now: a worker that ends later takes the job along
@@ -170,7 +170,7 @@ class SlotGenerator:
                 "too many sequences came and went during one step; retry later", retry_after_s=1
             )
 
-    def _cancel(self, job: Job) -> None:
+    def _cancel(self, job: SequenceJob) -> None:
         # May run in any thread, even while the worker handles commands: a dropped stream is
         # collected wherever the garbage collector happens to run.
         job.is_cancelled = True
@@ -178,7 +178,7 @@ class SlotGenerator:
         self._commands.put(job)
 
     def _deliver(
-        self, events: Sequence[tuple[Job, GeneratedToken | RequestError]], batch_size: int
+        self, events: Sequence[tuple[SequenceJob, GeneratedToken | RequestError]], batch_size: int
     ) -> None:
         if batch_size and self._on_step is not None:
             self._on_step(batch_size)
@@ -227,7 +227,7 @@ class SlotGenerator:
         return True
 
     def _send(
-        self, events: Sequence[tuple[Job, GeneratedToken | RequestError]], batch_size: int
+        self, events: Sequence[tuple[SequenceJob, GeneratedToken | RequestError]], batch_size: int
     ) -> None:
         if events or batch_size:
             assert self._loop is not None

@@ -31,7 +31,7 @@ Outbox = asyncio.Queue[GeneratedToken | RequestError | None]
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class SequenceJob:
     """A request, the sequence that it becomes, and what is measured of it on the way.
 
     Attributes:
@@ -74,10 +74,10 @@ class Stepper:
         self.batch_size = 0
         """Sequences of the latest step, those of background requests left out; 0 if it failed."""
         self._schedule = Schedule(decoder.num_slots, budget)
-        self._jobs: dict[TokenSequence, Job] = {}
+        self._jobs: dict[TokenSequence, SequenceJob] = {}
 
     @property
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[SequenceJob]:
         """Sequences that have not ended, in the order in which they were added."""
         return list(self._jobs.values())
 
@@ -86,17 +86,17 @@ class Stepper:
         """Whether there is no sequence to take a step for."""
         return self._schedule.is_empty
 
-    def add(self, job: Job) -> None:
+    def add(self, job: SequenceJob) -> None:
         """Begin a sequence."""
         self._jobs[job.sequence] = job
         self._schedule.add(job.sequence)
 
-    def drop(self, job: Job, is_cache_valid: bool = True) -> None:
+    def drop(self, job: SequenceJob, is_cache_valid: bool = True) -> None:
         """End a sequence; nothing happens if it has ended already."""
         if self._jobs.pop(job.sequence, None) is not None:
             self._schedule.remove(job.sequence, is_cache_valid)
 
-    def step(self) -> list[tuple[Job, GeneratedToken | RequestError]]:
+    def step(self) -> list[tuple[SequenceJob, GeneratedToken | RequestError]]:
         """Take one step; at least one sequence must be there.
 
         Returns:
@@ -124,14 +124,14 @@ class Stepper:
         self.batch_size = sum(not job.request.background for job in jobs)
         return events
 
-    def _fail(self, job: Job) -> InternalError:
+    def _fail(self, job: SequenceJob) -> InternalError:
         self.drop(job, is_cache_valid=False)
         return InternalError("a step of the model failed; see the log of the replica")
 
     def _advance(
-        self, jobs: Sequence[Job], segments: Sequence[Segment], logits: NDArray[np.float32]
-    ) -> list[tuple[Job, GeneratedToken | RequestError]]:
-        events: list[tuple[Job, GeneratedToken | RequestError]] = []
+        self, jobs: Sequence[SequenceJob], segments: Sequence[Segment], logits: NDArray[np.float32]
+    ) -> list[tuple[SequenceJob, GeneratedToken | RequestError]]:
+        events: list[tuple[SequenceJob, GeneratedToken | RequestError]] = []
         row = 0
         for job, segment in zip(jobs, segments, strict=True):
             rows = logits[row : row + segment.num_logits]
@@ -151,7 +151,9 @@ class Stepper:
         return events
 
 
-def _next_token(job: Job, segment: Segment, rows: NDArray[np.float32]) -> GeneratedToken | None:
+def _next_token(
+    job: SequenceJob, segment: Segment, rows: NDArray[np.float32]
+) -> GeneratedToken | None:
     """Read the logits of one sequence; None in the middle of its prompt."""
     request, tokens = job.request, job.sequence.tokens
     if request.logprobs_from is not None:
@@ -173,7 +175,7 @@ def _next_token(job: Job, segment: Segment, rows: NDArray[np.float32]) -> Genera
     return GeneratedToken(token, finish, _progress(job), logprob, prompt)
 
 
-def _progress(job: Job) -> Progress:
+def _progress(job: SequenceJob) -> Progress:
     now = time.perf_counter()
     if job.first_token is None:
         job.first_token = now

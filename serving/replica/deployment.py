@@ -3,95 +3,44 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from ray import serve
 
+from serving.artifacts import ArtifactRequest
 from serving.config import ModelConfig, ServerConfig, VariantConfig
 from serving.errors import InternalError, NotReady, RequestError
 from serving.metrics import EdgeMetrics, Labels, QualityDrops, exposition
-from serving.replica.loaded_variant import Held
-from serving.replica.loading import hold
+from serving.replica.loaded_variant import LoadedVariant
+from serving.replica.loading import load_variant
 from serving.replica.quality_process import QualityProcess
 from serving.replica.sample_sink import SENDER_REASONS, QueuedSink
-from serving.replica.shadow import ShadowedBackend
+from serving.replica.shadow import ShadowedEncoder, ShadowedGenerator
+from serving.replica.single_variant import FailedBackend, SingleVariant
 from serving.routes.api import build_replica_api
+from serving.routes.catalog import served_variant
 from serving.routes.edge import Edge
 from serving.routes.services import Services
 from serving.seams import (
-    Backend,
-    Checkpoint,
     Description,
+    EncoderBackend,
     GenerationChunk,
     GenerationRequest,
     GenerationSummary,
+    GeneratorBackend,
     InferenceRequest,
     Outcome,
     ScoreRequest,
-    ServedModel,
     TokenLogprob,
-    VariantStatus,
 )
 
 logger = logging.getLogger("ray.serve.quantserve")
 
 Answer = TypeVar("Answer")
-
-
-class FailedBackend:
-    """The backend of a variant that could not be loaded.
-
-    The replica stays up to say why on both paths; without one, the direct path would answer in
-    Ray Serve's words.
-    """
-
-    def __init__(self, failure: NotReady) -> None:
-        self._failure = failure
-
-    async def infer(self, request: InferenceRequest) -> Outcome:
-        """Raise the failure."""
-        raise self._failure
-
-    def stream(
-        self, request: GenerationRequest
-    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
-        """Raise the failure."""
-        raise self._failure
-
-    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
-        """Raise the failure."""
-        raise self._failure
-
-    async def describe(self) -> Description:
-        """Raise the failure."""
-        raise self._failure
-
-
-class SingleVariant:
-    """``Backends`` of a replica: the one variant that it holds."""
-
-    def __init__(self, model: str, variant: str, backend: Backend) -> None:
-        self._model = model
-        self._variant = variant
-        self._backend = backend
-
-    def backend(self, model: str, variant: str) -> Backend:
-        """Return the one backend; the catalog lets no other name through."""
-        assert (model, variant) == (self._model, self._variant)
-        return self._backend
-
-    async def statuses(self) -> list[VariantStatus]:
-        """State of the one variant, as this replica sees it."""
-        try:
-            description = await self._backend.describe()
-        except NotReady as failure:
-            return [
-                VariantStatus(self._model, self._variant, False, True, failure.message, 1, None)
-            ]
-        return [VariantStatus(self._model, self._variant, True, False, "", 1, description)]
 
 
 @serve.ingress()
@@ -103,18 +52,20 @@ class Replica:
         self,
         model: ModelConfig,
         variant: VariantConfig,
-        checkpoint: Checkpoint,
+        artifact: ArtifactRequest,
+        store: Path,
         server: ServerConfig,
     ) -> None:
         replica = serve.get_replica_context().replica_id.unique_id
-        self._held: Held | None = None
+        self._loaded: LoadedVariant | None = None
         self._drops: QualityDrops | None = None
-        self._backend: Backend
+        self._name = model.name, variant.name
+        backend: EncoderBackend | GeneratorBackend
         name = f"{model.name}:{variant.name}"
         try:
-            self._held = await hold(model, variant, checkpoint, server, replica)
-            self._backend = self._shadowed(self._held.backend, model, variant.name, replica)
-            load_seconds = (await self._backend.describe()).load_seconds
+            self._loaded = await load_variant(model, variant, artifact, store, server, replica)
+            backend = self._shadowed(self._loaded.backend, model, variant.name, replica)
+            load_seconds = (await backend.describe()).load_seconds
             logger.info("loaded %s in %.1f s", name, load_seconds)
         except Exception as error:  # whatever a checkpoint or a kernel raises
             logger.exception("%s failed to load", name)
@@ -122,15 +73,15 @@ class Replica:
                 # Beside healthy replicas it would attract requests, since it answers at once.
                 raise
             reason = f"{name} failed to load: {type(error).__name__}: {error}"
-            self._backend = FailedBackend(NotReady(reason))
+            backend = FailedBackend(NotReady(reason))
+        self._backends = SingleVariant(model.name, variant.name, backend)
         edge_metrics = self._edge_metrics = EdgeMetrics(replica)
         edge_metrics.start(Labels(model.name, variant.name, model.task))
-        served = ServedModel(model.name, model.task, (variant.name,), variant.name, variant.name)
         services = Services(
-            catalog={model.name: served},
-            backends=SingleVariant(model.name, variant.name, self._backend),
+            catalog={model.name: served_variant(model, variant)},
+            backends=self._backends,
             server=server,
-            fixed=(model.name, variant.name),
+            fixed=self._name,
         )
         self._edge = build_replica_api(services, edge_metrics)
 
@@ -138,23 +89,24 @@ class Replica:
         return self._edge
 
     async def infer(self, request: InferenceRequest) -> Outcome | RequestError:
-        """Answer a call of the gateway.
+        """Answer a call of the gateway; it may be for the other kind of engine.
 
         Expected errors are returned: raised, they would cross the process with a traceback and
         be logged as a failure.
         """
-        return await _answer_or_error(self._backend.infer(request))
+        return await _answer_or_error(lambda: self._backends.encoder(*self._name).infer(request))
 
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...] | RequestError:
         """Likewise."""
-        return await _answer_or_error(self._backend.score(request))
+        return await _answer_or_error(lambda: self._backends.generator(*self._name).score(request))
 
     async def stream(
         self, request: GenerationRequest
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary | RequestError, None]:
         """Answer a call of the gateway piece by piece; an expected error is the last item."""
         try:
-            async with aclosing(self._backend.stream(request)) as items:
+            backend = self._backends.generator(*self._name)
+            async with aclosing(backend.stream(request)) as items:
                 async for item in items:
                     yield item
         except RequestError as error:
@@ -166,19 +118,19 @@ class Replica:
     async def describe(self) -> Description | NotReady:
         """Say what is loaded, or why nothing is."""
         try:
-            return await self._backend.describe()
+            return await self._backends.describe()
         except NotReady as failure:
             return failure
 
     def check_health(self) -> None:
         """Raise if Ray Serve should replace this replica."""
-        if self._held is not None:
-            self._held.check_health()
+        if self._loaded is not None:
+            self._loaded.check_health()
 
     def __del__(self) -> None:
         # Ray Serve calls it when it stops the replica; a constructor that raised has set nothing.
-        if (held := getattr(self, "_held", None)) is not None:
-            held.close()
+        if (loaded := getattr(self, "_loaded", None)) is not None:
+            loaded.close()
 
     async def in_flight(self) -> int:
         """HTTP requests that this replica has not answered yet."""
@@ -186,17 +138,21 @@ class Replica:
 
     async def metrics(self) -> str:
         """Prometheus text of this replica."""
-        if self._held is None:
+        if self._loaded is None:
             return exposition([self._edge_metrics.registry])
-        self._held.metrics.set_description(await self._backend.describe())
-        registries = [self._held.metrics.registry, self._edge_metrics.registry]
+        self._loaded.metrics.set_description(await self._backends.describe())
+        registries = [self._loaded.metrics.registry, self._edge_metrics.registry]
         if self._drops is not None:
             registries.append(self._drops.registry)
         return exposition(registries)
 
     def _shadowed(
-        self, backend: Backend, model: ModelConfig, variant: str, replica: str
-    ) -> Backend:
+        self,
+        backend: EncoderBackend | GeneratorBackend,
+        model: ModelConfig,
+        variant: str,
+        replica: str,
+    ) -> EncoderBackend | GeneratorBackend:
         """Let answers be sampled, unless there is nothing to compare them with."""
         shadow = model.quality.shadow
         if variant == model.reference or not shadow.rate:
@@ -204,12 +160,14 @@ class Replica:
         self._drops = QualityDrops([model.name], replica, SENDER_REASONS)
         on_drop = partial(self._drops.count, model.name)
         sink = QueuedSink(shadow, QualityProcess().send, on_drop)
-        return ShadowedBackend(backend, sink, model.name, variant)
+        if isinstance(backend, EncoderBackend):
+            return ShadowedEncoder(backend, sink, model.name, variant)
+        return ShadowedGenerator(backend, sink, model.name, variant)
 
 
-async def _answer_or_error(answer: Awaitable[Answer]) -> Answer | RequestError:
+async def _answer_or_error(ask: Callable[[], Awaitable[Answer]]) -> Answer | RequestError:
     try:
-        return await answer
+        return await ask()
     except RequestError as error:
         return error
     except Exception:

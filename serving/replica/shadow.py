@@ -1,4 +1,9 @@
-"""A backend whose live answers are sampled, for the quality process to compare."""
+"""Backends whose live answers are sampled, for the quality process to compare.
+
+One answer, or one choice, is offered of a request that is sampled: those of one request resemble
+each other, and the intervals of quality count every sample as independent. Neither background
+requests are sampled, nor answers that failed or were cut off by their client.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +15,14 @@ import numpy as np
 
 from serving.replica.generator.choices import num_choices
 from serving.seams import (
-    Backend,
     Description,
     EncodedSample,
+    EncoderBackend,
     GeneratedSample,
     GenerationChunk,
     GenerationRequest,
     GenerationSummary,
+    GeneratorBackend,
     InferenceRequest,
     Outcome,
     SampleSink,
@@ -26,12 +32,8 @@ from serving.seams import (
 )
 
 
-class ShadowedBackend:
+class ShadowedEncoder:
     """Answers as ``backend`` does, and offers some of the answers to a sink.
-
-    One text, or one choice, is offered of a request that is sampled: those of one request
-    resemble each other, and the intervals of quality count every sample as independent. Neither
-    background requests are sampled, nor answers that failed or were cut off by their client.
 
     Args:
         backend: Answers.
@@ -39,7 +41,7 @@ class ShadowedBackend:
         model: Public name of the model; likewise ``variant``.
     """
 
-    def __init__(self, backend: Backend, sink: SampleSink, model: str, variant: str) -> None:
+    def __init__(self, backend: EncoderBackend, sink: SampleSink, model: str, variant: str) -> None:
         self._backend = backend
         self._sink = sink
         self._model = model
@@ -47,16 +49,16 @@ class ShadowedBackend:
         self._random = np.random.default_rng()
 
     async def infer(self, request: InferenceRequest) -> Outcome:
-        """Answer every text of ``request``; see ``Backend.infer``."""
+        """Answer every input of ``request``; see ``EncoderBackend.infer``."""
         is_sampled = not request.background and self._sink.wants()
         outcome = await self._backend.infer(request)
-        if is_sampled and request.texts:
-            index = self._random.integers(len(request.texts))
+        if is_sampled and request.inputs:
+            index = self._random.integers(len(request.inputs))
             self._sink.offer(
                 EncodedSample(
                     model=self._model,
                     variant=self._variant,
-                    text=request.texts[index],
+                    input=request.inputs[index],
                     truncate=request.truncate,
                     dimensions=request.dimensions,
                     row=outcome.rows[index].copy(),  # or it would keep all the others alive
@@ -64,10 +66,31 @@ class ShadowedBackend:
             )
         return outcome
 
+    async def describe(self) -> Description:
+        """Say what is loaded."""
+        return await self._backend.describe()
+
+
+class ShadowedGenerator:
+    """Answers as ``backend`` does, and offers some of the choices to a sink.
+
+    Args:
+        backend: See ``ShadowedEncoder``; likewise the others.
+    """
+
+    def __init__(
+        self, backend: GeneratorBackend, sink: SampleSink, model: str, variant: str
+    ) -> None:
+        self._backend = backend
+        self._sink = sink
+        self._model = model
+        self._variant = variant
+        self._random = np.random.default_rng()
+
     def stream(
         self, request: GenerationRequest
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
-        """Generate; see ``Backend.stream``. What is not sampled passes without a detour."""
+        """Generate; see ``GeneratorBackend.stream``. What is not sampled takes no detour."""
         if request.background or request.trace is not None or not self._sink.wants():
             return self._backend.stream(request)
         choice = int(self._random.integers(num_choices(request)))
@@ -76,7 +99,7 @@ class ShadowedBackend:
         return self._stream_and_sample(sampled, prompts[choice // request.n])
 
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
-        """Score each token of the continuation; see ``Backend.score``."""
+        """Score each token of the continuation; see ``GeneratorBackend.score``."""
         return await self._backend.score(request)
 
     async def describe(self) -> Description:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -255,6 +255,7 @@ class Description:
     kv_cache_bytes: int = 0
 
 
+@runtime_checkable
 class EncoderBackend(Protocol):
     """What the routes call of an encoder; local in a replica, remote in the gateway."""
 
@@ -273,6 +274,7 @@ class EncoderBackend(Protocol):
         """
 
 
+@runtime_checkable
 class GeneratorBackend(Protocol):
     """What the routes call of a generator; local in a replica, remote in the gateway."""
 

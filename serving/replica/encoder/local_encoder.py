@@ -4,40 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import InternalError, InvalidField
+from serving.errors import InternalError
 from serving.metrics import EncoderMetrics
 from serving.replica.admission import Admission
 from serving.replica.deadline import deadline
 from serving.replica.encoder.batcher import Batcher
 from serving.replica.tokenizing import Tokenizing
-from serving.seams import (
-    Description,
-    EncoderTask,
-    GenerationChunk,
-    GenerationRequest,
-    GenerationSummary,
-    InferenceRequest,
-    Outcome,
-    ScoreRequest,
-    Timings,
-    TokenLogprob,
-)
+from serving.seams import Description, EncoderTask, InferenceRequest, Input, Item, Outcome, Timings
 
 logger = logging.getLogger("ray.serve.quantserve")
 
 
-class LocalBackend:
-    """Answers requests with the engine behind its batcher.
+class LocalEncoder:
+    """Answers requests with an encoder in this process.
 
     Args:
         model: Its public name, for messages.
-        task: Tokenizes and decodes.
-        batcher: Queues and executes.
+        task: Prepares inputs and decodes rows.
+        batcher: Queues, collates and executes.
         metrics: Measures.
         describe: Says what is loaded.
     """
@@ -60,23 +49,13 @@ class LocalBackend:
         metrics.in_flight.set_function(lambda: self._admission.in_flight)
 
     async def infer(self, request: InferenceRequest) -> Outcome:
-        """Answer every text of ``request``; see ``Backend.infer``."""
+        """Answer every input of ``request``; see ``EncoderBackend.infer``."""
         with self._admission.admit(request.background):
             async with deadline(request.timeout_s, "no answer"):
                 outcome = await self._answer(request)
         if not request.background:
             self._metrics.observe_request(outcome.timings, outcome.tokens)
         return outcome
-
-    def stream(
-        self, request: GenerationRequest
-    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
-        """Refuse: an encoder has no text to answer with."""
-        raise InvalidField(f"model {self._model!r} does not generate", param="model")
-
-    async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
-        """Refuse: an encoder gives no token a probability."""
-        raise InvalidField(f"model {self._model!r} does not generate", param="model")
 
     async def describe(self) -> Description:
         """Say what is loaded."""
@@ -86,27 +65,27 @@ class LocalBackend:
         arrived = time.perf_counter()
         self._task.check_dimensions(request.dimensions)
         with self._batcher.place(request.background) as place:
-            token_ids = await self._encode(request)
-            tokenized = time.perf_counter()
-            result = await self._batcher.run(place, token_ids)
+            items = await self._prepare(request)
+            prepared = time.perf_counter()
+            result = await self._batcher.run(place, items)
         self._check_finite(result.rows)
         rows = self._task.decode(result.rows, request.dimensions)
         return Outcome(
             rows=rows,
             labels=self._task.labels,
-            tokens=sum(len(ids) for ids in token_ids),
+            tokens=sum(item.cost for item in items),
             timings=Timings(
                 queue=result.queue,
-                tokenize=tokenized - arrived,
+                tokenize=prepared - arrived,
                 forward=result.forward,
                 total=time.perf_counter() - arrived,
             ),
         )
 
-    async def _encode(self, request: InferenceRequest) -> list[list[int]]:
-        characters = sum(map(len, request.texts))
+    async def _prepare(self, request: InferenceRequest) -> list[Item]:
+        characters = sum(len(text) for given in request.inputs for text in _texts(given))
         return await self._tokenizing.run(
-            characters, self._task.encode, request.texts, request.truncate
+            characters, self._task.prepare, request.inputs, request.truncate
         )
 
     def _check_finite(self, rows: NDArray[np.float32]) -> None:
@@ -116,3 +95,7 @@ class LocalBackend:
                 f"{self._model!r} gave numbers that are NaN or infinite, so there is no answer; "
                 "another variant may give one"
             )
+
+
+def _texts(given: Input) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else given

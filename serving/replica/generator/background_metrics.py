@@ -5,11 +5,11 @@ from __future__ import annotations
 from serving.seams import Progress
 
 
-class Uncounted:
+class BackgroundMetrics:
     """Takes what ``GeneratorMetrics`` takes of a request, and forgets it."""
 
     def __init__(self) -> None:
-        self.output_tokens = _Nothing()
+        self.output_tokens = _UncountedTokens()
 
     def observe_tokenize(self, duration_s: float) -> None:
         """Forget it; likewise the others."""
@@ -24,6 +24,6 @@ class Uncounted:
         """Forget it."""
 
 
-class _Nothing:
+class _UncountedTokens:
     def inc(self, amount: float = 1) -> None:
         """Forget it."""

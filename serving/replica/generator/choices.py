@@ -31,7 +31,7 @@ say little more. So many are sent as 40 kB."""
 
 
 @dataclass(slots=True, eq=False)
-class Choice:
+class RunningChoice:
     """One continuation on its way.
 
     Attributes:
@@ -125,7 +125,7 @@ def make_choices(
     task: GenerationTask,
     model: str,
     max_tokens: int,
-) -> list[Choice]:
+) -> list[RunningChoice]:
     """All choices of a request, in order.
 
     Args:
@@ -148,7 +148,7 @@ def make_choices(
 
 
 def summarize(
-    choices: Sequence[Choice], request: GenerationRequest, tokenize: float, arrived: float
+    choices: Sequence[RunningChoice], request: GenerationRequest, tokenize: float, arrived: float
 ) -> GenerationSummary:
     """Sum the tokens up; the timings are those of the choice that took longest.
 
@@ -171,10 +171,10 @@ def summarize(
 
 def _choice(
     request: GenerationRequest, index: int, prompt: Prompt, num_new: int, task: GenerationTask
-) -> Choice:
+) -> RunningChoice:
     sampling, asked = request.sampling, request.sampling.logprobs
     is_traced = index == request.trace
-    return Choice(
+    return RunningChoice(
         index=index,
         request=TokenRequest(
             prompt=prompt.tokens,

@@ -7,11 +7,11 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 
-from serving.errors import InternalError, InvalidField, QueueFull, RequestError
+from serving.errors import InternalError, QueueFull, RequestError
 from serving.metrics import GeneratorMetrics
 from serving.replica.admission import Admission
 from serving.replica.deadline import deadline
-from serving.replica.generator.background_metrics import Uncounted
+from serving.replica.generator.background_metrics import BackgroundMetrics
 from serving.replica.generator.choices import check_request, make_choices, num_choices, summarize
 from serving.replica.generator.continuation import Prompt
 from serving.replica.generator.running_choices import RunningChoices
@@ -24,8 +24,6 @@ from serving.seams import (
     GenerationSummary,
     GenerationTask,
     GeneratorEngine,
-    InferenceRequest,
-    Outcome,
     ScoreRequest,
     TokenLogprob,
 )
@@ -66,13 +64,6 @@ class LocalGenerator:
         self._num_on_their_way = 0
         metrics.in_flight.set_function(lambda: self._admission.in_flight)
 
-    async def infer(self, request: InferenceRequest) -> Outcome:
-        """Refuse: a generator has no rows to answer with."""
-        raise InvalidField(
-            f"model {self._model!r} generates; use /v1/completions or /v1/chat/completions",
-            param="model",
-        )
-
     async def describe(self) -> Description:
         """Say what is loaded."""
         return self._describe()
@@ -80,7 +71,7 @@ class LocalGenerator:
     async def stream(
         self, request: GenerationRequest
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
-        """Generate; see ``Backend.stream``.
+        """Generate; see ``GeneratorBackend.stream``.
 
         Pieces of a choice that come while the consumer is busy are sent as one, so no more is
         kept than ``max_tokens`` of each choice.
@@ -103,7 +94,7 @@ class LocalGenerator:
             yield summarize(choices, request, tokenize, arrived)
 
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
-        """Score each token of the continuation that follows something; see ``Backend.score``."""
+        """Score each token of the continuation; see ``GeneratorBackend.score``."""
         arrived = time.perf_counter()
         with self._answering("scoring", request.background) as metrics:
             async with deadline(request.timeout_s, "no answer"):
@@ -113,11 +104,13 @@ class LocalGenerator:
                 return await self._scoring.score(asked, metrics)
 
     @contextmanager
-    def _answering(self, what: str, background: bool) -> Iterator[GeneratorMetrics | Uncounted]:
+    def _answering(
+        self, what: str, background: bool
+    ) -> Iterator[GeneratorMetrics | BackgroundMetrics]:
         """Let a request in, say where to measure it, and let no unforeseen error out."""
         try:
             with self._admission.admit(background):
-                yield Uncounted() if background else self._metrics
+                yield BackgroundMetrics() if background else self._metrics
         except RequestError:
             raise
         except Exception:

@@ -10,8 +10,8 @@ from contextlib import aclosing
 
 from serving.errors import DeadlineExceeded
 from serving.metrics import GeneratorMetrics
-from serving.replica.generator.background_metrics import Uncounted
-from serving.replica.generator.choices import Choice
+from serving.replica.generator.background_metrics import BackgroundMetrics
+from serving.replica.generator.choices import RunningChoice
 from serving.seams import GenerationRequest, GeneratorEngine
 
 
@@ -32,17 +32,17 @@ class RunningChoices:
     def __init__(
         self,
         engine: GeneratorEngine,
-        choices: Sequence[Choice],
+        choices: Sequence[RunningChoice],
         request: GenerationRequest,
         arrived: float,
-        metrics: GeneratorMetrics | Uncounted,
+        metrics: GeneratorMetrics | BackgroundMetrics,
     ) -> None:
         self._engine = engine
         self._choices = choices
         self._request = request
         self._arrived = arrived
         self._metrics = metrics
-        self._announced: OrderedDict[Choice, None] = OrderedDict()
+        self._announced: OrderedDict[RunningChoice, None] = OrderedDict()
         self._news = asyncio.Event()
         self._failure: BaseException | None = None
         self._missing_first_tokens = len(choices)
@@ -74,7 +74,7 @@ class RunningChoices:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def next_news(self) -> Choice | None:
+    async def next_news(self) -> RunningChoice | None:
         """Wait for a choice with something to send; None after the end of the last one."""
         while not self._announced and self._failure is None and self._undelivered:
             self._news.clear()
@@ -88,7 +88,7 @@ class RunningChoices:
             self._undelivered -= 1
         return choice
 
-    async def _generate(self, choice: Choice) -> None:
+    async def _generate(self, choice: RunningChoice) -> None:
         text, is_streamed, count = choice.text, self._request.stream, self._metrics.output_tokens
         async with aclosing(self._engine.generate(choice.request)) as tokens:
             async for generated in tokens:
@@ -103,12 +103,12 @@ class RunningChoices:
                     self._announce(choice)
         raise RuntimeError("the engine ended a sequence without a reason")
 
-    def _announce(self, choice: Choice) -> None:
+    def _announce(self, choice: RunningChoice) -> None:
         if choice not in self._announced:
             self._announced[choice] = None
             self._news.set()
 
-    def _note_first_token(self, choice: Choice) -> None:
+    def _note_first_token(self, choice: RunningChoice) -> None:
         choice.first_token_at = time.perf_counter()
         self._metrics.observe_first_token(choice.first_token_at - self._arrived)
         if choice.index % self._request.n == 0:
@@ -117,7 +117,7 @@ class RunningChoices:
         if not self._missing_first_tokens:
             self._first_token_timer.cancel()
 
-    def _note_end(self, choice: Choice) -> None:
+    def _note_end(self, choice: RunningChoice) -> None:
         assert choice.first_token_at is not None
         duration = time.perf_counter() - choice.first_token_at
         self._metrics.observe_end(choice.progress, choice.text.num_tokens, duration)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from serving.errors import InvalidField
 from serving.metrics import GeneratorMetrics
-from serving.replica.generator.background_metrics import Uncounted
+from serving.replica.generator.background_metrics import BackgroundMetrics
 from serving.replica.tokenizing import Tokenizing
 from serving.seams import (
     GREEDY,
@@ -64,9 +64,9 @@ class Scoring:
         )
 
     async def score(
-        self, asked: TokenRequest, metrics: GeneratorMetrics | Uncounted
+        self, asked: TokenRequest, metrics: GeneratorMetrics | BackgroundMetrics
     ) -> tuple[TokenLogprob, ...]:
-        """Score what ``encode`` made; see ``Backend.score``."""
+        """Score what ``encode`` made; see ``GeneratorBackend.score``."""
         if asked.logprobs_from == len(asked.prompt):  # a single token follows nothing
             return ()
         async with aclosing(self.engine.generate(asked)) as stream:

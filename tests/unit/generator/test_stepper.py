@@ -7,7 +7,7 @@ import pytest
 
 from serving.errors import InternalError, RequestError
 from serving.generator.scheduling import PromptBudget
-from serving.generator.stepper import Job, Stepper
+from serving.generator.stepper import SequenceJob, Stepper
 from serving.seams import GeneratedToken, TokenRequest
 from tests.unit.generator import reference
 from tests.unit.generator.fake_decoder import POISON, FakeDecoder
@@ -22,10 +22,10 @@ def build_stepper(num_slots: int = 4, budget: PromptBudget = BUDGET) -> Stepper:
 
 def run(stepper: Stepper, *asked: TokenRequest) -> list[list[GeneratedToken]]:
     """Add requests at once and step until all of them have ended."""
-    jobs = [Job(one) for one in asked]
+    jobs = [SequenceJob(one) for one in asked]
     for job in jobs:
         stepper.add(job)
-    events: dict[Job, list[GeneratedToken]] = {job: [] for job in jobs}
+    events: dict[SequenceJob, list[GeneratedToken]] = {job: [] for job in jobs}
     while not stepper.is_idle:
         for job, event in stepper.step():
             assert isinstance(event, GeneratedToken)
@@ -59,9 +59,9 @@ def random_request(chance: random.Random) -> TokenRequest:
 def test_the_same_tokens_alone_and_in_any_company(seed: int) -> None:
     chance = random.Random(seed)
     stepper = build_stepper(chance.randint(1, 5), PromptBudget(chance.randint(1, 9), 12))
-    jobs = {Job(random_request(chance)): chance.randint(0, 40) for _ in range(16)}
+    jobs = {SequenceJob(random_request(chance)): chance.randint(0, 40) for _ in range(16)}
     leaves = {job: chance.randint(0, 60) for job in jobs if chance.random() < 0.3}
-    events: dict[Job, list[GeneratedToken]] = {job: [] for job in jobs}
+    events: dict[SequenceJob, list[GeneratedToken]] = {job: [] for job in jobs}
     for step in range(1_000):
         for job, arrives in jobs.items():
             if arrives == step:
@@ -188,14 +188,14 @@ def test_a_prompt_of_one_token_has_no_log_probabilities() -> None:
 def test_a_failed_step_ends_its_sequences_and_no_others() -> None:
     stepper = build_stepper(num_slots=2)
     shared = list(range(20))
-    jobs = [Job(request([*shared, own], 5)) for own in (30, 31, 32)]
+    jobs = [SequenceJob(request([*shared, own], 5)) for own in (30, 31, 32)]
     for job in jobs:
         stepper.add(job)
     stepper.decoder.failures = [ValueError("a kernel is broken")]
     # Of two that hold a slot, the first prompt alone has used up the budget.
     assert [(job, type(error)) for job, error in stepper.step()] == [(jobs[0], InternalError)]
     assert stepper.failures_in_a_row == 1
-    tokens: dict[Job, list[int]] = {job: [] for job in jobs}
+    tokens: dict[SequenceJob, list[int]] = {job: [] for job in jobs}
     while not stepper.is_idle:
         for job, event in stepper.step():
             assert isinstance(event, GeneratedToken)
@@ -209,7 +209,7 @@ def test_a_failed_step_ends_its_sequences_and_no_others() -> None:
 def test_what_a_failed_step_left_in_its_slots_is_not_reused() -> None:
     stepper = build_stepper(num_slots=1, budget=PromptBudget(busy=20, idle=20))
     asked = request(range(30), 5)
-    stepper.add(Job(asked))
+    stepper.add(SequenceJob(asked))
     assert stepper.step() == []
     stepper.decoder.failures = [ValueError("a kernel is broken")]
     [(_, error)] = stepper.step()
@@ -224,7 +224,7 @@ def test_a_decoder_that_answers_too_few_rows_fails_its_step() -> None:
     stepper = build_stepper()
     stepper.decoder.step = lambda segments: reference.logits_after([1])[None]
     for _ in range(2):
-        stepper.add(Job(request([1], 5)))
+        stepper.add(SequenceJob(request([1], 5)))
     assert [type(error) for _, error in stepper.step()] == [InternalError] * 2
     assert stepper.is_idle
 
@@ -233,11 +233,15 @@ def test_a_decoder_that_answers_too_few_rows_fails_its_step() -> None:
 def test_nan_ends_only_its_own_sequence(logprobs_from: int | None) -> None:
     stepper = build_stepper(budget=PromptBudget(busy=32, idle=256))
     prompt = list(range(30))
-    bad = Job(request([*prompt, POISON, 5], 6, logprobs_from=logprobs_from))
-    good = [Job(request([*prompt, own], 6)) for own in (30, 31)]
+    bad = SequenceJob(request([*prompt, POISON, 5], 6, logprobs_from=logprobs_from))
+    good = [SequenceJob(request([*prompt, own], 6)) for own in (30, 31)]
     for job in (good[0], bad, good[1]):
         stepper.add(job)
-    events: dict[Job, list[GeneratedToken | RequestError]] = {bad: [], good[0]: [], good[1]: []}
+    events: dict[SequenceJob, list[GeneratedToken | RequestError]] = {
+        bad: [],
+        good[0]: [],
+        good[1]: [],
+    }
     while not stepper.is_idle:
         for job, event in stepper.step():
             events[job].append(event)
@@ -252,7 +256,7 @@ def test_nan_ends_only_its_own_sequence(logprobs_from: int | None) -> None:
 
 def test_what_nan_has_touched_is_not_reused() -> None:
     stepper = build_stepper(num_slots=1)
-    stepper.add(Job(request([*range(30), POISON], 6)))
+    stepper.add(SequenceJob(request([*range(30), POISON], 6)))
     while not stepper.is_idle:
         stepper.step()
     asked = request([*range(30), 33], 3)
@@ -263,11 +267,11 @@ def test_what_nan_has_touched_is_not_reused() -> None:
 
 def test_progress_tells_where_the_time_went() -> None:
     stepper = build_stepper(num_slots=1)
-    jobs = [Job(request(range(20), 5)) for _ in range(2)]
+    jobs = [SequenceJob(request(range(20), 5)) for _ in range(2)]
     for job in jobs:
         stepper.add(job)
-    progress: dict[Job, list[tuple[float, float, float]]] = {job: [] for job in jobs}
-    ended: dict[Job, float] = {}
+    progress: dict[SequenceJob, list[tuple[float, float, float]]] = {job: [] for job in jobs}
+    ended: dict[SequenceJob, float] = {}
     while not stepper.is_idle:
         for job, event in stepper.step():
             assert isinstance(event, GeneratedToken)
@@ -286,7 +290,7 @@ def test_progress_tells_where_the_time_went() -> None:
 
 def test_dropping_twice_or_after_the_end_does_nothing() -> None:
     stepper = build_stepper(num_slots=1)
-    job, other = Job(request([1], 1)), Job(request([2], 2))
+    job, other = SequenceJob(request([1], 1)), SequenceJob(request([2], 2))
     stepper.drop(job)
     stepper.add(job)
     stepper.add(other)
@@ -301,11 +305,11 @@ def test_dropping_twice_or_after_the_end_does_nothing() -> None:
 
 def test_company_changes_neither_order_nor_number_of_tokens() -> None:
     stepper = build_stepper(num_slots=2)
-    jobs = [Job(request([own], 3)) for own in range(5)]
+    jobs = [SequenceJob(request([own], 3)) for own in range(5)]
     for job in jobs:
         stepper.add(job)
     ends = []
-    counts: Counter[Job] = Counter()
+    counts: Counter[SequenceJob] = Counter()
     while not stepper.is_idle:
         for job, event in stepper.step():
             counts[job] += 1
