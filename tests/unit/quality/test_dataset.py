@@ -1,5 +1,7 @@
 """Labelled data of each kind, and what is refused."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,16 @@ from serving.quality.dataset import (
     Example,
     Passage,
     cut_text,
-    read_dataset,
     read_examples,
+    read_passages,
+    refuse_labels,
 )
+
+READERS: dict[str, Callable[[Path], Sequence[Example | Passage]]] = {
+    "examples": read_examples,
+    "texts": partial(read_examples, need_labels=False),
+    "passages": read_passages,
+}
 
 
 @pytest.fixture
@@ -23,83 +32,83 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "data.jsonl"
 
 
-def refusal(path: Path, task: str) -> str:
+def refusal(path: Path, reader: str) -> str:
     with pytest.raises(ConfigError) as error:
-        read_dataset(path, task)
+        READERS[reader](path)
     return str(error.value)
 
 
 def test_a_classifier_reads_examples(file: Path) -> None:
     file.write_text('{"input": "good", "label": "yes"}\n\n{"input": "bad", "label": "no"}\n')
     expected = [Example(input="good", label="yes"), Example(input="bad", label="no")]
-    assert read_dataset(file, "classification") == expected
+    assert read_examples(file) == expected
 
 
 def test_a_generator_reads_prompts_with_their_completions(file: Path) -> None:
     file.write_text('{"prompt": "One,", "completion": " two"}\n{"prompt": "", "completion": "A"}')
-    assert read_dataset(file, "generation") == [Passage("One,", " two"), Passage("", "A")]
+    assert read_passages(file) == [Passage("One,", " two"), Passage("", "A")]
 
 
 def test_a_generator_reads_plain_text_in_pieces(file: Path) -> None:
     text = file.with_suffix(".txt")
     text.write_text(f"{'a' * 1_000}\n{'b' * 499}\n\n{'c' * 10}\n")
-    assert read_dataset(text, "generation") == [
+    assert read_passages(text) == [
         Passage("", f"{'a' * 1_000}\n{'b' * 499}"),
         Passage("", f"\n{'c' * 10}"),
     ]
 
 
-def test_a_model_that_embeds_has_no_labels(file: Path) -> None:
-    file.write_text('{"input": "good", "label": "yes"}\n')
-    assert "a model that embeds has no labels to meet" in refusal(file, "embeddings")
+def test_a_task_may_have_no_labels(file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.jsonl: a model of this task has no labels"):
+        refuse_labels(file)
 
 
 @pytest.mark.parametrize(
-    ("task", "content", "said"),
+    ("reader", "content", "said"),
     [
-        ("classification", "", ": no texts"),
-        ("classification", '{"input": "a"}', ": no labels; every line must be"),
+        ("examples", "", ": no texts"),
+        ("examples", '{"input": "a"}', ": no labels; every line must be"),
         (
-            "classification",
+            "examples",
             '{"input": "a", "label": "b"}\n{"input": "a"}',
             ": 1 of 2 lines have a label; all or none",
         ),
         (
-            "classification",
+            "examples",
             '\n{"prompt": "a", "completion": "b"}',
             ": line 2: input: Field required\nprompt: unknown key\ncompletion: unknown key",
         ),
-        ("generation", '{"input": "a"}', ": line 1: prompt: Field required"),
-        ("generation", '{"prompt": "a", "completion": ""}', ": line 1: completion: String should"),
-        ("generation", "plain", ": line 1: not JSON"),
+        ("passages", '{"input": "a"}', ": line 1: prompt: Field required"),
+        ("passages", '{"prompt": "a", "completion": ""}', ": line 1: completion: String should"),
+        ("passages", "plain", ": line 1: not JSON"),
     ],
 )
 def test_wrong_data_is_refused_with_file_and_line(
-    file: Path, task: str, content: str, said: str
+    file: Path, reader: str, content: str, said: str
 ) -> None:
     file.write_text(content)
-    assert refusal(file, task).startswith(f"{file}{said}")
+    assert refusal(file, reader).startswith(f"{file}{said}")
 
 
 def test_an_empty_text_is_refused(file: Path) -> None:
     text = file.with_suffix(".txt")
     text.write_text(" \n\n")
-    assert refusal(text, "generation") == f"{text}: no texts"
+    assert refusal(text, "passages") == f"{text}: no texts"
 
 
 @pytest.mark.parametrize(
-    ("task", "name", "line"),
+    ("reader", "name", "line"),
     [
-        ("classification", "data.jsonl", '{"input": "a", "label": "b"}'),
-        ("generation", "data.jsonl", '{"prompt": "a", "completion": "b"}'),
-        ("generation", "data.txt", "a" * (PIECE_CHARACTERS - 1)),
-        ("compare", "data.txt", "a"),
+        ("examples", "data.jsonl", '{"input": "a", "label": "b"}'),
+        ("passages", "data.jsonl", '{"prompt": "a", "completion": "b"}'),
+        ("passages", "data.txt", "a" * (PIECE_CHARACTERS - 1)),
+        ("texts", "data.txt", "a"),
     ],
 )
-def test_data_is_bounded(tmp_path: Path, monkeypatch, task: str, name: str, line: str) -> None:
+def test_data_is_bounded(tmp_path: Path, monkeypatch, reader: str, name: str, line: str) -> None:
     monkeypatch.setattr(dataset, "MAX_EXAMPLES", 3)
     file = tmp_path / name
-    read = read_examples if task == "compare" else lambda path: read_dataset(path, task)
+    read = READERS[reader]
     file.write_text(f"{line}\n" * 3)
     assert len(read(file)) == 3
     file.write_text(f"{line}\n" * 4)
@@ -111,7 +120,7 @@ def test_a_file_that_is_too_large_is_not_read(file: Path, monkeypatch) -> None:
     monkeypatch.setattr(json_lines, "MAX_FILE_BYTES", 1024**2)
     with file.open("wb") as opened:
         opened.truncate(1024**2 + 1024**2 // 2)
-    assert refusal(file, "generation") == (
+    assert refusal(file, "passages") == (
         f"{file}: 1.5 MiB; at most 1 MiB are read. Give a sample of it"
     )
 
@@ -119,7 +128,8 @@ def test_a_file_that_is_too_large_is_not_read(file: Path, monkeypatch) -> None:
 def test_any_other_file_holds_one_text_a_line(file: Path) -> None:
     text = file.with_suffix(".txt")
     text.write_text("a\n\nb c\n")
-    assert read_examples(text) == [Example(input="a"), Example(input="b c")]
+    assert READERS["texts"](text) == [Example("a"), Example("b c")]
+    assert ": no labels; every line must be" in refusal(text, "examples")
 
 
 LINES = st.lists(

@@ -6,8 +6,13 @@ from pathlib import Path
 import pytest
 
 from serving.errors import ConfigError
-from serving.quality.probes import read_probes
-from serving.tasks import TASKS
+from serving.quality.probes import (
+    PROMPTS,
+    TEXTS,
+    probe_line,
+    read_pair_probes,
+    read_text_probes,
+)
 
 
 def lines(count: int) -> str:
@@ -19,9 +24,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "probes.jsonl"
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_every_task_has_probes_of_its_own(task: str) -> None:
-    probes = read_probes(None, task)
+@pytest.mark.parametrize("shipped", [TEXTS, PROMPTS], ids=["texts", "prompts"])
+def test_the_package_has_texts_of_every_length(shipped: Path) -> None:
+    probes = read_text_probes(None, shipped)
     assert len(probes) >= 64
     assert len(set(probes)) == len(probes)
     words = [len(probe.split()) for probe in probes]
@@ -31,13 +36,13 @@ def test_every_task_has_probes_of_its_own(task: str) -> None:
 
 
 def test_prompts_are_short() -> None:
-    assert max(len(prompt.split()) for prompt in read_probes(None, "generation")) <= 60
+    assert max(len(prompt.split()) for prompt in read_text_probes(None, PROMPTS)) <= 60
 
 
 @pytest.mark.parametrize("count", [11, 1_000])
 def test_a_file_of_one_s_own_is_read_in_order(file: Path, count: int) -> None:
     file.write_text(lines(count))
-    assert read_probes(file, "embeddings") == tuple(f"text {number}" for number in range(count))
+    assert read_text_probes(file, TEXTS) == tuple(f"text {number}" for number in range(count))
 
 
 @pytest.mark.parametrize(
@@ -57,25 +62,39 @@ def test_a_file_of_one_s_own_is_read_in_order(file: Path, count: int) -> None:
 def test_a_wrong_file_is_refused_with_file_and_line(file: Path, content: str, said: str) -> None:
     file.write_text(content)
     with pytest.raises(ConfigError) as error:
-        read_probes(file, "classification")
+        read_text_probes(file, TEXTS)
     assert str(error.value).startswith(f"{file}{said}")
 
 
 def test_a_missing_file_and_one_that_is_no_text_are_named(file: Path) -> None:
     with pytest.raises(ConfigError, match=r"probes\.jsonl: cannot be read"):
-        read_probes(file, "embeddings")
+        read_text_probes(file, TEXTS)
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"probes\.jsonl: cannot be read"):
-        read_probes(file, "embeddings")
+        read_text_probes(file, TEXTS)
 
 
 def test_the_home_folder_may_be_written_as_a_tilde(file: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(file.parent))
     file.write_text(lines(11))
-    assert len(read_probes(Path("~/probes.jsonl"), "embeddings")) == 11
+    assert len(read_text_probes(Path("~/probes.jsonl"), TEXTS)) == 11
 
 
 def test_a_text_may_hold_any_kind_of_line_end(file: Path) -> None:
     texts = [f"{number}\u2028\u0085\r\nend" for number in range(11)]
     file.write_text("\r\n".join(json.dumps({"input": text}, ensure_ascii=False) for text in texts))
-    assert read_probes(file, "embeddings") == tuple(texts)
+    assert read_text_probes(file, TEXTS) == tuple(texts)
+
+
+def test_pairs_have_a_query_and_a_document(file: Path) -> None:
+    pairs = tuple((f"query {number}", f"document {number}") for number in range(11))
+    file.write_text("\n".join(json.dumps(probe_line(pair)) for pair in pairs))
+    assert read_pair_probes(file) == pairs
+    file.write_text(lines(11))
+    with pytest.raises(ConfigError, match=r"line 1: query: Field required"):
+        read_pair_probes(file)
+
+
+def test_the_package_has_pairs() -> None:
+    pairs = read_pair_probes(None)
+    assert len(set(pairs)) == len(pairs) >= 50

@@ -1,13 +1,12 @@
-"""The window of one source: what it counts, forgets and keeps."""
+"""The window of one origin: what it counts, forgets and keeps."""
 
 import math
 
 import pytest
 
-from serving.quality.agreement import Comparison
-from serving.quality.samples import WINDOW, Samples
+from serving.quality.samples import MAX_WORST, WINDOW, Samples
 from serving.quality.statistics import share
-from serving.seams import KeptSample
+from serving.seams import Comparison, KeptSample
 
 
 def test_there_is_no_report_before_the_first_sample() -> None:
@@ -15,12 +14,13 @@ def test_there_is_no_report_before_the_first_sample() -> None:
 
 
 def test_the_report_has_the_measures_of_its_task_and_no_others() -> None:
-    samples = Samples("shadow")
+    samples = Samples("live")
     for agreement, log_ratio in [(1.0, 0.1), (0.5, 0.3)]:
-        samples.add(Comparison(agreement, divergence=0.0, log_perplexity_ratio=log_ratio), "a text")
+        measures = {"divergence": 0.0, "log_perplexity_ratio": log_ratio}
+        samples.add(Comparison(agreement, measures), "a text")
     report = samples.report()
     assert report is not None
-    assert (report.source, report.count) == ("shadow", 2)
+    assert (report.origin, report.count) == ("live", 2)
     assert set(report.measures) == {"agreement", "divergence", "perplexity_ratio"}
     assert report.measures["agreement"].value == 0.75
     ratio = report.measures["perplexity_ratio"]
@@ -32,8 +32,18 @@ def test_the_report_has_the_measures_of_its_task_and_no_others() -> None:
     assert report.smallest_difference == pytest.approx(0.98995, abs=1e-5)
 
 
+def test_a_measure_that_some_comparisons_lack_is_over_those_that_have_it() -> None:
+    samples = Samples("live")
+    for comparison in (Comparison(1.0, {"cosine": 0.5}), Comparison(0.0)):
+        samples.add(comparison, ("a query", "a document"))
+    report = samples.report()
+    assert report is not None
+    assert (report.measures["cosine"].value, report.measures["cosine"].count) == (0.5, 1)
+    assert report.measures["agreement"].count == 2
+
+
 def test_estimates_are_made_anew_after_one_sample_in_fifty() -> None:
-    samples = Samples("shadow")
+    samples = Samples("live")
     samples.add(Comparison(1.0), "a")
     assert samples.report().measures["agreement"] == share(1, 1)
     for _ in range(99):
@@ -48,7 +58,7 @@ def test_estimates_are_made_anew_after_one_sample_in_fifty() -> None:
 
 
 def test_the_window_forgets_but_the_count_does_not() -> None:
-    samples = Samples("shadow")
+    samples = Samples("live")
     for agreement in [0.0] * 10 + [1.0] * WINDOW:
         samples.add(Comparison(agreement), "a")
     report = samples.report()
@@ -58,20 +68,27 @@ def test_the_window_forgets_but_the_count_does_not() -> None:
 
 
 def test_no_text_is_kept_unless_asked_for() -> None:
-    samples = Samples("shadow")
+    samples = Samples("live")
     samples.add(Comparison(0.0), "secret")
     assert samples.worst == ()
     assert "secret" not in repr(vars(samples))
 
 
 def test_the_worst_are_kept_worst_first_the_latest_of_equals() -> None:
-    samples = Samples("shadow", keep=2)
+    samples = Samples("live", keep=2)
     for agreement, text in [(1.0, "same"), (0.5, "b"), (0.8, "c"), (0.2, "d"), (0.5, "e")]:
         samples.add(Comparison(agreement), text)
-    assert samples.worst == (KeptSample("shadow", "d", 0.2), KeptSample("shadow", "e", 0.5))
+    assert samples.worst == (KeptSample("live", "d", 0.2), KeptSample("live", "e", 0.5))
+
+
+def test_never_more_of_the_worst_are_kept_than_a_report_should_hold() -> None:
+    samples = Samples("live", keep=1_000)
+    for number in range(MAX_WORST + 1):
+        samples.add(Comparison(0.5), f"text {number}")
+    assert len(samples.worst) == MAX_WORST
 
 
 def test_an_answer_like_the_references_is_never_kept() -> None:
-    samples = Samples("shadow", keep=2)
+    samples = Samples("live", keep=2)
     samples.add(Comparison(1.0), "same")
     assert samples.worst == ()

@@ -1,4 +1,4 @@
-"""The verdict, over every combination of what sources and labels can say, and over long runs."""
+"""The verdict, over every combination of what origins and labels can say, and over long runs."""
 
 from itertools import product
 from typing import get_args
@@ -9,13 +9,11 @@ import pytest
 from serving.config import QualityConfig
 from serving.quality.statistics import mean_of_shares, share, smallest_difference
 from serving.quality.verdict import (
-    DEFAULT_FLOORS,
-    DEFAULT_TOLERANCES,
     MIN_SAMPLES,
     judge,
     thresholds,
 )
-from serving.seams import Estimate, LabelReport, Source, SourceReport, Verdict
+from serving.seams import Estimate, LabelReport, Origin, OriginReport, Verdict
 from serving.tasks import TASKS
 
 FLOOR, TOLERANCE = 0.9, 0.02
@@ -40,9 +38,9 @@ DIFFERENCES = {
 }
 
 
-def source(name: Source, agreement: Estimate) -> SourceReport:
+def report_of(name: Origin, agreement: Estimate) -> OriginReport:
     smallest = smallest_difference(1 - agreement.value, agreement.count)
-    return SourceReport(name, agreement.count, {"agreement": agreement}, smallest)
+    return OriginReport(name, agreement.count, {"agreement": agreement}, smallest)
 
 
 def labels(difference: Estimate | None, of_perplexity: bool = False) -> LabelReport:
@@ -69,44 +67,44 @@ def expected(said: set[str], difference: str, of_perplexity: bool) -> Verdict:
 @pytest.mark.parametrize("of_perplexity", [False, True])
 def test_every_combination(of_perplexity: bool) -> None:
     met = set()
-    for probes, shadow, difference in product(AGREEMENTS, AGREEMENTS, DIFFERENCES):
-        given = {"probes": AGREEMENTS[probes], "shadow": AGREEMENTS[shadow]}
-        sources = [source(name, known) for name, known in given.items() if known]  # type: ignore[arg-type]
+    for probes, live, difference in product(AGREEMENTS, AGREEMENTS, DIFFERENCES):
+        given = {"probes": AGREEMENTS[probes], "live": AGREEMENTS[live]}
+        origins = [report_of(name, known) for name, known in given.items() if known]  # type: ignore[arg-type]
         report = labels(DIFFERENCES[difference], of_perplexity)
-        verdict, reason, in_auto, quality_low = judge(sources, report, FLOOR, TOLERANCE)
-        case = (probes, shadow, difference)
-        assert verdict == expected({probes, shadow}, difference, of_perplexity), case
+        verdict, reason, in_auto, quality_low = judge(origins, report, FLOOR, TOLERANCE)
+        case = (probes, live, difference)
+        assert verdict == expected({probes, live}, difference, of_perplexity), case
         assert in_auto == (verdict != "failing"), case
         enough = [known.low for known in given.values() if known and known.count >= MIN_SAMPLES]
         assert quality_low == min(enough, default=None), case
         assert reason.endswith("."), case
-        assert judge(sources[::-1], report, FLOOR, TOLERANCE)[0] == verdict, case
+        assert judge(origins[::-1], report, FLOOR, TOLERANCE)[0] == verdict, case
         met.add(verdict)
     assert met == set(get_args(Verdict))
 
 
 def test_the_reasons_in_words() -> None:
-    def reason(*sources: SourceReport, difference: Estimate | None = None) -> str:
+    def reason(*origins: OriginReport, difference: Estimate | None = None) -> str:
         report = labels(difference) if difference else None
-        return judge(sources, report, FLOOR, TOLERANCE).reason
+        return judge(origins, report, FLOOR, TOLERANCE).reason
 
-    assert reason() == "No samples yet; a verdict needs 50 from one source."
-    assert reason(source("probes", share(20, 20)), source("shadow", share(38, 38))) == (
-        "A verdict needs 50 samples from one source; there are 20 of probes, 38 of shadow: "
-        "12 more of shadow would do."
+    assert reason() == "No samples yet; a verdict needs 50 of one origin."
+    assert reason(report_of("probes", share(20, 20)), report_of("live", share(38, 38))) == (
+        "A verdict needs 50 samples of one origin; there are 20 of probes, 38 of live requests: "
+        "12 more of live requests would do."
     )
-    assert reason(source("shadow", AGREEMENTS["below floor"])) == (  # type: ignore[arg-type]
-        "Agreement is 0.6 (95 % interval 0.5 to 0.89) over 50 samples of shadow, "
+    assert reason(report_of("live", AGREEMENTS["below floor"])) == (  # type: ignore[arg-type]
+        "Agreement is 0.6 (95 % interval 0.5 to 0.89) over 50 samples of live requests, "
         "below the floor of 0.9."
     )
-    assert reason(source("probes", AGREEMENTS["below tolerance"])) == (  # type: ignore[arg-type]
+    assert reason(report_of("probes", AGREEMENTS["below tolerance"])) == (  # type: ignore[arg-type]
         "Agreement is 0.95 (95 % interval 0.93 to 0.97) over 500 samples of probes, below the "
         "0.98 that is tolerated. Labelled data would tell whether the answers are worse or only "
         "different."
     )
     # 2.8 · √(.001/1000) = .0028
-    assert reason(source("shadow", AGREEMENTS["fine"])) == (  # type: ignore[arg-type]
-        "Agreement is 0.999 (95 % interval 0.99 to 1) over 1,000 samples of shadow. "
+    assert reason(report_of("live", AGREEMENTS["fine"])) == (  # type: ignore[arg-type]
+        "Agreement is 0.999 (95 % interval 0.99 to 1) over 1,000 samples of live requests. "
         "The smallest difference that these samples could have shown is 0.0028."
     )
     assert reason(difference=DIFFERENCES["lower"]) == (
@@ -114,7 +112,7 @@ def test_the_reasons_in_words() -> None:
         "over 872 examples of reviews."
     )
     assert reason(
-        source("probes", AGREEMENTS["below tolerance"]),  # type: ignore[arg-type]
+        report_of("probes", AGREEMENTS["below tolerance"]),  # type: ignore[arg-type]
         difference=DIFFERENCES["touching"],
     ) == (
         "Accuracy minus the reference's is -0.03 (95 % interval -0.05 to +0) over 872 examples of "
@@ -123,13 +121,13 @@ def test_the_reasons_in_words() -> None:
     )
 
 
-def test_the_best_powered_source_speaks_where_all_is_well() -> None:
-    sources = [source("probes", share(64, 64)), source("shadow", share(1_999, 2_000))]
-    assert "of shadow" in judge(sources, None, FLOOR, TOLERANCE).reason
+def test_the_best_powered_origin_speaks_where_all_is_well() -> None:
+    origins = [report_of("probes", share(64, 64)), report_of("live", share(1_999, 2_000))]
+    assert "of live requests" in judge(origins, None, FLOOR, TOLERANCE).reason
 
 
 def judge_share(agreeing: int, count: int) -> Verdict:
-    return judge([source("shadow", share(agreeing, count))], None, FLOOR, TOLERANCE).verdict
+    return judge([report_of("live", share(agreeing, count))], None, FLOOR, TOLERANCE).verdict
 
 
 def test_an_honest_variant_stays_indistinguishable_at_every_moment() -> None:
@@ -151,11 +149,11 @@ def test_an_honest_variant_stays_indistinguishable_at_every_moment() -> None:
 
 def test_honest_embeddings_stay_indistinguishable_whenever_they_are_looked_at() -> None:
     """Of ten neighbours .98 are the same on average; 200 runs, each looked at 40 times."""
-    floor, tolerance = thresholds("embeddings", QualityConfig())
+    floor, tolerance = thresholds(TASKS["embeddings"], QualityConfig())
     overlaps = np.random.default_rng(9).binomial(10, 0.98, (200, 2_000)) / 10
     for count in np.geomspace(MIN_SAMPLES, 2_000, 40).astype(int):
         for run in overlaps[:, :count]:
-            known = source("shadow", mean_of_shares(run))
+            known = report_of("live", mean_of_shares(run))
             assert judge([known], None, floor, tolerance).verdict == "indistinguishable"
 
 
@@ -173,6 +171,7 @@ def test_a_sabotaged_variant_fails_within_a_hundred_samples() -> None:
 
 
 def test_thresholds_are_the_tasks_unless_given() -> None:
-    assert set(DEFAULT_FLOORS) == set(DEFAULT_TOLERANCES) == set(TASKS)
-    assert thresholds("classification", QualityConfig()) == (0.9, 0.02)
-    assert thresholds("embeddings", QualityConfig(floor=0.0, tolerance=0.0)) == (0.0, 0.0)
+    task = TASKS["classification"]
+    assert thresholds(task, QualityConfig()) == (task.floor, task.tolerance)
+    assert thresholds(task, QualityConfig(floor=0.0)) == (0.0, task.tolerance)
+    assert thresholds(task, QualityConfig(floor=0.5, tolerance=0.25)) == (0.5, 0.25)
