@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from serving.config import ModelConfig
 from serving.monitor.assessment import Assessment
 from serving.monitor.judge import Probed
-from serving.quality.agreement import Comparison
 from serving.quality.dataset import Example, Passage
 from serving.quality.labels import LabelledScore
-from serving.seams import EncodedSample, Sample, Source
+from serving.seams import Comparison, EncodedSample, Input, Origin, Sample
+from serving.tasks import TASKS
 
 PROBES = tuple(f"probe {number}" for number in range(60))
 
@@ -89,9 +91,13 @@ class Assessed:
 
     def __init__(self, **quality: object) -> None:
         self.judge = FakeJudge()
-        self.seen: list[tuple[str, Source, Comparison]] = []
+        self.seen: list[tuple[str, Origin, Comparison]] = []
         self.assessment = Assessment(
-            model_config(**quality), self.judge, PROBES, lambda *what: self.seen.append(what)
+            model_config(**quality),
+            TASKS["classification"],
+            self.judge,
+            PROBES,
+            lambda *what: self.seen.append(what),
         )
 
     async def probe_all(self) -> None:
@@ -104,8 +110,6 @@ class Assessed:
         return next(v for v in self.assessment.report().variants if v.variant == variant)
 
 
-def sample(variant: str = "int4", text: str = "a text") -> EncodedSample:
+def sample(variant: str = "int4", given: Input = "a text") -> EncodedSample:
     """A sample of a live request."""
-    import numpy as np
-
-    return EncodedSample("sentiment", variant, text, False, None, np.ones(2, np.float32))
+    return EncodedSample("sentiment", variant, given, False, None, np.ones(2, np.float32))

@@ -3,8 +3,7 @@
 import pytest
 
 from serving.monitor.judge import Probed
-from serving.quality.agreement import Comparison
-from serving.seams import Estimate, LabelReport
+from serving.seams import Comparison, Estimate, LabelReport
 from tests.unit.monitor.fakes import PROBES, Assessed
 
 
@@ -15,7 +14,7 @@ def probed(agreement: float) -> Probed:
 def test_nothing_is_known_before_the_first_comparison() -> None:
     quality = Assessed().of("int4")
     assert quality.verdict == "not enough samples"
-    assert (quality.sources, quality.quality_low, quality.probe_p95_s) == ((), None, None)
+    assert (quality.origins, quality.quality_low, quality.probe_p95_s) == ((), None, None)
     assert quality.in_auto
 
 
@@ -35,7 +34,7 @@ def test_probes_that_disagree_make_a_variant_fail() -> None:
     assert assessed.of("int4").verdict == "failing"
     assert not assessed.of("int4").in_auto
     assert assessed.of("bf16").verdict == "indistinguishable"
-    assert assessed.of("int4").sources[0].count == len(PROBES)
+    assert assessed.of("int4").origins[0].count == len(PROBES)
     assert [what[:2] for what in assessed.seen].count(("int4", "probes")) == len(PROBES)
 
 
@@ -51,7 +50,7 @@ def test_a_redeployed_variant_starts_afresh_and_a_redeployed_reference_starts_al
     for variant in ("fp32", "int4", "bf16"):
         assessed.assessment.set_probed(variant, 5.0, probed(0.0))
     assessed.assessment.set_probed("int4", 6.0, probed(1.0))
-    assert assessed.of("int4").sources[0].count == len(PROBES)
+    assert assessed.of("int4").origins[0].count == len(PROBES)
     assert assessed.of("int4").verdict == "indistinguishable"
     assert assessed.of("bf16").verdict == "failing"
     assessed.judge.forgotten.clear()
@@ -92,8 +91,24 @@ def test_inputs_are_kept_only_if_asked_for() -> None:
         assessed = Assessed(keep_samples=keep)
         for text, agreement in (("good", 1.0), ("worse", 0.2), ("bad", 0.1)):
             comparison = Comparison(agreement=agreement)
-            assessed.assessment.record("int4", "shadow", comparison, text)
-        assert [kept.text for kept in assessed.of("int4").worst] == expected
+            assessed.assessment.record("int4", "live", comparison, text)
+        assert [kept.input for kept in assessed.of("int4").worst] == expected
+
+
+def test_the_latest_live_inputs_are_kept_only_if_asked_for() -> None:
+    for keep, expected in ((0, ()), (2, ("two", ("three", "four")))):
+        assessed = Assessed(keep_samples=keep)
+        for variant, given in (("int4", "one"), ("bf16", "two"), ("int4", ("three", "four"))):
+            assessed.assessment.record(variant, "live", Comparison(agreement=1.0), given)
+        assessed.assessment.record("int4", "probes", Comparison(agreement=0.0), "a probe")
+        assert assessed.assessment.live_inputs == expected
+
+
+def test_live_inputs_outlive_a_deployment() -> None:
+    assessed = Assessed(keep_samples=2)
+    assessed.assessment.record("int4", "live", Comparison(agreement=1.0), "one")
+    assessed.assessment.set_probed("fp32", 7.0, probed(1.0))
+    assert assessed.assessment.live_inputs == ("one",)
 
 
 def test_labels_are_part_of_the_report() -> None:

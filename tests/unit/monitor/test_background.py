@@ -7,10 +7,10 @@ import pytest
 from serving.errors import NotReady, QueueFull
 from serving.monitor import background
 from serving.monitor.background import Background
-from serving.seams import InferenceRequest, Outcome, ServedModel
-from tests.unit.fakes import FakeBackends, let_others_act
+from serving.seams import InferenceRequest, Outcome
+from tests.unit.fakes import FakeBackends, let_others_act, served_model
 
-MODEL = ServedModel("minilm", "embeddings", ("fp32", "int4"), "fp32", "fp32")
+MODEL = served_model("minilm", "embeddings", ("fp32", "int4"), "fp32", "fp32")
 NAME = ("minilm", "int4")
 
 
@@ -37,12 +37,12 @@ class BusyBackend:
         assert self.at_work == 1
         await self.gate.wait()
         self.at_work -= 1
-        return await FakeBackends([MODEL]).all[NAME].infer(request)
+        return await FakeBackends([MODEL]).encoders[NAME].infer(request)
 
 
 def over(backend: BusyBackend) -> Background:
     backends = FakeBackends([MODEL])
-    backends.all[NAME] = backend  # type: ignore[assignment]
+    backends.encoders[NAME] = backend  # type: ignore[assignment]
     return Background(backends)
 
 
@@ -64,7 +64,7 @@ async def test_patience_ends() -> None:
 
 async def test_other_failures_are_not_waited_for() -> None:
     backends = FakeBackends([MODEL])
-    backends.all[NAME].failure = NotReady("gone")
+    backends.encoders[NAME].failure = NotReady("gone")
     with pytest.raises(NotReady):
         await Background(backends).infer(NAME, ["a text"], patience_s=60)
 

@@ -1,4 +1,4 @@
-"""Encoders: rows of the probes, rows of samples, labels."""
+"""Encoders: rows of the probes, rows of samples, labels, as the tasks of the table judge them."""
 
 import numpy as np
 import pytest
@@ -8,25 +8,25 @@ from serving.monitor.background import Background
 from serving.monitor.encoder_judge import EncoderJudge
 from serving.monitor.judge import NotComparable
 from serving.quality.dataset import Example
-from serving.seams import EncodedSample, ServedModel
-from tests.unit.fakes import FakeBackends
+from serving.seams import EncodedSample, InferenceRequest
+from serving.tasks import TASKS
+from tests.unit.fakes import FakeBackends, served_model
 
 PROBES = tuple(f"probe number {number}" for number in range(12))
 
 
 def judge(task: str) -> tuple[EncoderJudge, FakeBackends]:
-    model = ServedModel("model", task, ("fp32", "int4"), "fp32", "fp32")
-    backends = FakeBackends([model])
+    backends = FakeBackends([served_model("model", task, ("fp32", "int4"), "fp32", "fp32")])
     # The variant answers as the reference does, until a test breaks it.
-    backends.all["model", "int4"].engine.variant = backends.all["model", "fp32"].engine.variant
-    background = Background(backends)
-    return EncoderJudge(background, "model", "fp32", task == "classification", PROBES), backends
+    reference = backends.encoder("model", "fp32").engine
+    backends.encoder("model", "int4").engine.variant = reference.variant
+    judging = TASKS[task].judging
+    assert judging is not None
+    return EncoderJudge(Background(backends), "model", "fp32", judging(), PROBES), backends
 
 
 async def sampled(backends: FakeBackends, text: str, dimensions: int | None) -> EncodedSample:
-    from serving.seams import InferenceRequest
-
-    outcome = await backends.all["model", "int4"].infer(
+    outcome = await backends.encoder("model", "int4").infer(
         InferenceRequest((text,), False, dimensions, 10)
     )
     return EncodedSample("model", "int4", text, False, dimensions, outcome.rows[0])
@@ -43,20 +43,21 @@ async def test_a_variant_that_answers_as_the_reference_agrees(task: str) -> None
     comparison = await subject.compare(await sampled(backends, "a text", None))
     assert comparison.agreement == 1.0
     if task == "embeddings":
-        assert comparison.cosine == pytest.approx(1.0, abs=1e-12)
+        assert comparison.measures["cosine"] == pytest.approx(1.0, abs=1e-12)
     else:
-        assert comparison.divergence == pytest.approx(0.0, abs=1e-12)
+        assert comparison.measures["divergence"] == pytest.approx(0.0, abs=1e-12)
 
 
 @pytest.mark.parametrize("task", ["embeddings", "classification"])
 async def test_a_variant_that_answers_at_random_does_not(task: str) -> None:
     subject, backends = judge(task)
-    backends.all["model", "int4"].engine.variant = "broken"
+    backends.encoder("model", "int4").engine.variant = "broken"
     await subject.probe("fp32")
     probed = await subject.probe("int4")
     assert np.mean([one.agreement for one in probed.comparisons]) < 0.95
     comparison = await subject.compare(await sampled(backends, "a text", None))
-    assert (comparison.cosine or 0.0) < 0.9999 or (comparison.divergence or 0.0) > 0
+    measures = comparison.measures
+    assert measures.get("cosine", 0.0) < 0.9999 or measures["divergence"] > 0
 
 
 async def test_a_shortened_embedding_is_compared_with_a_shortened_one() -> None:
@@ -64,7 +65,7 @@ async def test_a_shortened_embedding_is_compared_with_a_shortened_one() -> None:
     await subject.probe("fp32")
     await subject.probe("int4")
     comparison = await subject.compare(await sampled(backends, "a text", 3))
-    assert comparison.cosine == pytest.approx(1.0, abs=1e-12)
+    assert comparison.measures["cosine"] == pytest.approx(1.0, abs=1e-12)
     assert comparison.agreement == 1.0
 
 

@@ -33,7 +33,7 @@ async def assessed(monkeypatch: pytest.MonkeyPatch) -> Assessed:
 
 async def run(assessed: Assessed, dataset: Path) -> EvaluationProgress:
     """Evaluate, and return the progress at the end."""
-    await evaluate(assessed.assessment, "classification", dataset)
+    await evaluate(assessed.assessment, dataset)
     progress = assessed.assessment.report().evaluation
     assert progress is not None
     return progress

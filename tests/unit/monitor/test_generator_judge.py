@@ -50,7 +50,7 @@ class Writers:
     def __init__(self, first: int = 1) -> None:
         self.all = {"fp32": FakeWriter(first), "int4": FakeWriter()}
 
-    def backend(self, model: str, variant: str) -> FakeWriter:
+    def generator(self, model: str, variant: str) -> FakeWriter:
         return self.all[variant]
 
     async def statuses(self) -> Sequence[object]:

@@ -38,8 +38,8 @@ async def test_a_sample_is_compared_and_counted(running: Running) -> None:
     running.assessed.judge.agreements["int4"] = 0.5
     running.shadowing.offer(sample())
     await let_others_act()
-    _, source = running.assessed.of("int4").sources
-    assert (source.source, source.count, source.measures["agreement"].value) == ("shadow", 1, 0.5)
+    _, live = running.assessed.of("int4").origins
+    assert (live.origin, live.count, live.measures["agreement"].value) == ("live", 1, 0.5)
     assert running.dropped == []
 
 
@@ -57,10 +57,10 @@ async def test_what_cannot_be_compared_is_dropped_and_the_next_is_compared(
 ) -> None:
     running.assessed.judge.failures = [failure]
     running.shadowing.offer(sample())
-    running.shadowing.offer(sample(text="the next"))
+    running.shadowing.offer(sample(given="the next"))
     await let_others_act()
     assert running.dropped == [("sentiment", reason)]
-    assert [one.text for one in running.assessed.judge.compared] == ["the next"]
+    assert [one.input for one in running.assessed.judge.compared] == ["the next"]
 
 
 async def test_a_full_queue_drops(running: Running) -> None:
