@@ -1,46 +1,71 @@
-"""Classification: a probability per label for each text."""
+"""Classification: a score per label for each text."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from serving.errors import InvalidField
-from serving.seams import Checkpoint
-from serving.tasks.text_encoder import Encode, load_model_config, load_text_encoder
+from serving.errors import ConfigError, InvalidField
+from serving.heads import activate
+from serving.seams import (
+    Activation,
+    Arrays,
+    Checkpoint,
+    EncoderJudging,
+    Input,
+    Item,
+    Logits,
+    Outcome,
+    Task,
+    Tensors,
+    TensorSpec,
+)
+from serving.tasks.task_files import open_text_items, read_settings, write_task
+from serving.tasks.text_items import TextItems, TextSettings, only_texts
 
 
-@dataclass(frozen=True, slots=True)
-class ClassificationHead:
-    """Takes the logits of a sequence classifier."""
+class ClassificationSettings(TextSettings):
+    """What preparing writes.
 
-    auto_class: str = "AutoModelForSequenceClassification"
+    Attributes:
+        head: What makes scores of logits.
+        labels: Name of each logit, no two alike.
+    """
 
-    def rows(self, model_output: Any, attention_mask: Any) -> torch.Tensor:
-        """Logits, float32 (rows, labels)."""
-        logits: torch.Tensor = model_output.logits
-        return logits.float()
+    head: Logits
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The task ``classification`` for one checkpoint."""
+    """The task ``classification`` for one checkpoint; see ``EncoderTask``."""
 
-    head: ClassificationHead
-    encode: Encode
-    max_tokens: int
+    head: Logits
+    items: TextItems
     labels: tuple[str, ...]
-    independent: bool
-    """Whether each label has a probability of its own (multi-label), or all sum to 1."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of a text."""
+        return self.items.max_tokens
 
     @property
     def width(self) -> int:
         """Number of labels."""
         return len(self.labels)
+
+    def prepare(self, inputs: Sequence[Input], truncate: bool) -> list[Item]:
+        """Make an item of each text."""
+        return self.items.encode(only_texts(inputs), truncate)
+
+    def collate(self, items: Sequence[Item]) -> Arrays:
+        """Make one batch."""
+        return self.items.collate(items)
 
     def check_dimensions(self, dimensions: int | None) -> None:
         """Raise ``InvalidField`` if ``dimensions`` is given; it belongs to embeddings."""
@@ -48,27 +73,118 @@ class Classification:
             raise InvalidField("dimensions belongs to embeddings", param="dimensions")
 
     def decode(self, rows: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
-        """Turn logits (texts, labels) into probabilities, computed in float64."""
-        logits = rows.astype(np.float64)
-        probabilities: NDArray[np.float64]
-        if self.independent:
-            probabilities = np.exp(-np.logaddexp(0, -logits))
-        else:
-            exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-            probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
-        return probabilities.astype(np.float32)
+        """Turn logits (texts, labels) into scores: probabilities, or a regression's values."""
+        return activate(rows, self.head.activation)
 
 
-def load(checkpoint: Checkpoint, max_tokens: int | None) -> Classification:
-    """Load the task for a checkpoint; labels and kind come from its config."""
-    config = load_model_config(checkpoint)
-    labels = tuple(config.id2label[index] for index in range(config.num_labels))
-    text_encoder = load_text_encoder(checkpoint, max_tokens)
-    return Classification(
-        head=ClassificationHead(),
-        encode=text_encoder.encode,
-        max_tokens=text_encoder.max_tokens,
-        labels=labels,
-        # A single label can only have a probability of its own.
-        independent=(config.problem_type == "multi_label_classification" or config.num_labels == 1),
+def open_task(folder: Path, max_tokens: int | None) -> Classification:
+    """Make the task from what ``prepare`` wrote; see ``Task.open``."""
+    settings = read_settings(folder, ClassificationSettings)
+    items = open_text_items(folder, settings, max_tokens)
+    return Classification(settings.head, items, settings.labels)
+
+
+def prepare(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write the task's part of an artifact; labels and kind come from the checkpoint's config.
+
+    Raises:
+        ConfigError: The checkpoint is no classifier of texts, or its labels are not clear.
+    """
+    from serving.tasks.sentence_transformers_files import TransformerSettings
+    from serving.tasks.text_preparing import load_classifier, prepare_texts
+
+    model = load_classifier(checkpoint)
+    settings = ClassificationSettings(
+        **prepare_texts(model, TransformerSettings()).model_dump(),
+        head=Logits(activation=_activation(model.config)),
+        labels=_labels(checkpoint, model.config),
     )
+    write_task(folder, model.tokenizer.backend_tokenizer, settings)
+
+
+def _activation(config: Any) -> Activation:
+    if config.problem_type == "regression":
+        return "identity"
+    # A single label can only have a probability of its own.
+    if config.problem_type == "multi_label_classification" or config.num_labels == 1:
+        return "sigmoid"
+    return "softmax"
+
+
+def _labels(checkpoint: Checkpoint, config: Any) -> tuple[str, ...]:
+    """Names of the logits, in the order of their numbers, which may start anywhere."""
+    names: dict[int, Any] = dict(sorted(config.id2label.items()))
+    where = f"{checkpoint.folder / 'config.json'}: id2label"
+    if not names or list(names) != list(range(min(names), min(names) + len(names))):
+        raise ConfigError(
+            f"{where}: numbers {', '.join(map(str, names))}; expected one label for each of 0, 1, …"
+        )
+    labels = [f"LABEL_{number}" if name is None else str(name) for number, name in names.items()]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ConfigError(
+            f"{where}: two labels are called {', '.join(map(repr, twice))}, so that an answer "
+            "could mean either; give each a name of its own"
+        )
+    return tuple(labels)
+
+
+def _read_probes(path: Path | None) -> tuple[Input, ...]:
+    from serving.quality.probes import TEXTS, read_text_probes
+
+    return read_text_probes(path, TEXTS)
+
+
+def _read_labelled(path: Path) -> Sequence[Any]:
+    from serving.quality.dataset import read_examples
+
+    return read_examples(path)
+
+
+def _judging() -> EncoderJudging:
+    from serving.quality.agreement import classification_judging
+
+    return classification_judging()
+
+
+def _show(outcome: Outcome, index: int) -> dict[str, Any]:
+    row = outcome.rows[index]
+    return {
+        "label": outcome.labels[int(row.argmax())],
+        "score": float(row.max()),
+        "scores": dict(zip(outcome.labels, row.tolist(), strict=True)),
+    }
+
+
+def _to_inputs(texts: Mapping[str, Sequence[str]]) -> tuple[Input, ...]:
+    return tuple(texts["text"])
+
+
+def _to_outputs(outcome: Outcome) -> Mapping[str, Any]:
+    return {
+        "label": [outcome.labels[int(row.argmax())] for row in outcome.rows],
+        "score": outcome.rows.max(axis=1),
+        "scores": outcome.rows,
+    }
+
+
+TASK = Task(
+    kind="encoder",
+    prepare=prepare,
+    open=open_task,
+    read_probes=_read_probes,
+    read_labelled=_read_labelled,
+    floor=0.9,
+    tolerance=0.02,
+    judging=_judging,
+    show=_show,
+    tensors=Tensors(
+        inputs=(TensorSpec("text", "BYTES", (-1,)),),
+        outputs=(
+            TensorSpec("label", "BYTES", (-1,)),
+            TensorSpec("score", "FP32", (-1,)),
+            TensorSpec("scores", "FP32", (-1, None)),
+        ),
+        to_inputs=_to_inputs,
+        to_outputs=_to_outputs,
+    ),
+)

@@ -1,59 +1,69 @@
-"""Embeddings: one unit vector per text."""
+"""Embeddings: one vector per text."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from serving.errors import ConfigError, InvalidField
-from serving.seams import Checkpoint
-from serving.tasks.text_encoder import (
-    Encode,
-    load_model_config,
-    load_text_encoder,
-    read_json,
+from serving.errors import InvalidField
+from serving.heads import normalize
+from serving.seams import (
+    Arrays,
+    Checkpoint,
+    EncoderJudging,
+    Input,
+    Item,
+    Outcome,
+    Pooled,
+    Task,
+    Tensors,
+    TensorSpec,
 )
+from serving.tasks.task_files import open_text_items, read_settings, write_task
+from serving.tasks.text_items import TextItems, TextSettings, only_texts
 
-Pooling = Literal["mean", "cls"]
-_KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
 
+class EmbeddingsSettings(TextSettings):
+    """What preparing writes.
 
-@dataclass(frozen=True, slots=True)
-class EmbeddingHead:
-    """Pools the last hidden state to one unit vector per text."""
+    Attributes:
+        head: How token vectors become one.
+        width: Numbers of an answer: those of the model, or its leading ones.
+        prompt: What stands before every text.
+    """
 
-    pooling: Pooling
-    auto_class: str = "AutoModel"
-
-    def rows(self, model_output: Any, attention_mask: Any) -> torch.Tensor:
-        """Unit vectors, float32 (rows, hidden size).
-
-        Mean pooling weighs every token alike and leaves padding out, as sentence-transformers
-        does; sums run in float32, since a bf16 sum over many tokens loses digits.
-        """
-        hidden = model_output.last_hidden_state.float()
-        if self.pooling == "cls":
-            pooled = hidden[:, 0]
-        else:
-            weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
-            pooled = (hidden * weights).sum(1) / weights.sum(1)
-        return torch.nn.functional.normalize(pooled, dim=-1)
+    head: Pooled
+    width: int
+    prompt: str
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """The task ``embeddings`` for one checkpoint."""
+    """The task ``embeddings`` for one checkpoint; see ``EncoderTask``."""
 
-    head: EmbeddingHead
-    encode: Encode
-    max_tokens: int
+    head: Pooled
+    items: TextItems
     width: int
+    prompt: str
     labels: tuple[str, ...] = ()
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of a text, those of the prompt included."""
+        return self.items.max_tokens
+
+    def prepare(self, inputs: Sequence[Input], truncate: bool) -> list[Item]:
+        """Make an item of each text, behind the prompt."""
+        return self.items.encode([self.prompt + text for text in only_texts(inputs)], truncate)
+
+    def collate(self, items: Sequence[Item]) -> Arrays:
+        """Make one batch."""
+        return self.items.collate(items)
 
     def check_dimensions(self, dimensions: int | None) -> None:
         """Raise ``InvalidField`` if the model has fewer than ``dimensions``."""
@@ -63,42 +73,96 @@ class Embeddings:
             )
 
     def decode(self, rows: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
-        """Keep the leading ``dimensions`` of each vector and scale it to unit length again."""
+        """Normalise as the head says, and keep the leading numbers.
+
+        What a request's ``dimensions`` cuts is scaled to unit length again, as OpenAI's clients
+        expect. What the checkpoint's own width cuts is not, as sentence-transformers does it.
+        """
+        whole = normalize(rows) if self.head.normalize else rows
+        kept = whole[:, : self.width]
         if dimensions is None or dimensions == self.width:
-            return rows
-        cut = rows[:, :dimensions]
-        norms = np.linalg.norm(cut, axis=1, keepdims=True)
-        scaled: NDArray[np.float32] = cut / np.maximum(norms, np.finfo(np.float32).tiny)
-        return scaled
+            return kept
+        cut = kept[:, :dimensions]
+        return normalize(cut) if self.head.normalize else cut
 
 
-def load(checkpoint: Checkpoint, max_tokens: int | None) -> Embeddings:
-    """Load the task for a checkpoint, with the pooling that its sentence-transformers files name.
+def open_task(folder: Path, max_tokens: int | None) -> Embeddings:
+    """Make the task from what ``prepare`` wrote; see ``Task.open``."""
+    settings = read_settings(folder, EmbeddingsSettings)
+    items = open_text_items(folder, settings, max_tokens)
+    return Embeddings(settings.head, items, settings.width, settings.prompt)
+
+
+def prepare(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write the task's part of an artifact; see ``Task.prepare``.
+
+    A checkpoint with sentence-transformers' files is served as that library would; any other gets
+    the mean of its token vectors, of unit length.
 
     Raises:
-        ConfigError: The checkpoint asks for a module or a pooling that is not built here.
+        ConfigError: The checkpoint is no text model, or its files ask for what is not built here.
     """
-    text_encoder = load_text_encoder(checkpoint, max_tokens)
-    return Embeddings(
-        head=EmbeddingHead(_pooling(checkpoint)),
-        encode=text_encoder.encode,
-        max_tokens=text_encoder.max_tokens,
-        width=load_model_config(checkpoint).hidden_size,
+    from serving.tasks.embeddings_files import read_embeddings_files
+    from serving.tasks.sentence_transformers_files import read_transformer_settings
+    from serving.tasks.text_preparing import load_text_model, prepare_texts
+
+    files = read_embeddings_files(checkpoint)
+    transformer = read_transformer_settings(checkpoint, "last_hidden_state")
+    model = load_text_model(checkpoint, "AutoModel")
+    width: int = model.config.get_text_config().hidden_size
+    settings = EmbeddingsSettings(
+        **prepare_texts(model, transformer).model_dump(),
+        head=files.head,
+        width=min(width, files.truncate_dim or width),
+        prompt=files.prompt,
     )
+    write_task(folder, model.tokenizer.backend_tokenizer, settings)
 
 
-def _pooling(checkpoint: Checkpoint) -> Pooling:
-    modules_file = checkpoint.folder / "modules.json"
-    modules = json.loads(modules_file.read_text("utf-8")) if modules_file.is_file() else []
-    kinds = {module["type"].rpartition(".")[2] for module in modules}
-    if kinds - _KNOWN_MODULES:
-        unknown = ", ".join(sorted(kinds - _KNOWN_MODULES))
-        raise ConfigError(f"{modules_file}: unsupported sentence-transformers module {unknown}")
-    pooling = read_json(checkpoint, "1_Pooling/config.json")
-    chosen = [name for name, on in pooling.items() if name.startswith("pooling_mode") and on]
-    match chosen:
-        case [] | ["pooling_mode_mean_tokens"]:
-            return "mean"
-        case ["pooling_mode_cls_token"]:
-            return "cls"
-    raise ConfigError(f"{checkpoint.folder}: unsupported pooling {', '.join(chosen)}")
+def _read_probes(path: Path | None) -> tuple[Input, ...]:
+    from serving.quality.probes import TEXTS, read_text_probes
+
+    return read_text_probes(path, TEXTS)
+
+
+def _read_labelled(path: Path) -> Sequence[Any]:
+    from serving.quality.dataset import refuse_labels
+
+    refuse_labels(path)
+
+
+def _judging() -> EncoderJudging:
+    from serving.quality.agreement import embeddings_judging
+
+    return embeddings_judging()
+
+
+def _show(outcome: Outcome, index: int) -> dict[str, Any]:
+    return {"embedding": outcome.rows[index]}
+
+
+def _to_inputs(texts: Mapping[str, Sequence[str]]) -> tuple[Input, ...]:
+    return tuple(texts["text"])
+
+
+def _to_outputs(outcome: Outcome) -> Mapping[str, Any]:
+    return {"embedding": outcome.rows}
+
+
+TASK = Task(
+    kind="encoder",
+    prepare=prepare,
+    open=open_task,
+    read_probes=_read_probes,
+    read_labelled=_read_labelled,
+    floor=0.7,
+    tolerance=0.05,
+    judging=_judging,
+    show=_show,
+    tensors=Tensors(
+        inputs=(TensorSpec("text", "BYTES", (-1,)),),
+        outputs=(TensorSpec("embedding", "FP32", (-1, None)),),
+        to_inputs=_to_inputs,
+        to_outputs=_to_outputs,
+    ),
+)
