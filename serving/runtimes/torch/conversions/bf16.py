@@ -1,4 +1,4 @@
-"""Variant ``bf16``: weights in bfloat16, and activations too where the CPU can multiply them."""
+"""``bf16`` on torch: weights in bfloat16, activations too where the CPU can multiply them."""
 
 from __future__ import annotations
 
@@ -8,57 +8,73 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from serving.machine.isa import multiplies_bf16
-from serving.seams import (
-    EncoderEngine,
-    GeneratorEngine,
-    GeneratorRequest,
-    LoadRequest,
-    Variant,
-    WeightShape,
-)
+from serving.runtimes.torch.conversions.conversion import Conversion
+from serving.seams import DeviceName, PrepareRequest, WeightShape
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from serving.runtimes.torch.decoder.causal_lm import Numerics
+    from serving.runtimes.torch.kernels.kernel_module import KernelModule
 
 
-def weight_bytes(tensor: WeightShape, options: BaseModel) -> int:
-    """Return 2 bytes per number."""
-    return 2 * prod(tensor.shape)
+def weight_bytes(tensor: WeightShape, options: BaseModel, device: DeviceName) -> int:
+    """Return 2 bytes per number; norms and biases keep 4 where the CPU computes in float32."""
+    is_half = device == "cuda" or multiplies_bf16() or len(tensor.shape) > 1
+    return (2 if is_half else 4) * prod(tensor.shape)
 
 
-def load(request: LoadRequest) -> EncoderEngine:
-    """Build the engine on the device that ``request`` names."""
+def kernels() -> tuple[type[KernelModule], ...]:
+    """Return what stands in encoders and generators."""
+    from serving.runtimes.torch.kernels.bf16_stored import Bf16StoredEmbedding, Bf16StoredLinear
+    from serving.runtimes.torch.kernels.prepacked_linear import PrepackedLinear
+
+    return (Bf16StoredEmbedding, Bf16StoredLinear, PrepackedLinear)
+
+
+def convert_encoder(model: nn.Module, request: PrepareRequest) -> tuple[str, ...]:
+    """Cast all of it, or store linear layers and tables in bfloat16 and compute in float32."""
     import torch
 
-    from serving.runtimes.torch.encoder import TorchEncoder
-    from serving.runtimes.torch.pretrained import load_pretrained
+    from serving.runtimes.torch.conversions.module_swap import cast_parameters, swap_modules
 
-    checkpoint, auto_class = request.checkpoint, request.head.auto_class
-    if request.device == "cpu" and not multiplies_bf16():
-        from serving.runtimes.torch.kernels.bf16_stored import store_in_bf16
+    if multiplies_bf16():
+        cast_parameters(model, torch.bfloat16)
+        return ()
+    from serving.runtimes.torch.conversions.direct_reads import kept_note, modules_read_directly
 
-        model = load_pretrained(checkpoint, auto_class, torch.float32)
-        store_in_bf16(model)
-    else:
-        model = load_pretrained(checkpoint, auto_class, torch.bfloat16)
-    return TorchEncoder(model.to(request.device), request)
+    kept = modules_read_directly(model, request.example)
+    notes = ("computed in float32: this CPU multiplies no bfloat16", *kept_note(model, kept))
+    swap_modules(model, lambda module: None if module in kept else store_in_bf16(module))
+    return notes
 
 
-def load_generator(request: GeneratorRequest) -> GeneratorEngine:
-    """Build the generator on the device that ``request`` names."""
+def store_in_bf16(module: nn.Module) -> nn.Module | None:
+    """Return the stored form of a linear layer or an embedding table, None for other modules."""
+    from torch import nn
+
+    from serving.runtimes.torch.kernels.bf16_stored import Bf16StoredEmbedding, Bf16StoredLinear
+
+    # Subclasses add behaviour of their own (scaled embeddings, say): leave them as they are.
+    if type(module) is nn.Linear:
+        return Bf16StoredLinear.of(module)
+    if type(module) is nn.Embedding:
+        return Bf16StoredEmbedding.of(module)
+    return None
+
+
+def move_to_cuda(model: nn.Module, options: BaseModel) -> nn.Module:
+    """Cast the parameters and move it."""
     import torch
 
-    if request.device == "cuda":
-        from serving.runtimes.torch.cuda.paged_generator import load_paged_generator
+    from serving.runtimes.torch.conversions.module_swap import cast_parameters
 
-        return load_paged_generator(request, torch.bfloat16)
-    from serving.runtimes.torch.decoder.loading import load_slot_generator
-
-    return load_slot_generator(request, generator_numerics(request.options))
+    cast_parameters(model, torch.bfloat16)
+    return model.to("cuda")
 
 
 def generator_numerics(options: BaseModel) -> Numerics:
-    """How this variant makes the parts of a generator on the CPU."""
+    """How this recipe makes the parts of a generator on the CPU."""
     import torch
 
     from serving.runtimes.torch.decoder.causal_lm import Numerics
@@ -71,17 +87,17 @@ def generator_numerics(options: BaseModel) -> Numerics:
         dtype=torch.bfloat16 if is_native else torch.float32,
         cache_dtype=torch.bfloat16,
         linear=lambda linear, _: (
-            PrepackedLinear(linear.bfloat16()) if is_native else Bf16StoredLinear(linear)
+            PrepackedLinear.of(linear.bfloat16()) if is_native else Bf16StoredLinear.of(linear)
         ),
-        table=Bf16StoredEmbedding,
+        table=Bf16StoredEmbedding.of,
         tied_head=TiedHead,
     )
 
 
-VARIANT = Variant(
-    recipe="bfloat16 weights and activations",
-    runtime="torch",
+CONVERSION = Conversion(
     weight_bytes=weight_bytes,
-    load=load,
-    load_generator=load_generator,
+    kernels=kernels,
+    convert_encoder=convert_encoder,
+    move_to_cuda=move_to_cuda,
+    generator_numerics=generator_numerics,
 )

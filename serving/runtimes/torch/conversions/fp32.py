@@ -1,4 +1,4 @@
-"""Variant ``fp32``: the checkpoint in full precision, what the others are judged against."""
+"""``fp32`` on torch: the checkpoint as it is, in float32."""
 
 from __future__ import annotations
 
@@ -8,50 +8,40 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from serving.seams import (
-    EncoderEngine,
-    GeneratorEngine,
-    GeneratorRequest,
-    LoadRequest,
-    Variant,
-    WeightShape,
-)
+from serving.runtimes.torch.conversions.conversion import Conversion
+from serving.seams import DeviceName, PrepareRequest, WeightShape
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from serving.runtimes.torch.decoder.causal_lm import Numerics
+    from serving.runtimes.torch.kernels.kernel_module import KernelModule
 
 
-def weight_bytes(tensor: WeightShape, options: BaseModel) -> int:
+def weight_bytes(tensor: WeightShape, options: BaseModel, device: DeviceName) -> int:
     """Return 4 bytes per number."""
     return 4 * prod(tensor.shape)
 
 
-def load(request: LoadRequest) -> EncoderEngine:
-    """Build the engine on the device that ``request`` names."""
-    import torch
+def kernels() -> tuple[type[KernelModule], ...]:
+    """Return what stands in a generator; encoders keep their own modules."""
+    from serving.runtimes.torch.kernels.prepacked_linear import PrepackedLinear
 
-    from serving.runtimes.torch.encoder import TorchEncoder
-    from serving.runtimes.torch.pretrained import load_pretrained
-
-    model = load_pretrained(request.checkpoint, request.head.auto_class, torch.float32)
-    return TorchEncoder(model.to(request.device), request)
+    return (PrepackedLinear,)
 
 
-def load_generator(request: GeneratorRequest) -> GeneratorEngine:
-    """Build the generator on the device that ``request`` names."""
-    import torch
+def convert_encoder(model: nn.Module, request: PrepareRequest) -> tuple[str, ...]:
+    """Leave the model as it was loaded."""
+    return ()
 
-    if request.device == "cuda":
-        from serving.runtimes.torch.cuda.paged_generator import load_paged_generator
 
-        return load_paged_generator(request, torch.float32)
-    from serving.runtimes.torch.decoder.loading import load_slot_generator
-
-    return load_slot_generator(request, generator_numerics(request.options))
+def move_to_cuda(model: nn.Module, options: BaseModel) -> nn.Module:
+    """Move it as it is."""
+    return model.to("cuda")
 
 
 def generator_numerics(options: BaseModel) -> Numerics:
-    """How this variant makes the parts of a generator on the CPU."""
+    """How this recipe makes the parts of a generator on the CPU."""
     import torch
 
     from serving.runtimes.torch.decoder.causal_lm import Numerics
@@ -61,18 +51,18 @@ def generator_numerics(options: BaseModel) -> Numerics:
     return Numerics(
         dtype=torch.float32,
         cache_dtype=torch.float32,
-        linear=lambda linear, _: PrepackedLinear(linear),
+        linear=lambda linear, _: PrepackedLinear.of(linear),
         # As loaded it is a view of the mapped file, all of which it would keep resident.
         table=deepcopy,
         tied_head=TiedHead,
     )
 
 
-VARIANT = Variant(
-    recipe="float32 weights and activations, as trained",
-    runtime="torch",
+CONVERSION = Conversion(
     weight_bytes=weight_bytes,
-    load=load,
-    load_generator=load_generator,
-    kv_cache_bytes_per_number=4,
+    kernels=kernels,
+    convert_encoder=convert_encoder,
+    move_to_cuda=move_to_cuda,
+    generator_numerics=generator_numerics,
+    kv_number_bytes=4,
 )

@@ -1,49 +1,37 @@
-"""Variant ``int4``: 4-bit weights in groups, computed in bfloat16."""
+"""``int4`` on torch: 4-bit weights in groups, computed in bfloat16 or float32."""
 
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, TypeGuard
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from serving.errors import ConfigError
-from serving.machine.isa import multiplies_bf16
+from serving.machine.isa import cpu_flags, multiplies_bf16
+from serving.recipes.int4 import Int4Options
+from serving.runtimes.torch.conversions.conversion import Conversion
 from serving.runtimes.torch.packed_sizes import (
     MIN_OUTPUTS,
     int4_linear_bytes,
     int8_embedding_bytes,
     legal_group_size,
 )
-from serving.seams import (
-    EncoderEngine,
-    GeneratorEngine,
-    GeneratorRequest,
-    LoadRequest,
-    Variant,
-    WeightShape,
-)
+from serving.seams import DeviceName, PrepareRequest, WeightShape
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from serving.runtimes.torch.decoder.causal_lm import Numerics
+    from serving.runtimes.torch.kernels.kernel_module import KernelModule
 
 
-class Int4Options(BaseModel):
-    """Options of the recipe.
+def weight_bytes(tensor: WeightShape, options: BaseModel, device: DeviceName) -> int:
+    """Return the packed size: 4-bit codes, scales, int8 embedding tables.
 
-    Attributes:
-        group_size: Inputs that share a scale; smaller is more exact and larger.
+    What stays float is bfloat16, or float32 on a CPU that does not multiply bfloat16.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    group_size: Literal[32, 64, 128] = 64
-
-
-def weight_bytes(tensor: WeightShape, options: BaseModel) -> int:
-    """Return the packed size on a CPU: 4-bit codes, scales, and int8 embedding tables."""
     assert isinstance(options, Int4Options)
     if tensor.is_embedding:
         return int8_embedding_bytes(tensor.shape)
@@ -51,87 +39,68 @@ def weight_bytes(tensor: WeightShape, options: BaseModel) -> int:
         group_size = legal_group_size(tensor.shape[1], options.group_size)
         if group_size is not None:
             return int4_linear_bytes(tensor.shape, group_size)
-    return 2 * prod(tensor.shape)
+    return (2 if device == "cuda" or multiplies_bf16() else 4) * prod(tensor.shape)
 
 
-def load(request: LoadRequest) -> EncoderEngine:
-    """Build the engine; raises ``ConfigError`` on a CPU for which torch has no 4-bit kernel."""
-    import torch
-
-    from serving.runtimes.torch.encoder import TorchEncoder
-    from serving.runtimes.torch.pretrained import load_pretrained
-
-    options = request.options
-    assert isinstance(options, Int4Options)
-    model = load_pretrained(request.checkpoint, request.head.auto_class, torch.float32)
-    if request.device == "cuda":
-        from serving.runtimes.torch.cuda.torchao_cuda import int4_config, quantize_on_gpu
-
-        config = int4_config(options.group_size)
-        model = quantize_on_gpu(model, config, lambda m: is_quantized(m, options.group_size))
-    else:
-        quantize_on_cpu(model, options.group_size)
-    return TorchEncoder(model, request)
+def why_not(device: DeviceName) -> str | None:
+    """Say that torch's 4-bit kernel needs AVX2."""
+    if device == "cuda" or "avx2" in cpu_flags():
+        return None
+    return "torch's 4-bit kernel needs a CPU with AVX2 or AVX-512"
 
 
-def load_generator(request: GeneratorRequest) -> GeneratorEngine:
-    """Build the generator; raises ``ConfigError`` on a CPU for which torch has no 4-bit kernel."""
-    import torch
-
-    options = request.options
-    assert isinstance(options, Int4Options)
-    if request.device == "cuda":
-        from serving.runtimes.torch.cuda.paged_generator import load_paged_generator
-        from serving.runtimes.torch.cuda.torchao_cuda import int4_config, quantize_on_gpu
-
-        config = int4_config(options.group_size)
-        return load_paged_generator(
-            request,
-            torch.float32,
-            lambda model: quantize_on_gpu(
-                model, config, lambda m: is_quantized(m, options.group_size)
-            ),
-        )
-    from serving.runtimes.torch.decoder.loading import load_slot_generator
-
-    return load_slot_generator(request, generator_numerics(request.options))
-
-
-def generator_numerics(options: BaseModel) -> Numerics:
-    """How this variant makes the parts of a generator on the CPU."""
-    import torch
-    from torch import Tensor
-
-    from serving.runtimes.torch.conversions.input_importance import measure_input_importance
-    from serving.runtimes.torch.decoder.causal_lm import Numerics
+def kernels() -> tuple[type[KernelModule], ...]:
+    """Return what stands in encoders and generators."""
     from serving.runtimes.torch.kernels.int4_linear import Int4Linear
     from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
-    from serving.runtimes.torch.kernels.tied_head import Int8WeightTiedHead
 
-    assert isinstance(options, Int4Options)
-    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
-
-    def quantize(linear: nn.Linear, importance: Tensor | None) -> nn.Module:
-        size = legal_group_size(linear.in_features, options.group_size)
-        if size is None:
-            raise ConfigError(
-                f"variant int4 needs layers with a multiple of 32 inputs; one of this model has "
-                f"{linear.in_features}"
-            )
-        mass = torch.ones(linear.in_features) if importance is None else importance
-        return Int4Linear(linear, mass, size, dtype)
-
-    return Numerics(
-        dtype=dtype,
-        cache_dtype=torch.bfloat16,
-        linear=quantize,
-        table=lambda table: Int8Embedding(table, dtype),
-        tied_head=Int8WeightTiedHead,
-        measure_importance=measure_input_importance,
-    )
+    return (Int4Linear, Int8Embedding)
 
 
-def is_quantized(module: nn.Module, group_size: int) -> bool:
+def convert_encoder(model: nn.Module, request: PrepareRequest) -> tuple[str, ...]:
+    """Replace linear layers and tables; layers that no group size divides stay float."""
+    import torch
+    from torch import nn
+
+    from serving.runtimes.torch.conversions.direct_reads import kept_note, modules_read_directly
+    from serving.runtimes.torch.conversions.input_importance import measure_input_importance
+    from serving.runtimes.torch.conversions.module_swap import cast_parameters, swap_modules
+    from serving.runtimes.torch.kernels.int4_linear import Int4Linear
+    from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
+
+    assert isinstance(request.options, Int4Options)
+    wanted, dtype = request.options.group_size, compute_dtype()
+    kept = modules_read_directly(model, request.example)
+    notes = kept_note(model, kept)
+    importance = measure_input_importance(model, request.example)
+
+    def quantize(module: nn.Module) -> nn.Module | None:
+        if module in kept:
+            return None
+        if type(module) is nn.Embedding:
+            return Int8Embedding.of(module, dtype)
+        if type(module) is not nn.Linear:
+            return None
+        size = legal_group_size(module.in_features, wanted)
+        if size is None or not is_quantized(module, size):
+            return None
+        # Taking the entry out lets go of the layer; one that never ran has none.
+        mass = importance.pop(module, torch.ones(module.in_features))
+        return Int4Linear.of(module, mass, size, dtype)
+
+    swap_modules(model, quantize)
+    cast_parameters(model, dtype)
+    return notes
+
+
+def compute_dtype() -> torch.dtype:
+    """A CPU that cannot multiply bfloat16 expands the same codes to float32 instead."""
+    import torch
+
+    return torch.bfloat16 if multiplies_bf16() else torch.float32
+
+
+def is_quantized(module: nn.Module, group_size: int) -> TypeGuard[nn.Linear]:
     """Whether ``module`` is a linear layer that groups of ``group_size`` can cover."""
     from torch import nn
 
@@ -143,41 +112,57 @@ def is_quantized(module: nn.Module, group_size: int) -> bool:
     )
 
 
-def quantize_on_cpu(model: nn.Module, group_size: int) -> None:
-    """Convert a float32 model in place; layers that no group size divides become bfloat16."""
-    import torch
-    from torch import nn
+def move_to_cuda(model: nn.Module, options: BaseModel) -> nn.Module:
+    """Move it in bfloat16 and let torchao quantize it there."""
+    from serving.runtimes.torch.cuda.torchao_cuda import int4_config, quantize_on_gpu
 
-    from serving.runtimes.torch.conversions.input_importance import measure_input_importance
-    from serving.runtimes.torch.conversions.module_swap import cast_parameters, swap_modules
+    assert isinstance(options, Int4Options)
+    size = options.group_size
+    return quantize_on_gpu(model, int4_config(size), lambda module: is_quantized(module, size))
+
+
+def generator_numerics(options: BaseModel) -> Numerics:
+    """How this recipe makes the parts of a generator on the CPU."""
+    import torch
+    from torch import Tensor
+
+    from serving.runtimes.torch.conversions.input_importance import (
+        measure_input_importance,
+        random_tokens,
+    )
+    from serving.runtimes.torch.decoder.causal_lm import Numerics
     from serving.runtimes.torch.kernels.int4_linear import Int4Linear
     from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
+    from serving.runtimes.torch.kernels.tied_head import Int8WeightTiedHead
 
-    # A CPU that cannot multiply bfloat16 expands the same codes to float32 instead.
-    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
-    importance = measure_input_importance(model)
+    assert isinstance(options, Int4Options)
+    dtype = compute_dtype()
 
-    def quantize(module: nn.Module) -> nn.Module | None:
-        if type(module) is nn.Embedding:
-            return Int8Embedding(module, dtype)
-        if type(module) is not nn.Linear:
-            return None
-        size = legal_group_size(module.in_features, group_size)
-        # Taking the entry out lets go of the layer; one that never ran has none.
-        mass = importance.pop(module, torch.ones(module.in_features))
-        if size is None or not is_quantized(module, size):
-            return None
-        return Int4Linear(module, mass, size, dtype)
+    def quantize(linear: nn.Linear, importance: Tensor | None) -> nn.Module:
+        size = legal_group_size(linear.in_features, options.group_size)
+        if size is None:
+            raise ConfigError(
+                f"recipe int4 needs layers with a multiple of 32 inputs; one of this model has "
+                f"{linear.in_features}"
+            )
+        mass = torch.ones(linear.in_features) if importance is None else importance
+        return Int4Linear.of(linear, mass, size, dtype)
 
-    swap_modules(model, quantize)
-    cast_parameters(model, dtype)
+    return Numerics(
+        dtype=dtype,
+        cache_dtype=torch.bfloat16,
+        linear=quantize,
+        table=lambda table: Int8Embedding.of(table, dtype),
+        tied_head=Int8WeightTiedHead,
+        measure_importance=lambda model: measure_input_importance(model, random_tokens(model)),
+    )
 
 
-VARIANT = Variant(
-    recipe="4-bit weights in groups, bfloat16 activations, int8 embedding rows",
-    runtime="torch",
+CONVERSION = Conversion(
     weight_bytes=weight_bytes,
-    load=load,
-    load_generator=load_generator,
-    options=Int4Options,
+    kernels=kernels,
+    convert_encoder=convert_encoder,
+    move_to_cuda=move_to_cuda,
+    why_not=why_not,
+    generator_numerics=generator_numerics,
 )

@@ -1,4 +1,4 @@
-"""Variant ``int8-dynamic``: 8-bit weights, and activations rounded to 8 bits token by token."""
+"""``int8-dynamic`` on torch: 8-bit weights, activations rounded to 8 bits token by token."""
 
 from __future__ import annotations
 
@@ -8,42 +8,24 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from serving.machine.isa import multiplies_int8_exactly
-from serving.runtimes.torch.packed_sizes import (
-    MIN_OUTPUTS,
-    int8_compact_linear_bytes,
-    int8_embedding_bytes,
-    int8_linear_bytes,
+from serving.runtimes.torch.conversions.conversion import Conversion
+from serving.runtimes.torch.conversions.int8_layers import (
+    encoder_weight_bytes,
+    is_quantized,
+    move_to_cuda,
+    why_not,
 )
-from serving.seams import (
-    EncoderEngine,
-    GeneratorEngine,
-    GeneratorRequest,
-    LoadRequest,
-    Variant,
-    WeightShape,
-)
+from serving.runtimes.torch.packed_sizes import int8_compact_linear_bytes, int8_embedding_bytes
+from serving.seams import DeviceName, PrepareRequest, WeightShape
 
 if TYPE_CHECKING:
     from torch import nn
 
     from serving.runtimes.torch.decoder.causal_lm import Numerics
+    from serving.runtimes.torch.kernels.kernel_module import KernelModule
 
 
-KEPT_IN_FLOAT = frozenset({"pooler"})
-"""A pooler sees one token and feeds the classifier: its rounding goes straight into the answer."""
-
-
-def weight_bytes(tensor: WeightShape, options: BaseModel) -> int:
-    """Return the packed size on a CPU: int8 plus scales and the kernel's padding."""
-    if tensor.is_embedding:
-        return int8_embedding_bytes(tensor.shape)
-    is_kept = bool(KEPT_IN_FLOAT & set(tensor.name.split(".")))
-    if len(tensor.shape) == 2 and tensor.shape[0] >= MIN_OUTPUTS and not is_kept:
-        return int8_linear_bytes(tensor.shape)
-    return 4 * prod(tensor.shape)
-
-
-def generator_weight_bytes(tensor: WeightShape, options: BaseModel) -> int:
+def generator_weight_bytes(tensor: WeightShape, options: BaseModel, device: DeviceName) -> int:
     """Return the packed size on a CPU: int8 plus scales, with hardly any padding."""
     if tensor.is_embedding:
         return int8_embedding_bytes(tensor.shape)
@@ -52,45 +34,42 @@ def generator_weight_bytes(tensor: WeightShape, options: BaseModel) -> int:
     return 4 * prod(tensor.shape)
 
 
-def load(request: LoadRequest) -> EncoderEngine:
-    """Build the engine; raises ``ConfigError`` on a CPU for which torch has no int8 kernel."""
+def kernels() -> tuple[type[KernelModule], ...]:
+    """Return what stands in encoders and generators."""
+    from serving.runtimes.torch.kernels.int8_compact_linear import Int8CompactLinear
+    from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
+    from serving.runtimes.torch.kernels.int8_linear import Int8Linear
+
+    return (Int8Embedding, Int8Linear, Int8CompactLinear)
+
+
+def convert_encoder(model: nn.Module, request: PrepareRequest) -> tuple[str, ...]:
+    """Replace linear layers and tables; a pooler stays float."""
     import torch
+    from torch import nn
 
-    from serving.runtimes.torch.conversions.module_swap import cast_parameters, swap_modules
-    from serving.runtimes.torch.encoder import TorchEncoder
-    from serving.runtimes.torch.pretrained import load_pretrained
+    from serving.runtimes.torch.conversions.direct_reads import kept_note, modules_read_directly
+    from serving.runtimes.torch.conversions.int8_layers import KEPT_IN_FLOAT
+    from serving.runtimes.torch.conversions.module_swap import swap_modules
+    from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
+    from serving.runtimes.torch.kernels.int8_linear import Int8Linear
 
-    model = load_pretrained(request.checkpoint, request.head.auto_class, torch.float32)
-    if request.device == "cuda":
-        from serving.runtimes.torch.cuda.torchao_cuda import int8_config, quantize_on_gpu
+    kept = modules_read_directly(model, request.example)
+    notes = kept_note(model, kept)
 
-        model = quantize_on_gpu(model, int8_config(), is_quantized)
-    else:
-        swap_modules(model, quantize, keep=KEPT_IN_FLOAT)
-        cast_parameters(model, torch.float32)
-    return TorchEncoder(model, request)
+    def quantize(module: nn.Module) -> nn.Module | None:
+        if module in kept:
+            return None
+        if type(module) is nn.Embedding:
+            return Int8Embedding.of(module, torch.float32)
+        return Int8Linear.of(module) if is_quantized(module) else None
 
-
-def load_generator(request: GeneratorRequest) -> GeneratorEngine:
-    """Build the generator; raises ``ConfigError`` on a CPU for which torch has no int8 kernel."""
-    import torch
-
-    if request.device == "cuda":
-        from serving.runtimes.torch.cuda.paged_generator import load_paged_generator
-        from serving.runtimes.torch.cuda.torchao_cuda import int8_config, quantize_on_gpu
-
-        return load_paged_generator(
-            request,
-            torch.float32,
-            lambda model: quantize_on_gpu(model, int8_config(), is_quantized),
-        )
-    from serving.runtimes.torch.decoder.loading import load_slot_generator
-
-    return load_slot_generator(request, generator_numerics(request.options))
+    swap_modules(model, quantize, keep=KEPT_IN_FLOAT)
+    return notes
 
 
 def generator_numerics(options: BaseModel) -> Numerics:
-    """How this variant makes the parts of a generator on the CPU."""
+    """How this recipe makes the parts of a generator on the CPU."""
     import torch
 
     from serving.runtimes.torch.decoder.causal_lm import Numerics
@@ -101,41 +80,18 @@ def generator_numerics(options: BaseModel) -> Numerics:
     return Numerics(
         dtype=torch.float32,
         cache_dtype=torch.bfloat16,
-        linear=lambda linear, _: Int8CompactLinear(linear),
-        table=lambda table: Int8Embedding(table, torch.float32),
+        linear=lambda linear, _: Int8CompactLinear.of(linear),
+        table=lambda table: Int8Embedding.of(table, torch.float32),
         tied_head=Int8TiedHead if multiplies_int8_exactly() else Int8WeightTiedHead,
     )
 
 
-def is_quantized(module: nn.Module) -> bool:
-    """Whether ``module`` is a linear layer whose weight becomes int8."""
-    from torch import nn
-
-    # Subclasses add behaviour of their own: leave them as they are.
-    return type(module) is nn.Linear and module.out_features >= MIN_OUTPUTS
-
-
-def quantize(module: nn.Module) -> nn.Module | None:
-    """Return the int8 form of a linear layer or embedding table, None for other modules."""
-    import torch
-    from torch import nn
-
-    from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
-    from serving.runtimes.torch.kernels.int8_linear import Int8Linear
-
-    if type(module) is nn.Embedding:
-        return Int8Embedding(module, torch.float32)
-    if is_quantized(module):
-        assert isinstance(module, nn.Linear)
-        return Int8Linear(module)
-    return None
-
-
-VARIANT = Variant(
-    recipe="int8 weights per output, int8 activations per token, int8 embedding rows",
-    runtime="torch",
-    weight_bytes=weight_bytes,
-    load=load,
-    load_generator=load_generator,
+CONVERSION = Conversion(
+    weight_bytes=encoder_weight_bytes,
+    kernels=kernels,
+    convert_encoder=convert_encoder,
+    move_to_cuda=move_to_cuda,
+    why_not=why_not,
+    generator_numerics=generator_numerics,
     generator_weight_bytes=generator_weight_bytes,
 )

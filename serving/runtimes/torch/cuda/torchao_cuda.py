@@ -49,4 +49,4 @@ def quantize_on_gpu(
 
 
 def _int8_embedding(module: nn.Module) -> nn.Module | None:
-    return Int8Embedding(module, torch.bfloat16) if type(module) is nn.Embedding else None
+    return Int8Embedding.of(module, torch.bfloat16) if type(module) is nn.Embedding else None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from serving.runtimes.torch.kernels.int4_layout import pack_codes, unpack_centred
+from serving.errors import ConfigError
+from serving.runtimes.torch.kernels.int4_layout import kernel_block, pack_codes, unpack_centred
 from serving.runtimes.torch.kernels.int4_rounding import round_to_int4
+from serving.runtimes.torch.kernels.kernel_module import KernelModule, Setting
+from serving.runtimes.torch.number_types import name_of, type_of
 from serving.runtimes.torch.packed_sizes import INT4_BLOCK_OUT
 
 # The 4-bit kernel's time grows with every row, expanding costs the same for any number: they meet
@@ -15,17 +21,18 @@ from serving.runtimes.torch.packed_sizes import INT4_BLOCK_OUT
 MAX_KERNEL_ROWS = 64
 
 
-class Int4Linear(nn.Module):
+class Int4Linear(KernelModule):
     """``y = x @ W4^T + b`` with ``W4 = (code - 8) * scale + offset`` per group of inputs.
 
     Few rows go through torch's 4-bit kernel; for more the weight is expanded at each call and
     multiplied as a whole. Both read the same single copy of the codes.
 
     Args:
-        linear: The layer to convert, float32 (out, in).
-        importance: float32 (in,), mean square of each input.
-        group_size: 32, 64 or 128; divides ``in``.
-        dtype: Type of inputs, outputs and of the expanded weight.
+        packed: Codes as ``pack_codes`` lays them out, uint8 (out rounded up to 64, in / 2).
+        scale_and_offset: bfloat16 (in / group, out rounded up to 64, 2), as the kernel wants them.
+        bias: (out,), of the type ``dtype``.
+        out_features: Outputs without the padding.
+        dtype: Name of the type of inputs, outputs and of the expanded weight.
     """
 
     packed: Tensor
@@ -33,26 +40,69 @@ class Int4Linear(nn.Module):
     bias: Tensor | None
 
     def __init__(
-        self, linear: nn.Linear, importance: Tensor, group_size: int, dtype: torch.dtype
+        self,
+        packed: Tensor,
+        scale_and_offset: Tensor,
+        bias: Tensor | None = None,
+        *,
+        out_features: int,
+        dtype: str,
     ) -> None:
         super().__init__()
-        self.out_features, self.in_features = linear.weight.shape
-        self.group_size, self.dtype = group_size, dtype
-        weight = linear.weight.detach()
-        codes, scale, offset = round_to_int4(weight, importance, group_size)
-        # (in / group, out, 2), as the kernel wants them.
+        self.out_features, self.in_features = out_features, packed.shape[1] * 2
+        self.group_size = self.in_features // len(scale_and_offset)
+        self.dtype = type_of(dtype)
+        self.register_buffer("packed", packed)
+        self.register_buffer("scale_and_offset", scale_and_offset)
+        self.register_buffer("bias", bias)
+
+    @classmethod
+    def of(
+        cls, linear: nn.Linear, importance: Tensor, group_size: int, dtype: torch.dtype
+    ) -> Self:
+        """Round the weight of a float32 layer (out, in).
+
+        Args:
+            linear: The layer.
+            importance: float32 (in,), mean square of each input.
+            group_size: 32, 64 or 128; divides ``in``.
+            dtype: Type of inputs and outputs.
+        """
+        codes, scale, offset = round_to_int4(linear.weight.detach(), importance, group_size)
         scale_and_offset = torch.stack([scale, offset], dim=2).transpose(0, 1)
-        padding = -self.out_features % INT4_BLOCK_OUT
+        padding = -linear.out_features % INT4_BLOCK_OUT
         if padding:
             codes = functional.pad(codes, (0, 0, 0, padding))
             scale_and_offset = functional.pad(scale_and_offset, (0, 0, 0, padding))
-        self.register_buffer("packed", pack_codes(codes))
-        self.register_buffer("scale_and_offset", scale_and_offset.contiguous())
         bias = None if linear.bias is None else linear.bias.detach().to(dtype, copy=True)
-        self.register_buffer("bias", bias)
+        return cls(
+            pack_codes(codes),
+            scale_and_offset.contiguous(),
+            bias,
+            out_features=linear.out_features,
+            dtype=name_of(dtype),
+        )
+
+    def settings(self) -> dict[str, Setting]:
+        return {
+            "out_features": self.out_features,
+            "dtype": name_of(self.dtype),
+            "kernel_block": kernel_block(),
+        }
+
+    @classmethod
+    def restore(cls, settings: Mapping[str, Setting], tensors: Mapping[str, Tensor]) -> Self:
+        arguments = dict(settings)
+        block = arguments.pop("kernel_block")
+        if block != kernel_block():
+            raise ConfigError(
+                f"its int4 weights lie in blocks of {block} outputs, this CPU's kernel reads "
+                f"blocks of {kernel_block()}: prepare it on a machine of this kind"
+            )
+        return super().restore(arguments, tensors)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``dtype`` (..., in) to ``dtype`` (..., out)."""
+        """Map (..., in) to (..., out), both of the module's type."""
         rows = x.reshape(-1, self.in_features).contiguous()
         y = self._by_kernel(rows) if len(rows) <= MAX_KERNEL_ROWS else rows @ self.expand()
         y = y[:, : self.out_features]
@@ -61,7 +111,7 @@ class Int4Linear(nn.Module):
         return y.view(*x.shape[:-1], self.out_features)
 
     def expand(self) -> Tensor:
-        """Return the transposed weight in ``dtype``, (in, out rounded up to 64)."""
+        """Return the transposed weight in the module's type, (in, out rounded up to 64)."""
         weight = unpack_centred(self.packed, self.dtype).view(-1, self.group_size, len(self.packed))
         # Kept interleaved for the kernel; strided, they would make the next line six times slower.
         scale, offset = self.scale_and_offset.permute(2, 0, 1).contiguous().unsqueeze(2)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from math import prod
-from typing import Any
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from serving.machine.isa import multiplies_int8_exactly
-from serving.runtimes.torch.kernels.int8_linear import quantize_per_output
-from serving.runtimes.torch.kernels.packed_module import PackedModule
+from serving.runtimes.torch.kernels.fbgemm_weights import quantize_per_output
+from serving.runtimes.torch.kernels.kernel_module import KernelModule
 from serving.runtimes.torch.packed_sizes import int8_compact_linear_bytes
 
 multiply = torch.ops.onednn.qlinear_pointwise.default
 
 
-class Int8CompactLinear(PackedModule):
+class Int8CompactLinear(KernelModule):
     """``y = r * (q(x / r) @ W8) + b``, the numbers of ``Int8Linear`` without its padding.
 
     fbgemm pads inputs to multiples of 512, and keeps 1,024 of 576; oneDNN's layout fits every
     multiple of 64. fbgemm's kernel is the faster one on large batches.
 
     Args:
-        linear: The layer to convert, float (out, in).
+        weight: int8 (out, in); only read here, its packed form is a copy.
+        scale: float32 (out,).
+        bias: float32 (out,).
         exact: See ``Int8Linear``.
     """
 
@@ -33,12 +34,16 @@ class Int8CompactLinear(PackedModule):
     steps: Tensor
     rounding: Tensor
 
-    def __init__(self, linear: nn.Linear, exact: bool | None = None) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        scale: Tensor,
+        bias: Tensor | None = None,
+        exact: bool | None = None,
+    ) -> None:
         super().__init__()
-        weight, scale = quantize_per_output(linear.weight.detach().float())
         self._shape = tuple(weight.shape)
         self.packed = torch.ops.onednn.qlinear_prepack(weight, None)
-        bias = None if linear.bias is None else linear.bias.detach().float().clone()
         self.register_buffer("bias", bias)
         self.register_buffer("scale", scale)
         is_exact = multiplies_int8_exactly() if exact is None else exact
@@ -52,6 +57,18 @@ class Int8CompactLinear(PackedModule):
             "rounding": torch.tensor(self.input_zero + 0.5),
         }.items():
             self.register_buffer(name, value, persistent=False)
+
+    @classmethod
+    def of(cls, linear: nn.Linear, exact: bool | None = None) -> Self:
+        """Round the weight of a float layer (out, in)."""
+        weight, scale = quantize_per_output(linear.weight.detach().float())
+        bias = None if linear.bias is None else linear.bias.detach().float().clone()
+        return cls(weight, scale, bias, exact)
+
+    def stored_tensors(self) -> dict[str, Tensor]:
+        weight = self.packed.to_dense().t().contiguous()
+        bias = {} if self.bias is None else {"bias": self.bias}
+        return {"weight": weight, "scale": self.scale, **bias}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float32 (rows, in) to float32 (rows, out)."""
@@ -78,10 +95,3 @@ class Int8CompactLinear(PackedModule):
     def packed_bytes(self) -> int:
         visible = self.scale.nbytes + self.zero.nbytes
         return int8_compact_linear_bytes(self._shape) - visible
-
-    def saved_bytes(self) -> int:
-        return prod(self._shape)
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[f"{prefix}weight"] = self.packed.to_dense().t()

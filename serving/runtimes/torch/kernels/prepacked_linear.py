@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from serving.runtimes.torch.kernels.packed_module import PackedModule
+from serving.runtimes.torch.kernels.kernel_module import KernelModule
 
 EXPECTED_ROWS = 32
 """Rows for which oneDNN is asked to choose its layout; other numbers work, some a little slower."""
@@ -16,24 +16,33 @@ EXPECTED_ROWS = 32
 multiply = torch.ops.mkldnn._linear_pointwise.default
 
 
-class PrepackedLinear(PackedModule):
+class PrepackedLinear(KernelModule):
     """``y = x @ W^T + b``, all in the dtype of the layer, float32 or bfloat16.
 
     A weight in rows is brought into oneDNN's layout at every call, which for one row of input
     takes several times longer than the product itself.
 
     Args:
-        linear: The layer to convert, (out, in).
+        weight: (out, in); only read here, its packed form is a copy.
+        bias: (out,).
     """
 
     bias: Tensor | None
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
-        weight = linear.weight.detach()
         self._bytes = weight.numel() * weight.element_size()
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, EXPECTED_ROWS)
-        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().clone())
+        self.register_buffer("bias", bias)
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> Self:
+        """Take over a layer's numbers as they are."""
+        bias = None if linear.bias is None else linear.bias.detach().clone()
+        return cls(linear.weight.detach(), bias)
+
+    def stored_tensors(self) -> dict[str, Tensor]:
+        return {"weight": self.packed.to_dense(), **super().stored_tensors()}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (rows, in) to (rows, out)."""
@@ -42,10 +51,3 @@ class PrepackedLinear(PackedModule):
 
     def packed_bytes(self) -> int:
         return self._bytes
-
-    def saved_bytes(self) -> int:
-        return self._bytes
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[f"{prefix}weight"] = self.packed.to_dense()
