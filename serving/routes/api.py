@@ -16,6 +16,8 @@ from serving.routes.path_choice import PREFIX, check_path_choice
 from serving.routes.services import Services
 from serving.routes.unforeseen_errors import UnforeseenErrors
 
+METRICS_PATH = "/metrics"
+
 
 def build_replica_api(services: Services, metrics: EdgeMetrics) -> Edge:
     """Build the application of the direct path, mounted below ``/{model}/{variant}``."""
@@ -24,7 +26,7 @@ def build_replica_api(services: Services, metrics: EdgeMetrics) -> Edge:
     _add_routes(app)
     model, variant = services.fixed
     labels = Labels(model, variant, services.catalog[model].task)
-    return Edge(app, services.server, metrics, labels)
+    return Edge(app, services.server, metrics, health.health_paths([""]), labels)
 
 
 def build_gateway_api(
@@ -41,12 +43,15 @@ def build_gateway_api(
     for room in (quality, compare):
         app.include_router(room.router)
 
-    @app.get("/metrics", tags=["metrics"])
+    @app.get(METRICS_PATH, tags=["metrics"])
     async def metrics_of_all() -> Response:
         """Prometheus text of the whole service."""
         return Response(await metrics_page(), media_type=CONTENT_TYPE)
 
-    return Edge(app, services.server, metrics, None)
+    catalog = services.catalog
+    variants = [f"/{model}/{variant}" for model in catalog for variant in catalog[model].variants]
+    open_paths = {METRICS_PATH, *health.health_paths(["", *variants])}
+    return Edge(app, services.server, metrics, open_paths)
 
 
 def _new_app(services: Services) -> FastAPI:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import re
 import time
 import uuid
+from collections.abc import Collection
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -28,7 +28,6 @@ from serving.routes.record import Record
 logger = logging.getLogger("ray.serve.quantserve")
 
 CLIENT_CLOSED_REQUEST = 499
-OPEN_PATHS = re.compile(r"^(/metrics|(/[^/]+/[^/]+)?/(healthz|v2/health/(live|ready)))$")
 MAX_REQUEST_ID = 128
 
 DISCARDED_BYTES = 8 * 1024**2
@@ -45,15 +44,22 @@ class Edge:
         app: The routes.
         server: Limits and key.
         metrics: Counts the answers.
+        open_paths: Paths that need no key.
         fixed: Labels of the variant that the path has chosen already, in a replica.
     """
 
     def __init__(
-        self, app: ASGIApp, server: ServerConfig, metrics: EdgeMetrics, fixed: Labels | None
+        self,
+        app: ASGIApp,
+        server: ServerConfig,
+        metrics: EdgeMetrics,
+        open_paths: Collection[str],
+        fixed: Labels | None = None,
     ) -> None:
         self._app = app
         self._server = server
         self._metrics = metrics
+        self._open_paths = open_paths
         self._fixed = fixed
         self.in_flight = 0
         """Requests that have not been answered yet."""
@@ -110,7 +116,7 @@ class Edge:
         await self._app(scope, _replay(body, receive), send)
 
     def _check_key(self, scope: Scope, headers: Headers) -> None:
-        if self._server.api_key is None or OPEN_PATHS.match(_route_path(scope)):
+        if self._server.api_key is None or _route_path(scope) in self._open_paths:
             return
         expected = self._server.api_key.get_secret_value()
         scheme, _, given = headers.get("authorization", "").partition(" ")

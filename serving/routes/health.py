@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -12,15 +13,20 @@ from serving.seams import VariantStatus
 
 router = APIRouter(tags=["health"])
 
+LIVE = ("/healthz", "/v2/health/live")
+READY = "/v2/health/ready"
 
-@router.get("/healthz")
-@router.get("/v2/health/live")
+
+def health_paths(prefixes: Iterable[str]) -> frozenset[str]:
+    """Every path of these routes below each prefix; none of them needs the key."""
+    return frozenset(prefix + path for prefix in prefixes for path in (*LIVE, READY))
+
+
 async def live() -> Response:
     """200 as long as the process answers."""
     return json_response({"live": True})
 
 
-@router.get("/v2/health/ready")
 async def ready(request: Request) -> Response:
     """200 once every configured variant answers; before that 503 with those that do not and why."""
     statuses = await statuses_of(request)
@@ -41,3 +47,14 @@ def _entry(status: VariantStatus) -> dict[str, Any]:
         "failed": status.failed,
         "reason": status.reason,
     }
+
+
+def _add_route(path: str, answer: Callable[..., Awaitable[Response]]) -> None:
+    router.add_api_route(path, answer, methods=["GET"])
+    # Some load balancers ask for no more than the status.
+    router.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
+
+
+for _path in LIVE:
+    _add_route(_path, live)
+_add_route(READY, ready)

@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from serving.errors import Unknown
+from serving.recipes import RECIPES
 from serving.routes.json_response import json_response
 from serving.routes.path_choice import statuses_of
 from serving.routes.services import Services, services_of
-from serving.runtimes import get_variant
 from serving.seams import VariantStatus
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -53,7 +53,7 @@ def _id(status: VariantStatus) -> str:
 
 def _entry(services: Services, status: VariantStatus) -> dict[str, Any]:
     model = services.catalog[status.model]
-    variant = get_variant(status.variant)
+    form = model.variants[status.variant]
     described = status.description
     return {
         "id": _id(status),
@@ -66,12 +66,15 @@ def _entry(services: Services, status: VariantStatus) -> dict[str, Any]:
             "task": model.task,
             "device": described.device if described else None,
             "isa": described.isa if described else None,
-            "runtime": variant.runtime,
-            "recipe": variant.recipe,
+            "runtime": form.runtime,
+            "recipe": form.recipe,
+            "recipe_summary": RECIPES[form.recipe].summary,
+            "artifact": described.artifact if described else None,
             "weights_bytes": described.weights_bytes if described else None,
             "disk_bytes": described.disk_bytes if described else None,
             "kv_cache_bytes": described.kv_cache_bytes if described else None,
             "resident_bytes": described.resident_bytes if described else None,
+            "private_bytes": described.private_bytes if described else None,
             "peak_bytes": described.peak_bytes if described else None,
             "load_seconds": described.load_seconds if described else None,
             "max_tokens": described.max_tokens if described else None,

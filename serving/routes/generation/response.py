@@ -32,7 +32,7 @@ HEADERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Delivery:
     """How an answer is sent.
 
     Attributes:
@@ -57,21 +57,21 @@ class GenerationResponse(Response):
     Args:
         pieces: What the backend generates.
         writer: Writes it in the route's form.
-        settings: How it is sent.
+        delivery: How it is sent.
         record: Learns where the time went.
     """
 
     background = None
 
-    def __init__(self, pieces: Pieces, writer: Writer, settings: Settings, record: Record) -> None:
+    def __init__(self, pieces: Pieces, writer: Writer, delivery: Delivery, record: Record) -> None:
         self._pieces = pieces
         self._writer = writer
-        self._settings = settings
+        self._delivery = delivery
         self._record = record
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if self._settings.stream:
+        if self._delivery.stream:
             await while_connected(receive, self._send_events(send))
         else:
             await while_connected(receive, self._send_whole(scope, receive, send))
@@ -103,7 +103,7 @@ class GenerationResponse(Response):
             async with aclosing(self._pieces) as pieces:
                 head = orjson.dumps(self._head(self._writer.chunk_object))[:-1]
                 before = b"data: " + head + b',"choices":['
-                after = b'],"usage":null}\n\n' if self._settings.include_usage else b"]}\n\n"
+                after = b'],"usage":null}\n\n' if self._delivery.include_usage else b"]}\n\n"
                 delta = self._writer.delta
                 summary = None
                 async for piece in pieces:
@@ -119,7 +119,7 @@ class GenerationResponse(Response):
                 raise _broken_off()
             self._note(summary.timings)
             last = b"data: [DONE]\n\n"
-            if self._settings.include_usage:
+            if self._delivery.include_usage:
                 last = before + b"]," + orjson.dumps(self._figures(summary))[1:] + b"\n\n" + last
         except Exception as error:
             if not is_started:
@@ -138,13 +138,13 @@ class GenerationResponse(Response):
             "id": self._writer.id_prefix + self._record.request_id,
             "object": kind,
             "created": int(time()),
-            "model": self._settings.model,
+            "model": self._delivery.model,
         }
 
     def _figures(self, summary: GenerationSummary) -> dict[str, Any]:
         return {
             "usage": usage(summary),
-            "quantserve": figures(summary, self._settings.num_choices),
+            "quantserve": figures(summary, self._delivery.num_choices),
         }
 
     def _note_start(self, timings: GenerationTimings) -> None:

@@ -8,7 +8,7 @@ from serving.errors import InvalidField
 from serving.routes.choosing import choose
 from serving.routes.generation.answers import EVENTS, ChatAnswer, CompletionsAnswer
 from serving.routes.generation.bodies import ChatBody, CompletionsBody
-from serving.routes.generation.response import GenerationResponse, Settings
+from serving.routes.generation.response import Delivery, GenerationResponse
 from serving.routes.generation.writers import ChatWriter, CompletionWriter, Writer
 from serving.routes.record import record_of
 from serving.routes.services import services_of
@@ -38,11 +38,11 @@ async def _generate(request: Request, body: CompletionsBody | ChatBody, writer: 
             f"{num_choices} choices; at most {services.server.max_inputs} in one request",
             param="n",
         )
-    settings = Settings(
+    delivery = Delivery(
         model=f"{model.name}:{variant}",
         num_choices=num_choices,
         stream=generation.stream,
         include_usage=body.include_usage,
     )
     pieces = services.backends.generator(model.name, variant).stream(generation)
-    return GenerationResponse(pieces, writer, settings, record_of(request))
+    return GenerationResponse(pieces, writer, delivery, record_of(request))
