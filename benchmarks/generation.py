@@ -54,7 +54,7 @@ PEERS = ("llama.cpp", "openvino-genai")
 
 
 @dataclass(slots=True)
-class Round:
+class MeasuredRound:
     """One measurement.
 
     Attributes:
@@ -69,7 +69,7 @@ class Round:
     first: float
 
 
-Rounds = dict[tuple[str, str, int], list[Round]]
+Rounds = dict[tuple[str, str, int], list[MeasuredRound]]
 
 
 def main() -> None:
@@ -128,16 +128,18 @@ def load_decoder(variant: str, threads: int) -> Decoder:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class BenchmarkPrompt:
     """The same prompt as text and as token ids."""
 
     text: str
     token_ids: tuple[int, ...]
 
 
-def choose_prompts(task: GenerationTask, decoders: dict[str, Decoder], count: int) -> list[Prompt]:
+def choose_prompts(
+    task: GenerationTask, decoders: dict[str, Decoder], count: int
+) -> list[BenchmarkPrompt]:
     """Prompts of exactly 64 tokens that no variant answers with an end within 48 tokens."""
-    chosen: list[Prompt] = []
+    chosen: list[BenchmarkPrompt] = []
     candidates = review_prompts(task)
     while len(chosen) < count:
         batch = [next(candidates) for _ in range(max(STREAMS))]
@@ -151,7 +153,7 @@ def choose_prompts(task: GenerationTask, decoders: dict[str, Decoder], count: in
     return chosen[:count]
 
 
-def review_prompts(task: GenerationTask) -> Iterator[Prompt]:
+def review_prompts(task: GenerationTask) -> Iterator[BenchmarkPrompt]:
     lines = REVIEWS.read_text(encoding="utf-8").splitlines()
     text = " ".join(line.split("\t")[2] for line in lines)
     words = text.split()
@@ -160,11 +162,13 @@ def review_prompts(task: GenerationTask) -> Iterator[Prompt]:
             candidate = " ".join(words[start:end])
             ids = task.encode_prompt(candidate)
             if len(ids) == PROMPT_TOKENS:
-                yield Prompt(candidate, ids)
+                yield BenchmarkPrompt(candidate, ids)
                 break
 
 
-def plain_loop(decoder: Decoder, prompts: list[Prompt]) -> tuple[Round, list[list[int]]]:
+def plain_loop(
+    decoder: Decoder, prompts: list[BenchmarkPrompt]
+) -> tuple[MeasuredRound, list[list[int]]]:
     """Prefill each prompt, then one step after the other for all of them at once."""
     started = time.perf_counter()
     last = []
@@ -180,7 +184,7 @@ def plain_loop(decoder: Decoder, prompts: list[Prompt]) -> tuple[Round, list[lis
             sequence.append(token)
     ended = time.perf_counter()
     count = len(prompts)
-    return Round(
+    return MeasuredRound(
         total=count * NEW_TOKENS / (ended - started),
         decode=count * (NEW_TOKENS - 1) / (ended - first),
         first=first - started,
@@ -232,14 +236,14 @@ async def stream(url: str, variant: str, text: str, max_tokens: int = NEW_TOKENS
     return answer
 
 
-async def through_http(url: str, variant: str, prompts: list[Prompt]) -> Round:
+async def through_http(url: str, variant: str, prompts: list[BenchmarkPrompt]) -> MeasuredRound:
     started = time.perf_counter()
     answers = await asyncio.gather(*(stream(url, variant, p.text) for p in prompts))
     ended = time.perf_counter()
     tokens = sum(answer.tokens for answer in answers)
     assert tokens >= 0.9 * NEW_TOKENS * len(prompts), "an answer ended early"
     decoding = ended - statistics.median(answer.moments[0] for answer in answers)
-    return Round(
+    return MeasuredRound(
         total=tokens / (ended - started),
         decode=(tokens - len(answers)) / decoding,
         first=statistics.median(answer.moments[0] - answer.started for answer in answers),
@@ -247,19 +251,19 @@ async def through_http(url: str, variant: str, prompts: list[Prompt]) -> Round:
 
 
 @dataclass(slots=True)
-class Peer:
+class GenerationPeer:
     """A process of ``benchmarks/peers.py`` with its model loaded."""
 
     name: str
     process: subprocess.Popen[str]
 
-    def measure(self, streams: int) -> Round:
+    def measure(self, streams: int) -> MeasuredRound:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{streams}\n")
         self.process.stdin.flush()
         record: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return Round(
+        return MeasuredRound(
             total=record["tokens_per_s"],
             decode=record["decode_tokens_per_s"],
             first=record["time_to_first_token_s"],
@@ -267,7 +271,9 @@ class Peer:
 
 
 @contextmanager
-def running_peer(python: str, name: str, prompts: list[Prompt], folder: Path) -> Iterator[Peer]:
+def running_peer(
+    python: str, name: str, prompts: list[BenchmarkPrompt], folder: Path
+) -> Iterator[GenerationPeer]:
     file = folder / "prompts.json"
     file.write_text(json.dumps([prompt.token_ids for prompt in prompts]))
     checkpoint = find_checkpoint("smollm2", GGUF)
@@ -286,14 +292,18 @@ def running_peer(python: str, name: str, prompts: list[Prompt], folder: Path) ->
     assert process.stdout is not None
     print(process.stdout.readline().strip())
     try:
-        yield Peer(name, process)
+        yield GenerationPeer(name, process)
     finally:
         process.terminate()
         process.wait()
 
 
 def measure_rounds(
-    rounds: int, decoders: dict[str, Decoder], prompts: list[Prompt], url: str, peers: list[Peer]
+    rounds: int,
+    decoders: dict[str, Decoder],
+    prompts: list[BenchmarkPrompt],
+    url: str,
+    peers: list[GenerationPeer],
 ) -> Rounds:
     """Measure everything once per round; a first round warms and is left out."""
     measured: Rounds = defaultdict(list)
@@ -302,7 +312,7 @@ def measure_rounds(
         fresh = iter(prompts[round_ * sum(STREAMS) :])
         for streams in STREAMS:
             some = list(islice(fresh, streams))
-            found: dict[tuple[str, str, int], Round] = {}
+            found: dict[tuple[str, str, int], MeasuredRound] = {}
             for variant, decoder in decoders.items():
                 found[variant, "plain loop", streams] = plain_loop(decoder, some)[0]
                 found[variant, "HTTP", streams] = asyncio.run(through_http(url, variant, some))
@@ -345,7 +355,7 @@ def paired(measured: Rounds, one: tuple[str, str, int], other: tuple[str, str, i
     return f"{total:.2f}; {decode:.2f}"
 
 
-def long_prompt_of(prompts: list[Prompt], number: int, task: GenerationTask) -> str:
+def long_prompt_of(prompts: list[BenchmarkPrompt], number: int, task: GenerationTask) -> str:
     """A text of about 1,000 tokens; another number's shares no beginning with it."""
     turned = prompts[number:] + prompts[:number]
     text = " ".join(prompt.text for prompt in turned)
@@ -357,7 +367,7 @@ def long_prompt_of(prompts: list[Prompt], number: int, task: GenerationTask) -> 
 
 
 async def report_long_prompt(
-    url: str, variant: str, prompts: list[Prompt], task: GenerationTask
+    url: str, variant: str, prompts: list[BenchmarkPrompt], task: GenerationTask
 ) -> None:
     """How a prompt of 1,000 tokens stretches the pauses between the tokens of running streams."""
     # One slot must be free for it.

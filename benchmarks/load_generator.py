@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from loadtests.conditions import conditions
-from loadtests.plan import Plan
+from loadtests.plan import LoadPlan
 from loadtests.results import VariantResult
 from loadtests.runner import run_plan
 
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def measure(url: str, rate: float, seconds: float, rounds: int) -> VariantResult:
-    plan = Plan.model_validate(
+    plan = LoadPlan.model_validate(
         {
             "target": {"url": url},
             "scenarios": [

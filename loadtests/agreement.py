@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import serving.seams
 from loadtests.plan import Operation
-from loadtests.results import Agreement, Estimate
+from loadtests.results import Agreement, IntervalEstimate
 from loadtests.samples import Floats
 from serving.quality.agreement import cosine_similarities
 from serving.quality.statistics import mean, mean_of_shares, share
@@ -99,10 +99,10 @@ def _common_prefix(ours: str, theirs: str) -> float:
     return sum(1 for _ in same) / len(theirs)
 
 
-def _estimate(found: serving.seams.Estimate) -> Estimate:
+def _estimate(found: serving.seams.Estimate) -> IntervalEstimate:
     """As results hold it: an end that is not finite is none."""
     low, high = (end if math.isfinite(end) else None for end in (found.low, found.high))
-    return Estimate(value=found.value, low=low, high=high)
+    return IntervalEstimate(value=found.value, low=low, high=high)
 
 
 _COMPARE: dict[Operation, Callable[[bytes, bytes], float]] = {

@@ -56,13 +56,13 @@ class Gamma(Section):
 
 
 class Step(Section):
-    """One stretch of ``Steps``."""
+    """One stretch of ``RateSteps``."""
 
     rate: Rate
     duration_s: Seconds
 
 
-class Steps(Section):
+class RateSteps(Section):
     """Poisson arrivals at one rate after the other.
 
     Attributes:
@@ -101,13 +101,13 @@ class Closed(Section):
     users: int = Field(ge=1, le=10_000)
 
 
-Open = Constant | Poisson | Gamma | Steps | Replay
+Open = Constant | Poisson | Gamma | RateSteps | Replay
 Arrivals = Annotated[Open | Closed, Field(discriminator="kind")]
 
 
 def measured_s(arrivals: Open | Closed, duration_s: float) -> float:
     """Seconds that a turn is measured for."""
-    if isinstance(arrivals, Steps):
+    if isinstance(arrivals, RateSteps):
         return sum(step.duration_s for step in arrivals.steps)
     return duration_s
 
@@ -115,7 +115,7 @@ def measured_s(arrivals: Open | Closed, duration_s: float) -> float:
 def expected_requests(arrivals: Open | Closed, warmup_s: float, duration_s: float) -> float:
     """How many requests a turn plans on average; 0 if the law does not say."""
     match arrivals:
-        case Steps(steps=steps):
+        case RateSteps(steps=steps):
             warmup = steps[0].rate * warmup_s
             return warmup + sum(step.rate * step.duration_s for step in steps)
         case Replay() | Closed():
@@ -148,7 +148,7 @@ def planned_times(
             return _renewal(random, rate, 1, -warmup_s, duration_s)
         case Gamma(rate=rate, burstiness=burstiness):
             return _renewal(random, rate, burstiness, -warmup_s, duration_s)
-        case Steps(steps=steps):
+        case RateSteps(steps=steps):
             ends = np.cumsum([step.duration_s for step in steps])
             starts = [-warmup_s, *ends[:-1]]
             parts = zip(steps, starts, ends, strict=True)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from loadtests.plan import Plan, find_plan, load_plan
+from loadtests.plan import LoadPlan, find_plan, load_plan
 from loadtests.results import Peak, Results, ScenarioResult, write_results
 from serving.errors import ConfigError, QuantserveError
 
@@ -65,7 +65,7 @@ def loadtest(
         raise typer.Exit(2)
 
 
-def run(plan: Plan, folder: Path, *, find_peaks: bool) -> Results:
+def run(plan: LoadPlan, folder: Path, *, find_peaks: bool) -> Results:
     """Run a plan, and show it while it runs.
 
     Raises:

@@ -32,7 +32,7 @@ class Exchange:
         first: First event with text.
         last: Last event of a choice.
         ended: The whole answer, or the error.
-        outcome: See ``Samples.outcomes``; a request that nothing ended is cut off.
+        outcome: See ``RequestSamples.outcomes``; a request that nothing ended is cut off.
         output_tokens: By the answer's usage, else events with text.
         answer: The answer's body, or the generated text; None if it has none, or unless it is to be
             kept.

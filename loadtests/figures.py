@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.intervals import mean_of
-from loadtests.results import Distribution, Estimate
+from loadtests.results import Distribution, IntervalEstimate
 from loadtests.rounds import Round
-from loadtests.samples import CUT_OFF, OK, Floats, Samples
+from loadtests.samples import CUT_OFF, OK, Floats, RequestSamples
 from serving.quality.statistics import share
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
@@ -35,7 +35,7 @@ def distribution(rounds: Sequence[Floats]) -> Distribution | None:
     )
 
 
-def endless(samples: Samples, values: Floats) -> Floats:
+def endless(samples: RequestSamples, values: Floats) -> Floats:
     """Times of requests, (requests,); infinite of those that failed.
 
     Without them a variant that fails what it cannot answer in time would look fast.
@@ -43,7 +43,7 @@ def endless(samples: Samples, values: Floats) -> Floats:
     return np.where(samples.is_ok | samples.is_cut_off, values, np.inf)
 
 
-def percentile(rounds: Sequence[Floats], level: float) -> Estimate | None:
+def percentile(rounds: Sequence[Floats], level: float) -> IntervalEstimate | None:
     """A percentile, linear between the nearest samples.
 
     It takes at least one sample beyond it. Where every round that has samples has that, it is the
@@ -61,7 +61,7 @@ def percentile(rounds: Sequence[Floats], level: float) -> Estimate | None:
         return None if math.inf in found else mean_of(found)
     pooled = np.concatenate(rounds)
     value = _quantile(pooled, level)
-    return Estimate(value=value) if _is_enough(pooled, level) and value < math.inf else None
+    return IntervalEstimate(value=value) if _is_enough(pooled, level) and value < math.inf else None
 
 
 def _quantile(values: Floats, level: float) -> float:
@@ -77,12 +77,14 @@ def _is_enough(values: Floats, level: float) -> bool:
     return len(values) * (1 - level) >= 1 - 1e-9
 
 
-def rate_of(rounds: Sequence[Round], amount: Callable[[Samples], float]) -> Estimate:
+def rate_of(rounds: Sequence[Round], amount: Callable[[RequestSamples], float]) -> IntervalEstimate:
     """Something per second of the measured time."""
     return mean_of([amount(round_.samples) / round_.duration_s for round_ in rounds])
 
 
-def rate_until_last_answer(rounds: Sequence[Round], amount: Callable[[Samples], float]) -> Estimate:
+def rate_until_last_answer(
+    rounds: Sequence[Round], amount: Callable[[RequestSamples], float]
+) -> IntervalEstimate:
     """Something per second until the end of the turn or of the last success, whichever is later.
 
     So that what an overloaded server answers after the turn does not count as if it had come in it.
@@ -95,30 +97,30 @@ def _until_last_answer(round_: Round) -> float:
     return max(round_.duration_s, float(ended.max())) if len(ended) else round_.duration_s
 
 
-def count_ok(samples: Samples) -> float:
+def count_ok(samples: RequestSamples) -> float:
     """Requests answered with success."""
     return float(samples.is_ok.sum())
 
 
-def count_output_tokens(samples: Samples) -> float:
+def count_output_tokens(samples: RequestSamples) -> float:
     """Output tokens of successes."""
     return float(np.nansum(samples.output_tokens[samples.is_ok]))
 
 
-def errors_by_kind(samples: Samples) -> dict[str, int]:
+def errors_by_kind(samples: RequestSamples) -> dict[str, int]:
     """Requests by outcome, but for those that went well or were cut off."""
     counts = {kind: int(samples.had(kind).sum()) for kind in samples.outcomes}
     return {kind: n for kind, n in counts.items() if n and kind not in (OK, CUT_OFF)}
 
 
-SLO_VALUES: dict[str, Callable[[Samples], Floats]] = {
+SLO_VALUES: dict[str, Callable[[RequestSamples], Floats]] = {
     "latency_ms": lambda samples: samples.latency * 1e3,
     "ttft_ms": lambda samples: samples.ttft * 1e3,
     "tpot_ms": lambda samples: samples.tpot * 1e3,
 }
 
 
-def met(samples: Samples, limits: dict[str, float]) -> NDArray[np.bool_]:
+def met(samples: RequestSamples, limits: dict[str, float]) -> NDArray[np.bool_]:
     """Which requests were answered with success and kept every limit.
 
     What was not measured does not keep its limit, but for the time per output token of a success
@@ -133,12 +135,12 @@ def met(samples: Samples, limits: dict[str, float]) -> NDArray[np.bool_]:
     return kept
 
 
-def goodput(rounds: Sequence[Round], limits: dict[str, float]) -> Estimate:
+def goodput(rounds: Sequence[Round], limits: dict[str, float]) -> IntervalEstimate:
     """Requests that met every limit, per second of the measured time."""
     return rate_of(rounds, lambda samples: float(met(samples, limits).sum()))
 
 
-def attainment(rounds: Sequence[Round], limits: dict[str, float]) -> Estimate | None:
+def attainment(rounds: Sequence[Round], limits: dict[str, float]) -> IntervalEstimate | None:
     """Share of requests that met every limit; errors are misses, cut-off requests do not count.
 
     The interval is the wider of two. Student's over the rounds is a point where every round met the
@@ -156,7 +158,7 @@ def attainment(rounds: Sequence[Round], limits: dict[str, float]) -> Estimate | 
     over_rounds = mean_of(shares, is_share=True)
     over_requests = share(sum(num_met), sum(counted))
     lows, highs = [over_requests.low, over_rounds.low], [over_requests.high, over_rounds.high]
-    return Estimate(
+    return IntervalEstimate(
         value=over_requests.value,
         low=min(low for low in lows if low is not None),
         high=max(high for high in highs if high is not None),
@@ -174,7 +176,7 @@ def lagged_time(limits: dict[str, float]) -> str:
     return "time to first token" if "ttft_ms" in limits else "latency"
 
 
-def lag_share(samples: Samples, limits: dict[str, float]) -> float | None:
+def lag_share(samples: RequestSamples, limits: dict[str, float]) -> float | None:
     """p99 of the generator's lag / p99 of ``lagged_time``; None without both."""
     lags = samples.lag
     times = samples.ttft if lagged_time(limits) == "time to first token" else samples.latency

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtrit
 
-from loadtests.results import Estimate
+from loadtests.results import IntervalEstimate
 
 MAX_EXPONENT = 700.0
 """Of two rounds that lie far apart an interval may end beyond what a number can hold."""
@@ -19,7 +19,7 @@ def t_quantile(freedom: float) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def mean_of(by_round: Sequence[float | None], *, is_share: bool = False) -> Estimate:
+def mean_of(by_round: Sequence[float | None], *, is_share: bool = False) -> IntervalEstimate:
     """Mean with Student's interval, if at least two rounds have a value.
 
     Of figures above 0 it is the geometric mean, and the interval is Student's over their logs:
@@ -43,7 +43,7 @@ def mean_of(by_round: Sequence[float | None], *, is_share: bool = False) -> Esti
         elif is_share:
             ends = max(value - half, 0.0), min(value + half, 1.0)
     low, high = ends
-    return Estimate(
+    return IntervalEstimate(
         value=exp(value) if is_log else value, low=low, high=high, by_round=tuple(by_round)
     )
 

@@ -17,7 +17,7 @@ from loadtests.figures import (
     rate_until_last_answer,
     too_many_cut_off,
 )
-from loadtests.plan import Plan
+from loadtests.plan import LoadPlan
 from loadtests.results import Peak, Probe
 from loadtests.rounds import Round, no_open_loop
 from loadtests.samples import NOT_SENT
@@ -137,7 +137,7 @@ def _next_rate(met: float | None, missed: float | None) -> float:
     return missed / 2 if met is None else (met + missed) / 2
 
 
-def to_probe(plan: Plan, rate: float, round_: Round, limits: dict[str, float]) -> Probe:
+def to_probe(plan: LoadPlan, rate: float, round_: Round, limits: dict[str, float]) -> Probe:
     """Judge a turn at one rate."""
     samples = round_.samples
     found = attainment([round_], limits)
@@ -160,7 +160,7 @@ def to_probe(plan: Plan, rate: float, round_: Round, limits: dict[str, float]) -
     )
 
 
-def _generators_miss(plan: Plan, round_: Round, limits: dict[str, float]) -> str:
+def _generators_miss(plan: LoadPlan, round_: Round, limits: dict[str, float]) -> str:
     """Why the turn says nothing of the server; empty if it does."""
     lag = lag_share(round_.samples, limits)
     if lag is not None and lag > plan.max_lag_share:
@@ -169,7 +169,7 @@ def _generators_miss(plan: Plan, round_: Round, limits: dict[str, float]) -> str
     return no_open_loop(num_not_sent) if num_not_sent else ""
 
 
-def _servers_miss(plan: Plan, round_: Round, reached: float) -> str:
+def _servers_miss(plan: LoadPlan, round_: Round, reached: float) -> str:
     """Why the rate is not met; empty if it is."""
     if round_.stopped:
         return round_.stopped

@@ -43,7 +43,7 @@ class Target(Section):
         return self
 
 
-class Slo(Section):
+class LatencySlo(Section):
     """Limits that each single request has to keep, in ms, from the planned time.
 
     Attributes:
@@ -100,7 +100,7 @@ class Scenario(Section):
     inputs: Inputs
     arrivals: Arrivals
     body: dict[str, Any] = Field(default_factory=dict)
-    slo: Slo = Slo()
+    slo: LatencySlo = LatencySlo()
 
     @model_validator(mode="before")
     @classmethod
@@ -136,7 +136,7 @@ class Scenario(Section):
         return self.operation in GENERATING and bool(self.body.get("stream", True))
 
 
-class Plan(Section):
+class LoadPlan(Section):
     """A whole load test.
 
     Attributes:
@@ -170,7 +170,7 @@ class Plan(Section):
     stop: Stop = Stop()
 
     @model_validator(mode="after")
-    def _check(self) -> Plan:
+    def _check(self) -> LoadPlan:
         names = [scenario.name for scenario in self.scenarios]
         for index, name in enumerate(names):
             if name in names[:index]:
@@ -210,7 +210,7 @@ def find_plan(name: str) -> Path:
     raise ConfigError(f"{name}: no such file, and no plan of that name; shipped: {known}")
 
 
-def load_plan(path: Path, url: str | None = None) -> Plan:
+def load_plan(path: Path, url: str | None = None) -> LoadPlan:
     """Read a plan; ``url`` takes the place of its target's.
 
     Raises:
@@ -222,6 +222,6 @@ def load_plan(path: Path, url: str | None = None) -> Plan:
         target = document.get("target") or {}
         document["target"] = {**target, "url": url.rstrip("/")}
     try:
-        return Plan.model_validate(document)
+        return LoadPlan.model_validate(document)
     except ValidationError as error:
         raise ConfigError(f"{path}: {explain(error)}") from None

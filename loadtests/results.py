@@ -8,7 +8,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadtests.samples import Samples
+from loadtests.samples import RequestSamples
 from serving.errors import ConfigError
 from serving.settings import explain
 
@@ -20,7 +20,7 @@ class _Result(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Estimate(_Result):
+class IntervalEstimate(_Result):
     """A figure and its 95 % confidence interval.
 
     The figure is the mean of the rounds' figures, the interval Student's t over the rounds unless
@@ -51,12 +51,12 @@ class Distribution(_Result):
     """
 
     count: int
-    mean: Estimate
-    p50: Estimate | None
-    p90: Estimate | None
-    p95: Estimate | None
-    p99: Estimate | None
-    p999: Estimate | None
+    mean: IntervalEstimate
+    p50: IntervalEstimate | None
+    p90: IntervalEstimate | None
+    p95: IntervalEstimate | None
+    p99: IntervalEstimate | None
+    p999: IntervalEstimate | None
 
 
 class ServerSide(_Result):
@@ -73,15 +73,15 @@ class ServerSide(_Result):
         resident_bytes_by_round: After each round; does it grow?
     """
 
-    queue: Estimate | None = None
-    tokenize: Estimate | None = None
-    forward: Estimate | None = None
-    prefill: Estimate | None = None
-    decode: Estimate | None = None
-    batch_size: Estimate | None = None
-    batch_tokens: Estimate | None = None
-    replica_cpu: Estimate | None = None
-    service_cpu: Estimate | None = None
+    queue: IntervalEstimate | None = None
+    tokenize: IntervalEstimate | None = None
+    forward: IntervalEstimate | None = None
+    prefill: IntervalEstimate | None = None
+    decode: IntervalEstimate | None = None
+    batch_size: IntervalEstimate | None = None
+    batch_tokens: IntervalEstimate | None = None
+    replica_cpu: IntervalEstimate | None = None
+    service_cpu: IntervalEstimate | None = None
     weights_bytes: int | None = None
     resident_bytes: int | None = None
     resident_bytes_by_round: tuple[int, ...] | None = None
@@ -106,8 +106,8 @@ class Agreement(_Result):
     """
 
     measure: Literal["cosine", "same_label", "same_text"]
-    estimate: Estimate
-    common_prefix: Estimate | None = None
+    estimate: IntervalEstimate
+    common_prefix: IntervalEstimate | None = None
     pairs: int
 
 
@@ -119,10 +119,10 @@ class VariantResult(_Result):
         achieved_rate: Answers with success per second, until the end of the turn or of the last
             such answer, whichever is later.
         planned: Measured requests of all rounds; each is ok, cut off or an error.
-        errors: Requests by kind of error; see ``Samples.outcomes``.
+        errors: Requests by kind of error; see ``RequestSamples.outcomes``.
         latency: From the planned time to the end of the answer.
         latency_from_send: From the actual send.
-        ttft, ttft_from_send, tpot: See ``Samples``; None unless answers were streamed.
+        ttft, ttft_from_send, tpot: See ``RequestSamples``; None unless answers were streamed.
         output_tokens_per_s: Output tokens of successes per second, as for ``achieved_rate``.
         goodput: Requests that met every SLO per second of the measured time; None without SLO.
         slo_attainment: Share of requests that met every SLO; errors are misses, cut-off requests
@@ -139,8 +139,8 @@ class VariantResult(_Result):
 
     variant: str
     is_reference: bool
-    offered_rate: Estimate
-    achieved_rate: Estimate
+    offered_rate: IntervalEstimate
+    achieved_rate: IntervalEstimate
     planned: int
     ok: int
     cut_off: int
@@ -150,18 +150,18 @@ class VariantResult(_Result):
     ttft: Distribution | None
     ttft_from_send: Distribution | None
     tpot: Distribution | None
-    output_tokens_per_s: Estimate | None
-    goodput: Estimate | None
-    slo_attainment: Estimate | None
-    slo_attainment_by_metric: dict[str, Estimate]
+    output_tokens_per_s: IntervalEstimate | None
+    goodput: IntervalEstimate | None
+    slo_attainment: IntervalEstimate | None
+    slo_attainment_by_metric: dict[str, IntervalEstimate]
     lag: Distribution | None
     lag_share: float | None
-    generator_cpu: Estimate | None
+    generator_cpu: IntervalEstimate | None
     server: ServerSide
     agreement: Agreement | None
     stopped: tuple[str, ...]
     problems: tuple[str, ...]
-    samples: Samples
+    samples: RequestSamples
 
 
 class Probe(_Result):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtests.client import Exchange
-from loadtests.samples import COLUMNS, CUT_OFF, OK, Samples
+from loadtests.samples import COLUMNS, CUT_OFF, OK, RequestSamples
 from loadtests.turn import TurnRecord
 
 
@@ -39,7 +39,7 @@ class Round:
         server: What the server said.
     """
 
-    samples: Samples
+    samples: RequestSamples
     duration_s: float
     stopped: str
     generator_cpu: float
@@ -61,7 +61,7 @@ def reduce_turn(number: int, record: TurnRecord, server: ServerRound) -> Round:
     )
 
 
-def to_samples(number: int, exchanges: Sequence[Exchange], started: float) -> Samples:
+def to_samples(number: int, exchanges: Sequence[Exchange], started: float) -> RequestSamples:
     """Exchanges as columns; times become seconds since ``started``."""
     outcomes = (OK, CUT_OFF, *sorted({e.outcome for e in exchanges} - {OK, CUT_OFF}))
     codes = {outcome: code for code, outcome in enumerate(outcomes)}
@@ -70,7 +70,7 @@ def to_samples(number: int, exchanges: Sequence[Exchange], started: float) -> Sa
         name: np.array([getattr(e, name) for e in exchanges], np.float64) - started
         for name in times
     }
-    return Samples(
+    return RequestSamples(
         round=np.full(len(exchanges), number, np.float64),
         index=np.array([e.index for e in exchanges], np.float64),
         **columns,
@@ -87,7 +87,7 @@ def no_open_loop(num_not_sent: int) -> str:
     return f"no longer an open loop: {num_not_sent} not sent, raise max_in_flight"
 
 
-def join(parts: Sequence[Samples]) -> Samples:
+def join(parts: Sequence[RequestSamples]) -> RequestSamples:
     """All rounds' samples one after the other."""
     outcomes = tuple(dict.fromkeys(outcome for part in parts for outcome in part.outcomes))
     columns = {
@@ -101,4 +101,4 @@ def join(parts: Sequence[Samples]) -> Samples:
         ]
         for part in parts
     ]
-    return Samples(**columns, outcome=np.concatenate(codes), outcomes=outcomes)
+    return RequestSamples(**columns, outcome=np.concatenate(codes), outcomes=outcomes)

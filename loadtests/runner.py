@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loadtests.conditions import conditions
-from loadtests.plan import Plan
+from loadtests.plan import LoadPlan
 from loadtests.results import Results, ScenarioResult
 from loadtests.scenario_run import Observe, ScenarioRun
 from loadtests.target import list_variants
@@ -17,7 +17,7 @@ from serving.errors import QuantserveError
 
 
 async def run_plan(
-    plan: Plan, folder: Path, observe: Observe, *, find_peaks: bool = False
+    plan: LoadPlan, folder: Path, observe: Observe, *, find_peaks: bool = False
 ) -> Results:
     """Run all rounds, then, if asked to, search every variant's peak.
 

@@ -51,7 +51,7 @@ Column = Annotated[Floats, PlainValidator(unpack), PlainSerializer(pack, return_
 """(requests,) float64; NaN where there is nothing."""
 
 
-class Samples(BaseModel):
+class RequestSamples(BaseModel):
     """The measured requests of one variant, warm-up left out. Times are seconds.
 
     Times count from the start of the measured part of the request's own turn.
@@ -141,22 +141,22 @@ class Samples(BaseModel):
         """How late the generator sent: actual send - planned time; NaN if it never did."""
         return self.sent - self.planned
 
-    def with_agreement(self, by_request: Mapping[tuple[int, int], float]) -> Samples:
+    def with_agreement(self, by_request: Mapping[tuple[int, int], float]) -> RequestSamples:
         """The same with the column ``agreement`` from values by round and index."""
         keys = zip(self.round.astype(int).tolist(), self.index.astype(int).tolist(), strict=True)
         column = np.array([by_request.get(key, np.nan) for key in keys], np.float64)
         return self.model_copy(update={"agreement": column})
 
-    def where(self, keep: NDArray[np.bool_]) -> Samples:
+    def where(self, keep: NDArray[np.bool_]) -> RequestSamples:
         """Some of the rows."""
         return self._map(lambda column: column[keep])
 
     def _of_ok(self, column: Floats) -> Floats:
         return np.where(self.is_ok, column, np.nan)
 
-    def _map(self, change: Callable[[Floats], Floats]) -> Samples:
+    def _map(self, change: Callable[[Floats], Floats]) -> RequestSamples:
         columns = {name: change(getattr(self, name)) for name in COLUMNS}
-        return Samples(**columns, outcomes=self.outcomes)
+        return RequestSamples(**columns, outcomes=self.outcomes)
 
 
-COLUMNS = tuple(name for name in Samples.model_fields if name != "outcomes")
+COLUMNS = tuple(name for name in RequestSamples.model_fields if name != "outcomes")

@@ -23,7 +23,7 @@ from loadtests.bodies import ROUTES, headers, make_body
 from loadtests.client import Client
 from loadtests.inputs import input_source
 from loadtests.peak import find_peak, to_probe
-from loadtests.plan import GENERATING, Plan, Scenario
+from loadtests.plan import GENERATING, LoadPlan, Scenario
 from loadtests.randomness import random_numbers
 from loadtests.results import Peak, Probe, ScenarioResult
 from loadtests.rounds import Round, reduce_turn
@@ -71,7 +71,7 @@ class ScenarioRun:
     """
 
     def __init__(
-        self, plan: Plan, scenario: Scenario, entries: Entries, folder: Path, observe: Observe
+        self, plan: LoadPlan, scenario: Scenario, entries: Entries, folder: Path, observe: Observe
     ) -> None:
         self._plan = plan
         self._scenario = scenario
@@ -190,7 +190,7 @@ class ScenarioRun:
         return planned_times(arrivals, plan.warmup_s, plan.duration_s, seed, self._folder)
 
 
-def seed_of(plan: Plan, scenario: Scenario) -> tuple[int, int]:
+def seed_of(plan: LoadPlan, scenario: Scenario) -> tuple[int, int]:
     """Of everything random in a scenario; with a round's number behind it, of the round."""
     return plan.seed, zlib.crc32(scenario.name.encode())
 

@@ -20,14 +20,14 @@ from loadtests.figures import (
     rate_until_last_answer,
 )
 from loadtests.intervals import mean_of
-from loadtests.plan import Plan, Scenario
+from loadtests.plan import LoadPlan, Scenario
 from loadtests.results import Distribution, ScenarioResult, ServerSide, VariantResult
 from loadtests.rounds import Round, ServerRound, join, no_open_loop
-from loadtests.samples import CUT_OFF, NOT_SENT, OK, Floats, Samples
+from loadtests.samples import CUT_OFF, NOT_SENT, OK, Floats, RequestSamples
 
 
 def summarise(
-    plan: Plan, scenario: Scenario, reference: str, rounds: dict[str, list[Round]]
+    plan: LoadPlan, scenario: Scenario, reference: str, rounds: dict[str, list[Round]]
 ) -> ScenarioResult:
     """A scenario's result.
 
@@ -51,7 +51,7 @@ def summarise(
 
 
 def summarise_variant(
-    plan: Plan, scenario: Scenario, variant: str, rounds: list[Round], reference: list[Round]
+    plan: LoadPlan, scenario: Scenario, variant: str, rounds: list[Round], reference: list[Round]
 ) -> VariantResult:
     """One variant's result; it is the reference itself if the two lists of rounds are one."""
     samples = join([round_.samples for round_ in rounds])
@@ -101,7 +101,7 @@ def summarise_variant(
     )
 
 
-def _times(rounds: Sequence[Round], of: Callable[[Samples], Floats]) -> Distribution | None:
+def _times(rounds: Sequence[Round], of: Callable[[RequestSamples], Floats]) -> Distribution | None:
     return distribution([endless(round_.samples, of(round_.samples)) for round_ in rounds])
 
 
@@ -122,7 +122,7 @@ def _answers(rounds: Sequence[Round]) -> list[dict[int, bytes]]:
 
 
 def _problems(
-    plan: Plan, limits: dict[str, float], lag: float | None, num_ok: int, num_not_sent: int
+    plan: LoadPlan, limits: dict[str, float], lag: float | None, num_ok: int, num_not_sent: int
 ) -> Iterator[str]:
     if num_not_sent:
         yield no_open_loop(num_not_sent)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.client import Client, Exchange, clock
-from loadtests.plan import Plan
+from loadtests.plan import LoadPlan
 from loadtests.samples import NOT_SENT, OK
 from loadtests.stopping import errors_stop, saturation_stops
 
@@ -78,7 +78,7 @@ class Turn:
     def __init__(
         self,
         client: Client,
-        plan: Plan,
+        plan: LoadPlan,
         bodies: Sequence[bytes],
         duration_s: float,
         observe: Callable[[Moment], None],

@@ -20,7 +20,7 @@ from loadtests.report.difference import (
 )
 from loadtests.report.measures import figure_of
 from loadtests.report.slo import timing_name
-from loadtests.results import Estimate, Peak, VariantResult
+from loadtests.results import IntervalEstimate, Peak, VariantResult
 
 Compare = Callable[[VariantResult, VariantResult], Difference | None]
 
@@ -39,7 +39,7 @@ class Axis:
     """
 
     title: str
-    of: Callable[[VariantResult], Estimate | None]
+    of: Callable[[VariantResult], IntervalEstimate | None]
     between: Compare | None
     scale: float = 1
     more_is_better: bool = False
@@ -60,7 +60,7 @@ class Axis:
 def timing(name: str) -> Axis:
     """The p95 of a variant's ``latency``, ``ttft`` or ``tpot``."""
 
-    def of(variant: VariantResult) -> Estimate | None:
+    def of(variant: VariantResult) -> IntervalEstimate | None:
         return figure_of(getattr(variant, name), "p95")
 
     unit = "ms per token" if name == "tpot" else "from the planned time, ms"
@@ -105,18 +105,18 @@ def _agreement_shares(variant: VariantResult) -> Shares:
     return shares(samples, value)
 
 
-def _quality(variant: VariantResult) -> Estimate | None:
+def _quality(variant: VariantResult) -> IntervalEstimate | None:
     if variant.is_reference:
-        return Estimate(value=1, low=1, high=1)
+        return IntervalEstimate(value=1, low=1, high=1)
     return variant.agreement.estimate if variant.agreement else None
 
 
 AGREEMENT = Axis("agreement with the reference", _quality, agreement_difference, 1, True)
 
 
-def _weights(variant: VariantResult) -> Estimate | None:
+def _weights(variant: VariantResult) -> IntervalEstimate | None:
     found = variant.server.weights_bytes
-    return None if found is None else Estimate(value=found)
+    return None if found is None else IntervalEstimate(value=found)
 
 
 def _weights_between(one: VariantResult, other: VariantResult) -> Difference | None:
@@ -134,10 +134,10 @@ def highest_rate(peaks: Sequence[Peak]) -> Axis:
     """
     found = {peak.variant: peak for peak in peaks}
 
-    def of(variant: VariantResult) -> Estimate | None:
+    def of(variant: VariantResult) -> IntervalEstimate | None:
         peak = found.get(variant.variant)
         if peak is None or peak.rate is None:
             return None
-        return Estimate(value=peak.rate, low=peak.rate, high=peak.missed_at)
+        return IntervalEstimate(value=peak.rate, low=peak.rate, high=peak.missed_at)
 
     return Axis("highest rate that meets the SLO, requests/s", of, None, 1, True)

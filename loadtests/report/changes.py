@@ -11,7 +11,7 @@ import numpy as np
 from loadtests.report.axes import agreement_difference, slo_difference
 from loadtests.report.difference import LEVEL, Difference, ratio
 from loadtests.report.measures import TO_MIB, Found, Measure, figure_of, value_of
-from loadtests.results import Estimate, Results, ScenarioResult, VariantResult
+from loadtests.results import IntervalEstimate, Results, ScenarioResult, VariantResult
 
 Finding = Literal["better", "worse", "within noise", "no interval", "not judged"]
 
@@ -22,7 +22,7 @@ SAME_PLAN = ("seed", "duration_s", "warmup_s")
 SAME_SCENARIO = ("model", "operation", "inputs", "arrivals", "body")
 """What two runs have in common whose rounds had the same requests at the same times."""
 
-Take = Callable[[VariantResult], Estimate | None]
+Take = Callable[[VariantResult], IntervalEstimate | None]
 Compare = Callable[[VariantResult, VariantResult, bool], Difference | None]
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from loadtests.intervals import exp, t_quantile
-from loadtests.results import Estimate
-from loadtests.samples import Floats, Samples
+from loadtests.results import IntervalEstimate
+from loadtests.samples import Floats, RequestSamples
 
 LEVEL = 0.05
 POWER = 0.8
@@ -49,12 +49,12 @@ class Difference:
         return abs(self.value) > self.half_width
 
     @property
-    def estimate(self) -> Estimate:
+    def estimate(self) -> IntervalEstimate:
         """The ratio, or the difference of shares, with its 95 % interval."""
         low, high = self.value - self.half_width, self.value + self.half_width
         if self.is_ratio:
-            return Estimate(value=exp(self.value), low=exp(low), high=exp(high))
-        return Estimate(value=self.value, low=low, high=high)
+            return IntervalEstimate(value=exp(self.value), low=exp(low), high=exp(high))
+        return IntervalEstimate(value=self.value, low=low, high=high)
 
     @property
     def p_value(self) -> float:
@@ -78,7 +78,7 @@ def exact(one: float, other: float) -> Difference:
 
 
 def ratio(
-    one: Estimate | None, other: Estimate | None, *, paired: bool = True
+    one: IntervalEstimate | None, other: IntervalEstimate | None, *, paired: bool = True
 ) -> Difference | None:
     """Of two figures above 0, by the logs of their rounds.
 
@@ -119,7 +119,7 @@ class Shares:
     value: Floats
 
 
-def shares(samples: Samples, value: Floats) -> Shares:
+def shares(samples: RequestSamples, value: Floats) -> Shares:
     """Of the requests whose value is not NaN."""
     known = ~np.isnan(value)
     return Shares(samples.round[known], samples.index[known], value[known])

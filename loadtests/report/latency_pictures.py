@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from loadtests.report.picture import Picture, draw, logarithmic_ms
 from loadtests.report.styles import Style, styles
 from loadtests.results import ScenarioResult, VariantResult
-from loadtests.samples import Floats, Samples
+from loadtests.samples import Floats, RequestSamples
 
 CURVE_POINTS = 300
 MIN_PER_BIN = 20
@@ -60,7 +60,7 @@ def latency_cdf(scenario: ScenarioResult) -> Picture | None:
     )
 
 
-def cumulative(samples: Samples) -> tuple[Floats, Floats]:
+def cumulative(samples: RequestSamples) -> tuple[Floats, Floats]:
     """Rising latencies in seconds, and the share of requests answered by each.
 
     Both (points,), at most ``CURVE_POINTS``; evenly spaced by rank, the last always among them.
@@ -125,7 +125,7 @@ def _paint_over_time(axes: Axes, variant: VariantResult, style: Style) -> None:
     axes.legend()
 
 
-def over_time(samples: Samples) -> tuple[Floats, Floats, Floats, Floats]:
+def over_time(samples: RequestSamples) -> tuple[Floats, Floats, Floats, Floats]:
     """Percentiles of stretches of time, none of which reaches over two rounds.
 
     Returns:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from loadtests.results import Distribution, Estimate, VariantResult
+from loadtests.results import Distribution, IntervalEstimate, VariantResult
 
-Found = Estimate | float | None
+Found = IntervalEstimate | float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +41,15 @@ TO_MIB = 1 / 1024**2
 FIGURES = {"mean": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p999": "p99.9"}
 
 
-def figure_of(distribution: Distribution | None, name: str) -> Estimate | None:
+def figure_of(distribution: Distribution | None, name: str) -> IntervalEstimate | None:
     """The mean or a percentile, by its field's name."""
-    found: Estimate | None = None if distribution is None else getattr(distribution, name)
+    found: IntervalEstimate | None = None if distribution is None else getattr(distribution, name)
     return found
 
 
 def value_of(found: Found) -> float:
     """The figure without its interval; 0 for nothing."""
-    if isinstance(found, Estimate):
+    if isinstance(found, IntervalEstimate):
         return found.value
     return 0.0 if found is None else found
 

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from loadtests.report.axes import Axis
 from loadtests.report.measures import TO_MIB
-from loadtests.report.pareto_points import Spot, judge, place, speeds, why_no_place
+from loadtests.report.pareto_points import ParetoPoint, judge, place, speeds, why_no_place
 from loadtests.report.picture import Picture, draw
 from loadtests.report.styles import GREY, Style, styles
 from loadtests.report.tables import figure as shown
-from loadtests.results import Estimate, ScenarioResult
+from loadtests.results import IntervalEstimate, ScenarioResult
 
 SMALLEST, LARGEST = 60, 700
 """Areas of the points, in square points; the largest is the heaviest variant."""
@@ -33,20 +33,20 @@ BRACKET = (
     "lowest rate missed, where the search ended, and are no intervals."
 )
 
-Panel = tuple[Axis, dict[str, Spot]]
+Panel = tuple[Axis, dict[str, ParetoPoint]]
 
 
 def pareto_picture(scenario: ScenarioResult) -> Picture | None:
     """Times and throughput, each against agreement; None if fewer than two can be placed."""
     placed = [(speed, place(scenario, speed)) for speed in speeds(scenario)]
-    panels = [(speed, spots) for speed, spots in placed if len(spots) > 1]
+    panels = [(speed, points) for speed, points in placed if len(points) > 1]
     if not panels:
         return None
     look = styles([variant.variant for variant in scenario.variants])
 
     def paint(figure: Figure) -> None:
-        for number, (speed, spots) in enumerate(panels, 1):
-            _paint(figure.add_subplot(1, len(panels), number), speed, spots, look)
+        for number, (speed, points) in enumerate(panels, 1):
+            _paint(figure.add_subplot(1, len(panels), number), speed, points, look)
 
     return Picture(
         "pareto",
@@ -57,22 +57,22 @@ def pareto_picture(scenario: ScenarioResult) -> Picture | None:
 
 def _found(panels: Sequence[Panel]) -> Iterator[str]:
     """Who is grey and who is joined, in words."""
-    for speed, spots in panels:
+    for speed, points in panels:
         if speed.between is None:
             yield BRACKET
             continue
-        grey, pairs = judge(speed, spots)
-        names = ", ".join(name for name in spots if name in grey) or "none"
+        grey, pairs = judge(speed, points)
+        names = ", ".join(name for name in points if name in grey) or "none"
         joined = ", ".join(f"{one} and {other}" for one, other in pairs) or "none"
         yield f"By {_short(speed)}: dominated {names}; joined {joined}."
 
 
 def _left_out(scenario: ScenarioResult, panels: Sequence[Panel]) -> Iterator[str]:
-    for speed, spots in panels:
+    for speed, points in panels:
         missing = [
             f"{variant.variant} ({why_no_place(variant, speed)})"
             for variant in scenario.variants
-            if variant.variant not in spots
+            if variant.variant not in points
         ]
         if missing:
             yield f"Not placed by {_short(speed)}: {', '.join(missing)}."
@@ -82,11 +82,11 @@ def _short(speed: Axis) -> str:
     return speed.title.partition(",")[0]
 
 
-def _paint(axes: Axes, speed: Axis, spots: dict[str, Spot], look: dict[str, Style]) -> None:
-    grey, pairs = judge(speed, spots)
-    heaviest = max(spot.weights or 0 for spot in spots.values())
+def _paint(axes: Axes, speed: Axis, points: dict[str, ParetoPoint], look: dict[str, Style]) -> None:
+    grey, pairs = judge(speed, points)
+    heaviest = max(point.weights or 0 for point in points.values())
     for one, other in pairs:
-        ends = [spots[one], spots[other]]
+        ends = [points[one], points[other]]
         axes.plot(
             [end.speed.value * speed.scale for end in ends],
             [end.quality.value for end in ends],
@@ -94,30 +94,32 @@ def _paint(axes: Axes, speed: Axis, spots: dict[str, Spot], look: dict[str, Styl
             linewidth=1.5,
             zorder=4,
         )
-    for name, spot in spots.items():
+    for name, point in points.items():
         colour = GREY if name in grey else look[name].colour
-        x, y = spot.speed.value * speed.scale, spot.quality.value
+        x, y = point.speed.value * speed.scale, point.quality.value
         axes.errorbar(
             x,
             y,
-            xerr=_bars(spot.speed, speed.scale) if speed.between else None,
-            yerr=_bars(spot.quality, 1),
+            xerr=_bars(point.speed, speed.scale) if speed.between else None,
+            yerr=_bars(point.quality, 1),
             color=colour,
             linewidth=1,
             capsize=2,
             zorder=2,
         )
         if speed.between is None:
-            _paint_bracket(axes, spot, speed.scale, colour)
+            _paint_bracket(axes, point, speed.scale, colour)
         axes.scatter(
             x,
             y,
-            s=max(SMALLEST, LARGEST * (spot.weights or 0) / heaviest) if heaviest else SMALLEST,
+            s=max(SMALLEST, LARGEST * (point.weights or 0) / heaviest) if heaviest else SMALLEST,
             facecolors=to_rgba(colour, 0.3),
             edgecolors=colour,
             linewidths=1.5,
             marker=look[name].marker,
-            label=name if spot.weights is None else f"{name}, {shown(spot.weights, TO_MIB, 0)} MiB",
+            label=name
+            if point.weights is None
+            else f"{name}, {shown(point.weights, TO_MIB, 0)} MiB",
             zorder=3,
         )
     axes.set(xlabel=speed.title, ylabel="agreement with the reference")
@@ -129,15 +131,15 @@ def _paint(axes: Axes, speed: Axis, spots: dict[str, Spot], look: dict[str, Styl
             handle.set_sizes([40])
 
 
-def _paint_bracket(axes: Axes, spot: Spot, scale: float, colour: str) -> None:
+def _paint_bracket(axes: Axes, point: ParetoPoint, scale: float, colour: str) -> None:
     """From the rate met to the one missed, if one was; not to be taken for an interval."""
-    if spot.speed.high is not None:
-        ends = [spot.speed.value * scale, spot.speed.high * scale]
-        heights = [spot.quality.value] * 2
+    if point.speed.high is not None:
+        ends = [point.speed.value * scale, point.speed.high * scale]
+        heights = [point.quality.value] * 2
         axes.plot(ends, heights, color=colour, linestyle=":", marker="$]$", markevery=[1], zorder=2)
 
 
-def _bars(estimate: Estimate, scale: float) -> list[list[float]]:
+def _bars(estimate: IntervalEstimate, scale: float) -> list[list[float]]:
     """Lengths below and above, as matplotlib takes them."""
     low = estimate.value if estimate.low is None else estimate.low
     high = estimate.value if estimate.high is None else estimate.high

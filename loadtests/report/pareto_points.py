@@ -8,28 +8,28 @@ from loadtests.figures import too_many_cut_off
 from loadtests.report.axes import AGREEMENT, WEIGHTS, Axis, highest_rate, slo_met, timing
 from loadtests.report.pareto import alike, dominated
 from loadtests.report.slo import timings
-from loadtests.results import Estimate, ScenarioResult, VariantResult
+from loadtests.results import IntervalEstimate, ScenarioResult, VariantResult
 
 LEVEL = 0.95
 """Of the percentile that ranks."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class ParetoPoint:
     """A variant in the picture; ``weights`` in bytes, None if any variant's is not known."""
 
     variant: VariantResult
-    speed: Estimate
-    quality: Estimate
+    speed: IntervalEstimate
+    quality: IntervalEstimate
     weights: int | None
 
 
-def place(scenario: ScenarioResult, speed: Axis) -> dict[str, Spot]:
+def place(scenario: ScenarioResult, speed: Axis) -> dict[str, ParetoPoint]:
     """Where the variants stand, those without that have no place."""
     weights = {variant.variant: variant.server.weights_bytes for variant in scenario.variants}
     are_known = None not in weights.values()
     return {
-        variant.variant: Spot(
+        variant.variant: ParetoPoint(
             variant, found, agreed, weights[variant.variant] if are_known else None
         )
         for variant in scenario.variants
@@ -52,13 +52,13 @@ def why_no_place(variant: VariantResult, speed: Axis) -> str:
     return "" if AGREEMENT.of(variant) else "no answers to compare"
 
 
-def judge(speed: Axis, spots: dict[str, Spot]) -> tuple[set[str], list[tuple[str, str]]]:
+def judge(speed: Axis, points: dict[str, ParetoPoint]) -> tuple[set[str], list[tuple[str, str]]]:
     """Which variants are dominated, and which pairs the samples cannot tell apart.
 
     Weights are not sampled, so they count for dominance only.
     """
-    variants = [spot.variant for spot in spots.values()]
-    are_known = all(spot.weights is not None for spot in spots.values())
+    variants = [point.variant for point in points.values()]
+    are_known = all(point.weights is not None for point in points.values())
     sampled = [speed, AGREEMENT]
     whole = [*sampled, WEIGHTS] if are_known else sampled
     return dominated(whole, variants), alike(sampled, variants)

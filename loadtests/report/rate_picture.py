@@ -11,7 +11,7 @@ from loadtests.figures import endless, percentile
 from loadtests.report.picture import Picture, draw, logarithmic_ms
 from loadtests.report.styles import styles
 from loadtests.results import Results, ScenarioResult, VariantResult
-from loadtests.samples import Samples
+from loadtests.samples import RequestSamples
 
 Point = tuple[float, float, float]
 """Offered requests per second, p50 and p99 in seconds; NaN of too few samples for a p99."""
@@ -102,7 +102,7 @@ def _probed(scenario: ScenarioResult, variant: str) -> list[Point]:
     ]
 
 
-def _point(rate: float, samples: Samples) -> list[Point]:
+def _point(rate: float, samples: RequestSamples) -> list[Point]:
     """Of all rounds together; none without a p50."""
     times = endless(samples, samples.latency)
     p50, p99 = (percentile([times[~np.isnan(times)]], level) for level in (0.5, 0.99))

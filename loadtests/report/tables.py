@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from loadtests.report.difference import ratio
 from loadtests.report.measures import GROUPS, TO_MIB, Found, Measure, value_of
-from loadtests.results import Estimate, ScenarioResult, VariantResult
+from loadtests.results import IntervalEstimate, ScenarioResult, VariantResult
 
 NOTHING = "–"
 
@@ -86,7 +86,7 @@ def _cell(measure: Measure, variant: VariantResult, reference: VariantResult | N
     if not measure.has_ratio or reference is None or variant is reference:
         return text
     base = measure.of(reference)
-    if isinstance(base, Estimate) and isinstance(found, Estimate):
+    if isinstance(base, IntervalEstimate) and isinstance(found, IntervalEstimate):
         times = ratio(base, found)
         if times is not None:
             return f"{text} {figure(times.estimate, decimals=2, unit='×')}"
@@ -97,7 +97,7 @@ def figure(found: Found, scale: float = 1, decimals: int = 1, unit: str = "") ->
     """A figure and its unit, with its interval behind it if it has one; nothing is a dash."""
     if found is None:
         return NOTHING
-    if not isinstance(found, Estimate):
+    if not isinstance(found, IntervalEstimate):
         return _number(found * scale, decimals) + unit
     text = _number(found.value * scale, decimals) + unit
     if found.low is None or found.high is None:

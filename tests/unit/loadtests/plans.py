@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from loadtests.plan import Plan
+from loadtests.plan import LoadPlan
 
 
 def make_plan(
@@ -12,7 +12,7 @@ def make_plan(
     scenario: dict[str, Any] | None = None,
     operation: str = "embeddings",
     **fields: Any,
-) -> Plan:
+) -> LoadPlan:
     """One scenario; a turn takes a quarter of a second for 20 requests, 4 of them warm-up."""
     base: dict[str, Any] = {
         "model": "m",
@@ -21,6 +21,6 @@ def make_plan(
         "arrivals": {"kind": "constant", "rate": 80},
     }
     times = {"rounds": 1, "duration_s": 0.2, "warmup_s": 0.05, "grace_s": 5}
-    return Plan.model_validate(
+    return LoadPlan.model_validate(
         {"target": {"url": url}, "scenarios": [{**base, **(scenario or {})}], **times, **fields}
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from loadtests.cli import summary_table
-from loadtests.plan import Plan
+from loadtests.plan import LoadPlan
 from loadtests.report.document import report
 from loadtests.results import Results
 from loadtests.runner import run_plan
@@ -24,7 +24,7 @@ from tests.unit.loadtests.plans import make_plan
 HERE = Path(__file__).parent
 
 
-async def run(plan: Plan, **options: Any) -> Results:
+async def run(plan: LoadPlan, **options: Any) -> Results:
     return await run_plan(plan, HERE, lambda *_: None, **options)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from loadtests.plan import Plan
+from loadtests.plan import LoadPlan
 from loadtests.results import Peak, Results
 from loadtests.rounds import Round, ServerRound
-from loadtests.samples import CUT_OFF, OK, Samples
+from loadtests.samples import CUT_OFF, OK, RequestSamples
 from loadtests.summary import summarise
 from tests.unit.loadtests.plans import make_plan
 
@@ -93,7 +93,7 @@ def make_results(
     )
 
 
-def _as_data(plan: Plan) -> dict[str, Any]:
+def _as_data(plan: LoadPlan) -> dict[str, Any]:
     return plan.model_dump(mode="json")
 
 
@@ -110,7 +110,7 @@ def _round(
         last["weights_bytes"] = made.weights
     if made.growth is not None:
         last["resident_bytes"] = 100 * 1024**2 + number * made.growth
-    samples = Samples(
+    samples = RequestSamples(
         round=np.full(REQUESTS, number),
         index=np.arange(REQUESTS, dtype=np.float64),
         planned=planned,

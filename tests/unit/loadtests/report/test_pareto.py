@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loadtests.report.axes import Axis
 from loadtests.report.difference import Difference
 from loadtests.report.pareto import alike, are_alike, dominated, dominates
-from loadtests.results import Estimate
+from loadtests.results import IntervalEstimate
 
 VALUES = st.integers(-5, 5).map(float)
 
@@ -27,7 +27,7 @@ class Row:
 def axis(place: int, error: float, *, more_is_better: bool = False) -> Axis:
     return Axis(
         f"axis {place}",
-        lambda row: Estimate(value=row.figures[place]),
+        lambda row: IntervalEstimate(value=row.figures[place]),
         lambda one, other: Difference(other.figures[place] - one.figures[place], error, math.inf),
         more_is_better=more_is_better,
     )
@@ -77,7 +77,7 @@ def test_noise_alone_does_not_dominate() -> None:
 
 
 def test_an_axis_that_knows_no_difference_judges_nobody() -> None:
-    unknown = Axis("rate", lambda row: Estimate(value=row.figures[0]), None)
+    unknown = Axis("rate", lambda row: IntervalEstimate(value=row.figures[0]), None)
     one, other = rows([(1, 1, 1), (9, 0, 9)])
     assert not dominates([unknown, *EXACT[1:]], one, other)
     assert not are_alike([unknown], one, other)

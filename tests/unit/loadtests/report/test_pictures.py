@@ -83,9 +83,9 @@ def test_peaks_are_placed_and_judge_nobody() -> None:
     )
     scenario = make_results(variants, peaks=peaks).scenarios[0]
     latency, peak = speeds(scenario)
-    spots = place(scenario, peak)
-    assert (spots["worse"].speed.low, spots["worse"].speed.high) == (20, pytest.approx(22))
-    assert judge(peak, spots) == (set(), [])
+    points = place(scenario, peak)
+    assert (points["worse"].speed.low, points["worse"].speed.high) == (20, pytest.approx(22))
+    assert judge(peak, points) == (set(), [])
     assert "worse" in judge(latency, place(scenario, latency))[0]
     picture = pareto_picture(scenario)
     assert picture is not None
@@ -112,9 +112,9 @@ def test_the_axes_are_what_the_slo_times() -> None:
 def test_a_peak_that_was_not_found_is_open_to_the_right() -> None:
     peaks = (Peak(variant="fp32", rate=40, missed_at=None, probes=(), note="the generator"),)
     scenario = make_results({"fp32": Made(), "int4": Made()}, peaks=peaks).scenarios[0]
-    spots = place(scenario, speeds(scenario)[1])
-    assert list(spots) == ["fp32"]
-    assert (spots["fp32"].speed.low, spots["fp32"].speed.high) == (40, None)
+    points = place(scenario, speeds(scenario)[1])
+    assert list(points) == ["fp32"]
+    assert (points["fp32"].speed.low, points["fp32"].speed.high) == (40, None)
 
 
 @pytest.mark.parametrize(
