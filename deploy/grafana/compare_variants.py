@@ -225,7 +225,7 @@ def _memory() -> list[Panel]:
         ),
         lines(
             "Resident memory",
-            "Of the process of one replica, Python and torch included; CUDA: allocated by torch.",
+            "Of one replica's process, Python and its runtime included; CUDA: allocated by torch.",
             "bytes",
             [(f"quantserve:resident_bytes:mean{{{CHOSEN}}}", VARIANT)],
         ),
@@ -234,6 +234,19 @@ def _memory() -> list[Panel]:
             "Below 1 is smaller than the reference.",
             "none",
             [(f"quantserve:resident_bytes:mean_to_reference{{{CHOSEN}}}", VARIANT)],
+        ),
+        lines(
+            "Private memory",
+            "The part of the resident memory that no other process can share: what one more "
+            "replica costs that maps the same weights.",
+            "bytes",
+            [(f"quantserve:private_bytes:mean{{{CHOSEN}}}", VARIANT)],
+        ),
+        lines(
+            "Private memory as a multiple of the reference's",
+            "Below 1 is smaller than the reference.",
+            "none",
+            [(f"quantserve:private_bytes:mean_to_reference{{{CHOSEN}}}", VARIANT)],
         ),
         lines(
             "Cache of keys and values",
@@ -251,30 +264,30 @@ def _memory() -> list[Panel]:
 
 
 def _quality() -> list[Panel]:
-    by_source = f"{VARIANT} {{{{source}}}}"
-    of_source = "by (model, variant, source)"
+    by_origin = f"{VARIANT} {{{{origin}}}}"
+    of_origin = "by (model, variant, origin)"
     by_dataset, of_dataset = "by (model, variant, dataset)", f"{VARIANT} {{{{dataset}}}}"
     return [
         lines(
             "Agreement with the reference",
-            "Over the latest samples of each source. An alarm, not a ranking: rank variants by "
+            "Over the latest samples of each origin. An alarm, not a ranking: rank variants by "
             "labelled data.",
             "percentunit",
-            [(f"avg {of_source} (quantserve_quality_agreement_ratio{{{CHOSEN}}})", by_source)],
+            [(f"avg {of_origin} (quantserve_quality_agreement_ratio{{{CHOSEN}}})", by_origin)],
             span=8,
         ),
         lines(
             "Agreement, lower end of the 95 % interval",
             "The truth may be that low. With few samples it is far below the agreement.",
             "percentunit",
-            [(f"avg {of_source} (quantserve_quality_agreement_low_ratio{{{CHOSEN}}})", by_source)],
+            [(f"avg {of_origin} (quantserve_quality_agreement_low_ratio{{{CHOSEN}}})", by_origin)],
             span=8,
         ),
         lines(
             "Samples compared",
             "Since the process that compares has started.",
             "none",
-            [(f"sum {of_source} (quantserve_quality_samples_total{{{CHOSEN}}})", by_source)],
+            [(f"sum {of_origin} (quantserve_quality_samples_total{{{CHOSEN}}})", by_origin)],
             span=8,
         ),
         lines(

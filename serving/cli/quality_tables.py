@@ -40,25 +40,25 @@ def verdict_table(entry: dict[str, Any]) -> Table:
 
 
 def measures_table(entry: dict[str, Any]) -> Table | None:
-    """One row per variant, source and measure; None before anything was compared."""
+    """One row per variant, origin and measure; None before anything was compared."""
     table = new_table(
         f"{escape(entry['model'])}: beside {escape(entry['reference'])}; "
         "in brackets: the 95 % interval",
-        ["variant", "source", "measure"],
+        ["variant", "origin", "measure"],
         ["estimate"],
     )
     for variant in entry["variants"]:
-        for report in variant["sources"]:
+        for report in variant["origins"]:
             for name, estimate in report["measures"].items():
                 table.add_row(
                     escape(variant["variant"]),
-                    report["source"],
+                    report["origin"],
                     name.replace("_", " "),
                     _estimate(estimate, FORMATS.get(name, ".3g")),
                 )
             table.add_row(
                 escape(variant["variant"]),
-                report["source"],
+                report["origin"],
                 "smallest difference",
                 _number(report["smallest_difference"], ".3f"),
             )

@@ -18,7 +18,7 @@ from serving.seams.quality import (
     EvaluationProgress,
     LabelReport,
     ModelQuality,
-    SourceReport,
+    OriginReport,
     VariantQuality,
 )
 from tests.unit.cli.conftest import Run
@@ -30,7 +30,7 @@ REFERENCE = VariantQuality(
     reason="the others are judged against it",
     in_auto=True,
     quality_low=1.0,
-    sources=(),
+    origins=(),
     labels=LabelReport("reviews_test", Estimate(0.7476, 0.7279, 0.7663, 1_961), None, None, None),
     worst=(),
     probe_p95_s=0.01,
@@ -39,12 +39,12 @@ INT8 = VariantQuality(
     variant="int8-dynamic",
     is_reference=False,
     verdict="not enough samples",
-    reason="shadow: 12 samples show differences from 0.5 only; [probes] agree",
+    reason="live: 12 samples show differences from 0.5 only; [probes] agree",
     in_auto=True,
     quality_low=0.9642,
-    sources=(
-        SourceReport(
-            source="shadow",
+    origins=(
+        OriginReport(
+            origin="live",
             count=5_000,
             measures={
                 "agreement": Estimate(0.9812, 0.9642, 0.9901, 512),
@@ -78,7 +78,7 @@ FRESH = replace(
     model="minilm",
     task="embeddings",
     evaluation=None,
-    variants=(replace(REFERENCE, labels=None), replace(INT8, sources=(), labels=None)),
+    variants=(replace(REFERENCE, labels=None), replace(INT8, origins=(), labels=None)),
 )
 
 
@@ -111,7 +111,7 @@ def test_every_measure_comes_with_its_interval_and_count() -> None:
     assert "0.981 [0.964, 0.990] n=512" in text
     assert "0.0123 [0.0113, 0.0133] n=512" in text
     assert "1.2e-04 [1.0e-04, 1.5e-04] n=512" in text
-    assert "int8-dynamic shadow smallest difference 0.012" in " ".join(text.split())
+    assert "int8-dynamic live smallest difference 0.012" in " ".join(text.split())
 
 
 def test_a_measured_accuracy_stands_beside_the_reference_s() -> None:
@@ -139,8 +139,8 @@ def test_perplexity_is_told_as_a_ratio() -> None:
 
 
 def test_an_interval_without_an_end_says_so() -> None:
-    single = SourceReport("shadow", 1, {"cosine": Estimate(0.9, -inf, inf, 1)}, 1.0)
-    quality = replace(SENTIMENT, variants=(REFERENCE, replace(INT8, sources=(single,))))
+    single = OriginReport("live", 1, {"cosine": Estimate(0.9, -inf, inf, 1)}, 1.0)
+    quality = replace(SENTIMENT, variants=(REFERENCE, replace(INT8, origins=(single,))))
     assert "0.90000 [–∞, ∞] n=1" in screen_of(measures_table(entry(quality)))
 
 
@@ -151,11 +151,9 @@ def test_nothing_measured_is_no_table() -> None:
 
 @pytest.mark.parametrize("make", [verdict_table, measures_table, labels_table])
 def test_a_table_fits_80_columns(make) -> None:
-    report = INT8.sources[0]
-    source = replace(
-        report, measures={**report.measures, "cosine": Estimate(0.99987, 0.9998, 1, 5)}
-    )
-    crowded = replace(SENTIMENT, variants=(REFERENCE, replace(INT8, sources=(source,))))
+    report = INT8.origins[0]
+    full = replace(report, measures={**report.measures, "cosine": Estimate(0.99987, 0.9998, 1, 5)})
+    crowded = replace(SENTIMENT, variants=(REFERENCE, replace(INT8, origins=(full,))))
     text = screen_of(make(entry(crowded)))
     assert "…" not in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80

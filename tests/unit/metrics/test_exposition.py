@@ -20,12 +20,13 @@ from serving.metrics.series import REQUEST_BUCKETS
 from serving.monitor.shadowing import DROP_REASONS
 from serving.replica.sample_sink import SENDER_REASONS
 from serving.seams import (
+    Comparison,
     Estimate,
     LabelReport,
     ModelQuality,
+    Origin,
+    OriginReport,
     Progress,
-    Source,
-    SourceReport,
     VariantQuality,
 )
 from tests.unit.fakes import TIMINGS
@@ -117,21 +118,15 @@ def _quality_page(name: str) -> str:
     lossy = [(model, variant) for model in MODELS for variant in VARIANTS if variant != "fp32"]
     drops = QualityDrops(MODELS, name, DROP_REASONS)
     estimate = Estimate(0.98765432109876, 0.98765432109876, 0.98765432109876, 1_234)
-    sources: tuple[Source, ...] = ("probes", "shadow")
-    reports = tuple(SourceReport(s, 1_234, {"agreement": estimate}, 0.1) for s in sources)
+    origins: tuple[Origin, ...] = ("probes", "live")
+    reports = tuple(OriginReport(o, 1_234, {"agreement": estimate}, 0.1) for o in origins)
     labels = LabelReport("reviews_test", estimate, None, None, None)
     for model, variant in lossy:
-        is_embedding = MODELS[model] == "embeddings"
-        for source in sources:
+        measure = "cosine" if MODELS[model] == "embeddings" else "divergence"
+        comparison = Comparison(1.0, {measure: 0.98765432109876})
+        for origin in origins:
             for _ in range(1_234):
-                value = 0.98765432109876
-                quality.observe(
-                    model,
-                    variant,
-                    source,
-                    value if is_embedding else None,
-                    None if is_embedding else value,
-                )
+                quality.observe(model, variant, origin, comparison)
     quality.set_report(
         ModelQuality(
             model,
