@@ -2,34 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import shorten
-from typing import Any, cast
+from typing import Any
 
-from jinja2 import TemplateError
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from pydantic import BaseModel, ConfigDict
+from tokenizers import Tokenizer
 
 from serving.config import DEFAULT_MAX_TOKENS
-from serving.errors import ConfigError, InvalidField
-from serving.seams import Checkpoint, Message
-from serving.tasks.text_encoder import load_model_config, read_json, source_arguments
+from serving.errors import InvalidField
+from serving.seams import Checkpoint, Message, Task
+from serving.tasks.chat_template import render
+from serving.tasks.control_tokens import ControlTokens
+from serving.tasks.task_files import read_settings, read_tokenizer
 from serving.tasks.token_text import StreamedText, Vocabulary
 
 _REFUSAL_CHARACTERS = 300
 """Most of a template's own words that are repeated; they may quote the messages."""
 
 
+class ChatSettings(BaseModel):
+    """What encoding a chat needs beside the tokenizer.
+
+    Attributes:
+        template: Source of the template.
+        variables: Special tokens by the names under which the template knows them.
+        control_tokens: Names that are plain text in a message.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    template: str
+    variables: dict[str, str]
+    control_tokens: tuple[str, ...]
+
+
+class GenerationSettings(BaseModel):
+    """What preparing writes beside the tokenizer.
+
+    Attributes:
+        positions: Tokens that the model has positions for; None if its config names no limit.
+        stop_tokens: Ids after which it has nothing to add.
+        chat: None if it has no template.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    positions: int | None
+    stop_tokens: tuple[int, ...]
+    chat: ChatSettings | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Makes token ids of messages.
+
+    Attributes:
+        template: Source of the chat template.
+        variables: What it sees beside the messages.
+        control_tokens: Of the template and the tokenizer.
+    """
+
+    template: str
+    variables: Mapping[str, str]
+    control_tokens: ControlTokens
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids up to where the answer begins; see ``Generation.encode_chat``."""
+        mark = self.control_tokens.mark
+        marked = [{"role": mark(said.role), "content": mark(said.content)} for said in messages]
+        try:
+            text = render(self.template, self.variables, marked)
+        except Exception as error:  # a template is a program: it can raise anything
+            reason = shorten(str(error), _REFUSAL_CHARACTERS, placeholder=" …")
+            raise InvalidField(
+                f"the model's chat template refuses messages: {reason}", param="messages"
+            ) from error
+        return self.control_tokens.encode(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """The task ``generation`` for one checkpoint.
 
-    Nothing of the tokenizer is switched after loading, neither here nor by transformers while it
-    neither pads nor cuts: so one is enough for threads that encode while another decodes.
+    Nothing of the tokenizer is switched after loading, so one is enough for threads that encode
+    while another decodes.
+
+    Attributes:
+        tokenizer: Neither pads nor cuts.
+        chat: None if the model has no chat template.
+        stop_tokens: Ids after which a model has nothing to add.
+        max_tokens: Most tokens of prompt and continuation together.
     """
 
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: Tokenizer
     vocabulary: Vocabulary
+    chat: Chat | None
     stop_tokens: frozenset[int]
     max_tokens: int
 
@@ -62,25 +130,17 @@ class Generation:
         turn and speak in another role.
 
         Raises:
-            InvalidField: The model has no template, or the template refuses the messages, or they
-                are so long that no new token fits.
+            InvalidField: The model has no template, or the template refuses the messages, or there
+                are none, or they are so long that no new token fits.
         """
-        if self.tokenizer.chat_template is None:
+        if self.chat is None:
             raise InvalidField(
                 "this model has no chat template; send a prompt to /v1/completions instead",
                 param="messages",
             )
-        chat = [{"role": message.role, "content": message.content} for message in messages]
-        try:
-            ids = self.tokenizer.apply_chat_template(
-                chat, add_generation_prompt=True, sanitize_control_tokens=True, return_dict=False
-            )
-        except (TemplateError, TypeError, ValueError) as error:
-            reason = shorten(str(error), _REFUSAL_CHARACTERS, placeholder=" …")
-            raise InvalidField(
-                f"the model's chat template refuses messages: {reason}", param="messages"
-            ) from error
-        return self._checked(cast(list[int], ids), "messages")
+        if not messages:
+            raise InvalidField("an empty conversation; send one message at least", param="messages")
+        return self._checked(self.chat.encode(messages), "messages")
 
     def open_text(self, prompt: Sequence[int]) -> StreamedText:
         """Start the text that follows ``prompt``."""
@@ -91,7 +151,7 @@ class Generation:
         return self.vocabulary.token_text(token)
 
     def _encode(self, text: str) -> list[int]:
-        (encoding,) = self.tokenizer.backend_tokenizer.encode_batch_fast([text])
+        (encoding,) = self.tokenizer.encode_batch_fast([text])
         ids: list[int] = encoding.ids
         return ids
 
@@ -107,73 +167,55 @@ class Generation:
         return tuple(ids)
 
 
-def load(checkpoint: Checkpoint, max_tokens: int | None) -> Generation:
-    """Load the task for a checkpoint.
+def open_task(folder: Path, max_tokens: int | None) -> Generation:
+    """Make the task from what ``generation_preparing.prepare`` wrote.
 
     Args:
-        checkpoint: Where tokenizer and config lie.
+        folder: Where.
         max_tokens: Most tokens of prompt and continuation together; ``DEFAULT_MAX_TOKENS`` if
-            None, and never more than the model has positions.
+            None. Never more than the model has positions for.
 
     Raises:
-        ConfigError: No fast tokenizer can be made.
+        ConfigError: A file is missing or damaged; names it.
     """
-    tokenizer = _load_tokenizer(checkpoint)
-    config = load_model_config(checkpoint)
-    vocabulary = Vocabulary(tokenizer.backend_tokenizer)
-    limits = (max_tokens or DEFAULT_MAX_TOKENS, getattr(config, "max_position_embeddings", None))
+    tokenizer, settings = read_tokenizer(folder), read_settings(folder, GenerationSettings)
+    chat = settings.chat
+    limits = (max_tokens or DEFAULT_MAX_TOKENS, settings.positions)
     return Generation(
         tokenizer=tokenizer,
-        vocabulary=vocabulary,
-        stop_tokens=_stop_tokens(checkpoint, config, tokenizer, vocabulary),
+        vocabulary=Vocabulary(tokenizer),
+        chat=None
+        if chat is None
+        else Chat(chat.template, chat.variables, ControlTokens(tokenizer, chat.control_tokens)),
+        stop_tokens=frozenset(settings.stop_tokens),
         max_tokens=min(limit for limit in limits if limit is not None),
     )
 
 
-def _load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
-    # For a GGUF file, AutoTokenizer first reads its whole header for a config (3 s for a vocabulary
-    # of 49,152), and then builds the same tokenizer from the file alone.
-    loader: Any = AutoTokenizer if checkpoint.gguf_file is None else PreTrainedTokenizerFast
-    tokenizer = loader.from_pretrained(checkpoint.folder, **source_arguments(checkpoint))
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ConfigError(f"{checkpoint.folder}: no fast tokenizer (tokenizer.json) can be made")
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
-    return tokenizer
+def _prepare(checkpoint: Checkpoint, folder: Path) -> None:
+    from serving.tasks.generation_preparing import prepare
+
+    prepare(checkpoint, folder)
 
 
-def _stop_tokens(
-    checkpoint: Checkpoint,
-    config: Any,
-    tokenizer: PreTrainedTokenizerFast,
-    vocabulary: Vocabulary,
-) -> frozenset[int]:
-    """Every token after which the model has nothing to add.
+def _read_probes(path: Path | None) -> tuple[str, ...]:
+    from serving.quality.probes import PROMPTS, read_text_probes
 
-    Generation config (as in transformers, the model's config stands in for a missing one),
-    tokenizer and chat template each know some: base models end with one token, chats with another.
-    """
-    configured = read_json(checkpoint, "generation_config.json").get("eos_token_id")
-    if configured is None:
-        configured = getattr(config, "eos_token_id", None)
-    found = [
-        *(configured if isinstance(configured, list) else [configured]),
-        tokenizer.eos_token_id,
-        _end_of_turn(tokenizer, vocabulary),
-    ]
-    return frozenset(token for token in found if token is not None)
+    return read_text_probes(path, PROMPTS)
 
 
-def _end_of_turn(tokenizer: PreTrainedTokenizerFast, vocabulary: Vocabulary) -> int | None:
-    """The control token that the chat template puts right after an answer, if it does."""
-    if tokenizer.chat_template is None:
-        return None
-    answer = "ANSWER"
-    chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
-    try:
-        text = cast(str, tokenizer.apply_chat_template(chat, tokenize=False))
-    except (TemplateError, TypeError, ValueError):  # then no chat will be answered either
-        return None
-    _, _, after = text.rpartition(answer)
-    ids = tokenizer.backend_tokenizer.encode(after.lstrip(), add_special_tokens=False).ids
-    return ids[0] if ids and not vocabulary.is_text(ids[0]) else None
+def _read_labelled(path: Path) -> Sequence[Any]:
+    from serving.quality.dataset import read_passages
+
+    return read_passages(path)
+
+
+TASK = Task(
+    kind="generator",
+    prepare=_prepare,
+    open=open_task,
+    read_probes=_read_probes,
+    read_labelled=_read_labelled,
+    floor=0.7,
+    tolerance=0.05,
+)

@@ -6,12 +6,24 @@ from collections.abc import Sequence
 from itertools import islice
 
 from tokenizers import Tokenizer
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _KEPT_TOKENS = 8
 """Tokens that are decoded again with each new one, at least. Four would do: a character that waits
 for its last byte has come with three at most, and the one before settles where it starts."""
+
+
+def _byte_characters() -> dict[str, int]:
+    """The byte of each character in which a byte-level vocabulary writes its names.
+
+    Bytes that are visible in Latin-1 stand for themselves, the others for the characters from
+    U+0100 on, in order.
+    """
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [byte for byte in range(0x100) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {
+        chr(0x100 + place): byte for place, byte in enumerate(hidden)
+    }
 
 
 class Vocabulary:
@@ -32,11 +44,7 @@ class Vocabulary:
         )
         # What a decoder does with a name tells its kind, wherever in a sequence of decoders it is.
         is_byte_level = self._decoder_turns("Ġ", " ")
-        self._byte_of_character = (
-            {character: byte for byte, character in bytes_to_unicode().items()}
-            if is_byte_level
-            else {}
-        )
+        self._byte_of_character = _byte_characters() if is_byte_level else {}
         names = {f"<0x{byte:02X}>": byte for byte in range(256)}
         self.byte_tokens: dict[int, int] = (
             {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from serving.checkpoint import find_checkpoint
 from serving.config import DEFAULT_MAX_TOKENS
 from serving.errors import ConfigError, InvalidField
 from serving.seams import Checkpoint, Message
-from serving.tasks.generation import Generation, load
+from serving.tasks.generation import TASK, Generation
 from tests.unit.tasks.tokenizers_by_kind import (
     BOS,
     EOS,
@@ -43,10 +44,17 @@ CHATS = {
 }
 
 
+def reopened(checkpoint: Checkpoint, folder: Path, max_tokens: int | None = None) -> Generation:
+    """The task as a replica opens it, out of what was prepared in ``folder``."""
+    TASK.prepare(checkpoint, folder)
+    task: Generation = TASK.open(folder, max_tokens)
+    return task
+
+
 @pytest.fixture(scope="session")
-def smollm2() -> Generation:
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Generation:
     """The demo's model, as its package brings it."""
-    return load(find_checkpoint("smollm2", SMOLLM2), None)
+    return reopened(find_checkpoint("smollm2", SMOLLM2), tmp_path_factory.mktemp("task"))
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +89,8 @@ class Folder:
         if self.generation_config is not None:
             file = self.path / "generation_config.json"
             file.write_text(json.dumps(self.generation_config))
-        return load(Checkpoint(self.path), max_tokens)
+        prepared = Path(mkdtemp(dir=self.path))
+        return reopened(Checkpoint(self.path), prepared, max_tokens)
 
 
 @pytest.fixture

@@ -1,0 +1,147 @@
+"""Chat templates: Jinja programs of a checkpoint that turn messages into one text.
+
+What a template can see and do is what transformers gives it, since templates are written for that:
+the same settings, filters, globals and tags, in a sandbox, because a checkpoint's template is code
+of somebody else. ``tests/unit/tasks/test_chat_template.py`` compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, NoReturn
+
+from jinja2 import Template, TemplateError, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, LoopControlExtension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+
+def render(
+    template: str,
+    variables: Mapping[str, str],
+    messages: Sequence[Mapping[str, str]],
+    asks_for_answer: bool = True,
+) -> str:
+    """Render messages with a template.
+
+    Args:
+        template: Its source.
+        variables: What it sees besides: names of special tokens, e.g. ``bos_token``.
+        messages: Each with ``role`` and ``content``.
+        asks_for_answer: Whether the text shall end where the answer begins.
+
+    Raises:
+        Exception: Whatever the template raises; most often ``jinja2.TemplateError``.
+    """
+    seen: dict[str, Any] = {
+        **variables,
+        "messages": [dict(message) for message in messages],
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": asks_for_answer,
+    }
+    return _compiled(template).render(seen)
+
+
+def literal_text(template: str) -> str:
+    """Everything that the template itself may write: its text and its string constants.
+
+    They are joined by a character that no token has, so that none is found across two of them.
+
+    Raises:
+        jinja2.TemplateSyntaxError: It is no template.
+    """
+    tree = _environment().parse(template)
+    written = [node.data for node in tree.find_all(nodes.TemplateData)]
+    written += [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+    return "\0".join(written)
+
+
+@cache
+def _compiled(template: str) -> Template:
+    return _environment().from_string(template)
+
+
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[_GenerationTag, LoopControlExtension],
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals.update(
+        raise_exception=_refuse,
+        strftime_now=_now_as,
+        dict=_DictMaker(),
+        namespace=_PublicNamespace,
+    )
+    return environment
+
+
+class _GenerationTag(Extension):
+    """``{% generation %} … {% endgeneration %}``: marks answers for training; a scope, no more."""
+
+    tags = {"generation"}  # noqa: RUF012 (as jinja2 declares it)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)
+
+
+class _DictMaker:
+    """Stands for ``dict``, whose own methods would change what the sandbox keeps from change."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> dict[Any, Any]:
+        return dict(*arguments, **named)
+
+    def fromkeys(self, *arguments: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*arguments)
+
+
+class _PublicNamespace(Namespace):
+    """A namespace without names that begin with an underscore."""
+
+    def __init__(*arguments: Any, **named: Any) -> None:
+        # ``self`` by place alone, so that a template may use the name.
+        self, *rest = arguments
+        names = dict(*rest, **named)
+        for name in names:
+            _check_public(name)
+        Namespace.__init__(self, names)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_public(name)
+        super().__setitem__(name, value)
+
+
+def _check_public(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"a namespace takes no name with an underscore in front, as {name!r}")
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # Jinja's own writes "<" as an escape, for HTML.
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise TemplateError(reason)
+
+
+def _now_as(form: str) -> str:
+    return datetime.now().strftime(form)
