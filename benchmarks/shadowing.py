@@ -80,7 +80,7 @@ def measure(service: RunningService, rounds: int, seconds: float, rate: float) -
             f"quartiles {np.percentile(ratios, 25):.3f} to {np.percentile(ratios, 75):.3f}"
         )
     for line in httpx.get(f"{service.url}/metrics").text.splitlines():
-        if "quality_samples_total{" in line and 'source="shadow"' in line:
+        if "quality_samples_total{" in line and 'origin="live"' in line:
             print(line.rsplit(" ", 1)[1], "samples compared")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -86,8 +87,8 @@ def variant_of(http: httpx.Client, variant: str, model: str = "sentiment") -> di
     return next(one for one in entry["variants"] if one["variant"] == variant)
 
 
-def source_of(http: httpx.Client, variant: str, source: str) -> dict[str, Any]:
-    found = [s for s in variant_of(http, variant)["sources"] if s["source"] == source]
+def evidence_of(http: httpx.Client, variant: str, origin: str) -> dict[str, Any]:
+    found = [one for one in variant_of(http, variant)["origins"] if one["origin"] == origin]
     return found[0] if found else {"count": 0}
 
 
@@ -99,11 +100,11 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 
 def test_probes_find_the_sabotaged_variant(http: httpx.Client) -> None:
-    wait_for(lambda: source_of(http, "int2", "probes")["count"] >= 64)
+    wait_for(lambda: evidence_of(http, "int2", "probes")["count"] >= 64)
     found = variant_of(http, "int2")
     assert found["verdict"] == "failing", found["reason"]
     assert not found["in_auto"]
-    wait_for(lambda: source_of(http, "bf16", "probes")["count"] >= 64)
+    wait_for(lambda: evidence_of(http, "bf16", "probes")["count"] >= 64)
     honest = variant_of(http, "bf16")
     assert honest["verdict"] == "indistinguishable", honest["reason"]
 
@@ -115,14 +116,19 @@ def test_shadow_finds_it_within_100_requests(http: httpx.Client, texts: list[str
         body = {"model": "sentiment:int2", "input": text}
         http.post("/v1/classify", json=body).raise_for_status()
     floor = http.get("/v1/quality").json()["data"][0]["floor"]
-    wait_for(lambda: source_of(http, "int2", "shadow")["count"] >= 50)
+    wait_for(lambda: evidence_of(http, "int2", "live")["count"] >= 50)
     time.sleep(1)
-    shadow = source_of(http, "int2", "shadow")
-    assert shadow["count"] <= 100
-    assert shadow["measures"]["agreement"]["high"] < floor
+    live = evidence_of(http, "int2", "live")
+    assert live["count"] <= 100
+    assert live["measures"]["agreement"]["high"] < floor
     worst = variant_of(http, "int2")["worst"]
     assert len(worst) == 3
     assert all(sample["agreement"] == 0 for sample in worst)
+    kept = http.get("/v1/quality/inputs", params={"model": "sentiment"}).raise_for_status()
+    inputs = [json.loads(line)["input"] for line in kept.text.split("\n")[:-1]]
+    assert len(inputs) == 3
+    assert set(inputs) <= set(texts[:100])
+    assert http.get("/v1/quality/inputs", params={"model": "minilm"}).status_code == 422
 
 
 def test_the_metrics_say_so(http: httpx.Client) -> None:
@@ -143,8 +149,8 @@ def test_the_metrics_say_so(http: httpx.Client) -> None:
     assert value("quality_verdict", bf16, 'verdict="indistinguishable"') == 1
     assert value("quality_in_auto", int2) == 0
     assert value("quality_in_auto", bf16) == 1
-    assert value("quality_samples_total", int2, 'source="shadow"') >= 50
-    assert value("quality_agreement_ratio", int2, 'source="probes"') < 0.9
+    assert value("quality_samples_total", int2, 'origin="live"') >= 50
+    assert value("quality_agreement_ratio", int2, 'origin="probes"') < 0.9
 
 
 def test_auto_leaves_it(http: httpx.Client) -> None:
@@ -163,7 +169,7 @@ def test_auto_leaves_it(http: httpx.Client) -> None:
 
 def test_an_honest_variant_stays_indistinguishable(http: httpx.Client, texts: list[str]) -> None:
     sent, before = 0, compared_or_dropped(http)
-    while (count := source_of(http, "bf16", "shadow")["count"]) < NUM_HONEST:
+    while (count := evidence_of(http, "bf16", "live")["count"]) < NUM_HONEST:
         assert variant_of(http, "bf16")["verdict"] == "indistinguishable"
         # Not faster than they are compared, so that few are dropped.
         for text in (texts * 3)[sent : sent + 40]:
@@ -173,7 +179,7 @@ def test_an_honest_variant_stays_indistinguishable(http: httpx.Client, texts: li
         wait_for(lambda sent=sent: compared_or_dropped(http) - before >= sent)
     quality = variant_of(http, "bf16")
     assert quality["verdict"] == "indistinguishable", quality["reason"]
-    assert source_of(http, "bf16", "shadow")["measures"]["agreement"]["low"] > 0.98
+    assert evidence_of(http, "bf16", "live")["measures"]["agreement"]["low"] > 0.98
 
 
 def compared_or_dropped(http: httpx.Client) -> float:
@@ -214,7 +220,7 @@ def test_compare_shows_all_variants_side_by_side(http: httpx.Client) -> None:
     data = answer.json()["data"]
     assert [entry["variant"] for entry in data] == ["fp32", "bf16", "int2"]
     assert data[0]["measures"] == {
-        "same_label": True,
+        "agreement": 1.0,
         "probability_change": 0.0,
         "divergence": 0.0,
     }

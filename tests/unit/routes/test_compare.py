@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -19,10 +21,12 @@ from serving.routes.services import Services
 from serving.seams import (
     GenerationChunk,
     GenerationSummary,
+    ServedModel,
     TokenLogprob,
     Trace,
 )
-from tests.unit.fakes import GENERATION_TIMINGS, FakeBackends
+from tests.unit.fakes import GENERATION_TIMINGS, FakeBackends, served_model
+from tests.unit.monitor import made_up_task
 from tests.unit.routes.sites import MINILM, SENTIMENT, SMOLLM2, Site
 from tests.unit.routes.sites import _client as client_of
 
@@ -31,12 +35,17 @@ MODELS = (MINILM, SENTIMENT, SMOLLM2)
 
 @pytest.fixture
 def site() -> Site:
-    backends, metrics = FakeBackends(MODELS), EdgeMetrics("gateway-1")
+    return site_of(*MODELS)
+
+
+def site_of(*models: ServedModel) -> Site:
+    """The gateway over models whose generators say what a test has them say."""
+    backends, metrics = FakeBackends(models), EdgeMetrics("gateway-1")
 
     async def metrics_page() -> str:
         return ""
 
-    services = Services({model.name: model for model in MODELS}, backends, ServerConfig())
+    services = Services({model.name: model for model in models}, backends, ServerConfig())
     edge = build_gateway_api(services, metrics, metrics_page)
     return Site(edge, client_of(edge, ""), backends, metrics)
 
@@ -63,10 +72,31 @@ async def test_embeddings_have_their_cosine_to_the_reference(site: Site) -> None
 
 
 async def test_labels_are_compared(site: Site) -> None:
-    data = await compare(site, model="sentiment", input="a cat")
-    assert data[0]["measures"]["same_label"] is True
-    labels = [entry["answer"]["label"] for entry in data]
-    assert data[1]["measures"]["same_label"] is (labels[0] == labels[1])
+    reference, int4 = await compare(site, model="sentiment", input="a cat")
+    assert reference["measures"] == {"agreement": 1, "probability_change": 0, "divergence": 0}
+    scores = [list(entry["answer"]["scores"].values()) for entry in (reference, int4)]
+    # The fake's scores are independent of each other: those above one half are its labels.
+    same = [score > 0.5 for score in scores[0]] == [score > 0.5 for score in scores[1]]
+    assert int4["measures"]["agreement"] == float(same)
+    change = max(abs(a - b) for a, b in zip(*scores, strict=True))
+    assert int4["measures"]["probability_change"] == pytest.approx(change, abs=1e-6)
+
+
+async def test_a_task_of_one_s_own_is_shown_and_measured_by_its_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with made_up_task.installed(tmp_path, monkeypatch):
+        variants = ["fp32", "any-name", "int8-ov", "gptq", "mine"]
+        site = site_of(served_model("pairs", made_up_task.NAME, variants, "mine", "fp32"))
+        data = await compare(site, model="pairs", input=["a query", "a document"])
+    assert [entry["variant"] for entry in data] == variants
+    for entry in data:
+        assert set(entry["answer"]) == {"likeness"}
+        growth = entry["answer"]["likeness"] / data[0]["answer"]["likeness"]
+        # The agreement would take the probes; the measure is the logarithm's exponential.
+        assert entry["measures"] == {"growth": pytest.approx(growth, rel=1e-6)}
+    [asked] = site.backend("pairs", "mine").requests
+    assert asked.inputs == (("a query", "a document"),)
 
 
 @pytest.mark.parametrize("kind", [NotReady, QueueFull, InternalError, DeadlineExceeded])
@@ -95,7 +125,7 @@ async def test_without_the_reference_there_are_answers_and_no_measures(site: Sit
 async def test_generated_text_is_scored_by_the_reference(site: Site) -> None:
     written = tuple(TokenLogprob(token, -0.1, ((token, -0.1),)) for token in (5, 6))
     for variant in ("fp32", "int4"):
-        site.backends.all["smollm2", variant].script = [
+        site.backends.generators["smollm2", variant].script = [
             GenerationChunk(0, "Hello", (), "length", GENERATION_TIMINGS),
             GenerationSummary(3, 0, 2, GENERATION_TIMINGS, (Trace((1, 2), written),)),
         ]
@@ -103,25 +133,25 @@ async def test_generated_text_is_scored_by_the_reference(site: Site) -> None:
     assert data[1]["answer"] == {"text": "Hello", "tokens": 2}
     measures = data[1]["measures"]
     # The fake reference's first choice for token t is t itself, at -t / 100.
-    assert measures["same_first_choice"] == 1.0
+    assert measures["agreement"] == 1.0
     assert measures["perplexity_ratio"] == pytest.approx(np.exp(-0.1 + (0.05 + 0.06) / 2))
-    asked = site.backends.all["smollm2", "int4"].requests[0]
+    asked = site.backends.generators["smollm2", "int4"].requests[0]
     assert asked.trace == 0
     assert asked.sampling.temperature == 0
-    scored = site.backends.all["smollm2", "fp32"].scored
+    scored = site.backends.generators["smollm2", "fp32"].scored
     assert [(request.prompt, request.continuation) for request in scored] == [((1, 2), (5, 6))] * 2
 
 
 async def test_a_ratio_beyond_all_numbers_is_null(site: Site) -> None:
     written = (TokenLogprob(5, 1e6, ((5, -0.1),)),)
     for variant in ("fp32", "int4"):
-        site.backends.all["smollm2", variant].script = [
+        site.backends.generators["smollm2", variant].script = [
             GenerationChunk(0, "Hello", (), "length", GENERATION_TIMINGS),
             GenerationSummary(3, 0, 1, GENERATION_TIMINGS, (Trace((1, 2), written),)),
         ]
     data = await compare(site, model="smollm2", input="a prompt")
     assert data[1]["measures"]["perplexity_ratio"] is None
-    assert data[1]["measures"]["same_first_choice"] == 1.0
+    assert data[1]["measures"]["agreement"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -154,6 +184,8 @@ async def test_an_over_long_input_is_cut_if_asked_for(site: Site) -> None:
         ({"model": "minilm"}, "input or messages"),
         ({"model": "minilm", "messages": [{"role": "user", "content": "a"}]}, "send input"),
         ({"model": "smollm2", "input": "a", "max_tokens": 1000}, "128"),
+        ({"model": "smollm2", "input": ["a", "b"]}, "continues one text, not a pair"),
+        ({"model": "minilm", "input": ["a", "b", "c"]}, "input"),
         ({"model": "minilm", "input": "a", "variant": "int4"}, "variant"),
     ],
 )

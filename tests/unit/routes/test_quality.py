@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 
 from serving.config import ServerConfig
 from serving.errors import InvalidField, NotReady
 from serving.metrics import EdgeMetrics
+from serving.quality.probes import TEXTS, read_pair_probes, read_text_probes
 from serving.routes.api import build_gateway_api
 from serving.routes.services import Services
 from serving.seams import (
     Estimate,
     EvaluationProgress,
+    Input,
     ModelQuality,
-    SourceReport,
+    OriginReport,
     VariantQuality,
 )
 from tests.unit.fakes import FakeBackends
 from tests.unit.routes.sites import MODELS, Site, open_replica
 from tests.unit.routes.sites import _client as client_of
 
-REPORT = SourceReport("probes", 72, {"agreement": Estimate(0.9, 0.8, 0.95, 72)}, 0.1)
+REPORT = OriginReport("probes", 72, {"agreement": Estimate(0.9, 0.8, 0.95, 72)}, 0.1)
 INT4 = VariantQuality(
     "int4", False, "degraded", "10 % differ", True, 0.8, (REPORT,), None, (), 0.01
 )
@@ -32,6 +37,7 @@ class FakeBoard:
     def __init__(self) -> None:
         self.failure: Exception | None = None
         self.evaluated: list[str] = []
+        self.kept: tuple[Input, ...] = ()
 
     async def report(self) -> tuple[ModelQuality, ...]:
         if self.failure is not None:
@@ -40,6 +46,11 @@ class FakeBoard:
             ModelQuality(model.name, model.task, "fp32", 0.7, 0.05, None, (INT4,))
             for model in MODELS
         )
+
+    async def inputs(self, model: str) -> tuple[Input, ...]:
+        if self.failure is not None:
+            raise self.failure
+        return self.kept
 
     async def evaluate(self, model: str) -> EvaluationProgress:
         if self.failure is not None:
@@ -72,9 +83,9 @@ async def test_everything_that_is_known_is_told(site: Site) -> None:
     assert [entry["model"] for entry in answer["data"]] == ["minilm", "sentiment"]
     (variant,) = answer["data"][0]["variants"]
     assert variant["verdict"] == "degraded"
-    assert variant["sources"] == [
+    assert variant["origins"] == [
         {
-            "source": "probes",
+            "origin": "probes",
             "count": 72,
             "measures": {"agreement": {"value": 0.9, "low": 0.8, "high": 0.95, "count": 72}},
             "smallest_difference": 0.1,
@@ -90,11 +101,36 @@ async def test_one_model_can_be_asked_for(site: Site) -> None:
 async def test_an_unknown_model_is_a_404_that_lists_the_known(site: Site) -> None:
     for answer in (
         await site.client.get("/v1/quality?model=other"),
+        await site.client.get("/v1/quality/inputs?model=other"),
         await site.client.post("/v1/quality/evaluate", json={"model": "other"}),
         await site.client.post("/v1/compare", json={"model": "other", "input": "a"}),
     ):
         assert answer.status_code == 404
         assert "minilm, sentiment" in answer.json()["error"]["message"]
+
+
+async def test_kept_inputs_are_a_file_of_probes(
+    site: Site, board: FakeBoard, tmp_path: Path
+) -> None:
+    file = tmp_path / "live.jsonl"
+    texts = tuple(f"text {number}\nof two lines \u2028 and more" for number in range(11))
+    pairs = tuple((f"query {number}", "a document") for number in range(11))
+    for kept, read in (
+        (texts, partial(read_text_probes, shipped=TEXTS)),
+        (pairs, read_pair_probes),
+    ):
+        board.kept = kept
+        answer = await site.client.get("/v1/quality/inputs?model=minilm")
+        assert answer.headers["content-type"] == "application/jsonl"
+        file.write_bytes(answer.content)
+        assert read(file) == kept
+
+
+async def test_a_model_that_keeps_no_input_says_so(site: Site, board: FakeBoard) -> None:
+    board.failure = InvalidField("no input of model 'minilm' is kept", param="model")
+    answer = await site.client.get("/v1/quality/inputs?model=minilm")
+    assert answer.status_code == 422
+    assert "is kept" in answer.json()["error"]["message"]
 
 
 async def test_an_evaluation_is_started(site: Site, board: FakeBoard) -> None:
