@@ -19,6 +19,7 @@ from serving.demo import DEMO_CONFIG
 from serving.demo.reviews import read_reviews
 from serving.settings import load_config
 from tests.integration.running_service import RunningService, running_service
+from tests.other_package import install_other_package
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 180
@@ -55,7 +56,7 @@ def texts() -> list[str]:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Iterator[RunningService]:
-    """The demo's models with a variant of 2-bit weights; the classifier also has an honest one.
+    """The demo's models in a recipe of another package; the classifier also has an honest one.
 
     Every request to the classifier is sampled.
     """
@@ -68,8 +69,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Itera
     config.write_text(
         CONFIG.format(source=sources["sentiment"], generator=sources["smollm2"], dataset=dataset)
     )
-    sabotage = ROOT / "tests" / "integration" / "sabotage"
-    environment = {"PYTHONPATH": os.pathsep.join([str(sabotage), str(ROOT)])}
+    installed = install_other_package(folder / "installed")
+    environment = {"PYTHONPATH": os.pathsep.join([str(installed), str(ROOT)])}
     with running_service(config, folder / "service.log", environment) as service:
         assert service.not_ready() == []
         yield service
