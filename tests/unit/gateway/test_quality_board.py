@@ -36,7 +36,7 @@ class Serve:
         if self.failures:
             raise self.failures.pop(0)
         method = SimpleNamespace(remote=self._remote)
-        return SimpleNamespace(report=method, evaluate=method, metrics=method)
+        return SimpleNamespace(report=method, inputs=method, evaluate=method, metrics=method)
 
     async def _remote(self, *_: object) -> object:
         if self.waits is not None:
@@ -59,6 +59,11 @@ async def test_what_the_process_answers_is_passed_on(serve: Serve) -> None:
     assert await board.report() == ()
     serve.answer = "a page"
     assert await board.metrics_page() == "a page"
+    serve.answer = ("a text", ("a query", "a document"))
+    assert await board.inputs("minilm") == serve.answer
+    serve.answer = InvalidField("no input is kept", param="model")
+    with pytest.raises(InvalidField, match="no input is kept"):
+        await board.inputs("minilm")
     serve.answer = InvalidField("no labelled data", param="model")
     with pytest.raises(InvalidField, match="no labelled data"):
         await board.evaluate("minilm")
