@@ -7,11 +7,10 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
 
 from serving.errors import InternalError, InvalidField, NotReady, QueueFull, RequestError
 from serving.generator.scheduling import PromptBudget
@@ -135,10 +134,6 @@ class SlotGenerator:
     def footprint(self) -> Footprint:
         """Measure what the engine occupies now; its weights without the cache."""
         return self._decoder.footprint()
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Return the tensors of this variant, as they would be saved to disk."""
-        return self._decoder.state_dict()
 
     def close(self) -> None:
         """End the thread after the step that runs; sequences that have not ended get NotReady."""

@@ -294,7 +294,7 @@ class FakeEncoderBackend:
         self.task = FakeTask(labels)
         self.engine = FakeEngine(name, self.task.width)
         self.requests: list[InferenceRequest] = []
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
 
     async def infer(self, request: InferenceRequest) -> Outcome:
         self.requests.append(request)

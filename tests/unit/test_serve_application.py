@@ -8,7 +8,7 @@ import threading
 import pytest
 from ray.exceptions import RayActorError
 
-from serving import serve_application as calls
+from serving import serve_application
 from serving.serve_application import Application, replica_call
 from tests.unit.fakes import MAX_WAIT_S
 
@@ -34,7 +34,7 @@ class Serve:
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     serve = Serve()
-    monkeypatch.setattr(calls, "serve", serve)
+    monkeypatch.setattr(serve_application, "serve", serve)
     return serve
 
 

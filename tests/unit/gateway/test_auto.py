@@ -9,12 +9,13 @@ import pytest
 from serving.config import ModelConfig
 from serving.errors import InternalError, NotReady
 from serving.gateway import auto as module
-from serving.gateway import background_refresh as refreshed
+from serving.gateway import background_refresh
 from serving.gateway.auto import AutoRouter
 from serving.gateway.latencies import Latencies
 from serving.seams import (
     NO_LIMITS,
     EvaluationProgress,
+    Input,
     Limits,
     ModelQuality,
     VariantQuality,
@@ -49,7 +50,7 @@ class FakeBoard:
                 reason="",
                 in_auto=self._verdict(variant) != "failing",
                 quality_low=None if variant in self.unjudged else self.low[variant],
-                sources=(),
+                origins=(),
                 labels=None,
                 worst=(),
                 probe_p95_s=self.probe_s[variant],
@@ -62,6 +63,9 @@ class FakeBoard:
         if variant in self.unjudged:
             return "not enough samples"
         return "failing" if variant in self.failing else "indistinguishable"
+
+    async def inputs(self, model: str) -> tuple[Input, ...]:
+        raise NotReady("nothing is kept here")
 
     async def evaluate(self, model: str) -> EvaluationProgress:
         raise NotReady("nothing is evaluated here")
@@ -141,7 +145,7 @@ async def test_what_is_measured_goes_before_the_probes(board) -> None:
 async def test_requests_in_flight_turn_the_next_one_to_a_variant_with_cores_of_its_own(
     board, monkeypatch, threads, expected
 ) -> None:
-    monkeypatch.setattr(module, "_num_cores", lambda: 4)
+    monkeypatch.setattr(module, "available_cores", lambda: 4)
     site = Site(board, variants=[{"name": name, "threads": threads} for name in VARIANTS])
     limits = Limits(max_latency_s=0.035)
     site.measure("int4", 0.01)
@@ -166,7 +170,7 @@ async def test_a_failing_variant_leaves(board) -> None:
 @pytest.fixture
 def always_reads(monkeypatch) -> None:
     """Each choice has everything read for the next one."""
-    monkeypatch.setattr(refreshed, "MAX_AGE_S", -1)
+    monkeypatch.setattr(background_refresh, "MAX_AGE_S", -1)
 
 
 async def next_choice(site: Site, limits: Limits = NO_LIMITS) -> str:
@@ -343,7 +347,7 @@ async def test_the_last_choices_of_few_limits_only_are_remembered(board, monkeyp
     ],
 )
 async def test_the_share_of_the_cores_counts(board, monkeypatch, variants, expected) -> None:
-    monkeypatch.setattr(module, "_num_cores", lambda: 4)
+    monkeypatch.setattr(module, "available_cores", lambda: 4)
     assert await Site(board, variants=variants).choose() == expected
 
 
@@ -368,7 +372,7 @@ async def test_a_board_that_hangs_holds_no_choice_up(board, monkeypatch) -> None
 async def test_the_last_quality_holds_while_the_board_is_gone(board, monkeypatch) -> None:
     site = Site(board)
     assert await site.choose(Limits(min_quality=0.95)) == "bf16"
-    monkeypatch.setattr(refreshed, "MAX_AGE_S", -1)
+    monkeypatch.setattr(background_refresh, "MAX_AGE_S", -1)
     monkeypatch.setattr(board, "report", None)
     for _ in range(3):
         assert await site.choose(Limits(min_quality=0.95)) == "bf16"

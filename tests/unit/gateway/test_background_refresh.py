@@ -7,7 +7,7 @@ import pytest
 
 from serving.errors import NotReady
 from serving.gateway import background_refresh as module
-from serving.gateway.background_refresh import Refreshed
+from serving.gateway.background_refresh import RefreshedValue
 from tests.unit.fakes import let_others_act
 
 
@@ -36,8 +36,10 @@ def source() -> Source:
     return Source()
 
 
-def over(source: Source, first_wait_s: float = 5, forgotten_after_s: float = 60) -> Refreshed[int]:
-    return Refreshed("the number", source.read, 0, first_wait_s, forgotten_after_s)
+def over(
+    source: Source, first_wait_s: float = 5, forgotten_after_s: float = 60
+) -> RefreshedValue[int]:
+    return RefreshedValue("the number", source.read, 0, first_wait_s, forgotten_after_s)
 
 
 async def test_the_first_value_is_waited_for_and_kept(source) -> None:

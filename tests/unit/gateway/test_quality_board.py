@@ -11,7 +11,7 @@ import pytest
 from ray.exceptions import RayActorError, RaySystemError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
-from serving import serve_application as calls
+from serving import serve_application
 from serving.errors import InvalidField, NotReady
 from serving.gateway import quality_board as module
 from serving.gateway.quality_board import RemoteQuality
@@ -50,7 +50,7 @@ class Serve:
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     serve = Serve()
-    monkeypatch.setattr(calls, "serve", serve)
+    monkeypatch.setattr(serve_application, "serve", serve)
     return serve
 
 
@@ -113,7 +113,7 @@ async def test_one_look_up_outlives_callers_without_patience(serve: Serve, monke
         assert await board.metrics_page() is None
     serve.gate.set()
     monkeypatch.undo()
-    monkeypatch.setattr(calls, "serve", serve)
+    monkeypatch.setattr(serve_application, "serve", serve)
     serve.answer = "a page"
     assert await board.metrics_page() == "a page"
     assert serve.names == ["quality"]

@@ -1,4 +1,4 @@
-"""Calls that pass through a measured backend."""
+"""Calls that pass through a timed backend."""
 
 from dataclasses import replace
 
@@ -7,11 +7,11 @@ import pytest
 
 from serving.errors import InternalError, InvalidField
 from serving.gateway.latencies import Latencies
-from serving.gateway.timed_backend import MeasuredBackend
+from serving.gateway.timed_backend import TimedEncoder, TimedGenerator
 from serving.seams import GREEDY, GenerationRequest, InferenceRequest
 from tests.unit.fakes import (
     GENERATION_TIMINGS,
-    FakeBackend,
+    FakeEncoderBackend,
     FakeGeneratorBackend,
 )
 
@@ -30,24 +30,29 @@ GENERATION = GenerationRequest(
 )
 
 
-def measured(backend) -> tuple[MeasuredBackend, Latencies]:
+def timed_encoder(backend: FakeEncoderBackend) -> tuple[TimedEncoder, Latencies]:
     latencies = Latencies()
-    return MeasuredBackend(backend, latencies, "minilm", "int4"), latencies
+    return TimedEncoder(backend, latencies, "minilm", "int4"), latencies
 
 
-async def test_an_answer_is_passed_on_and_measured() -> None:
-    fake = FakeBackend("minilm:int4", ())
-    backend, latencies = measured(fake)
+def timed_generator(backend: FakeGeneratorBackend) -> tuple[TimedGenerator, Latencies]:
+    latencies = Latencies()
+    return TimedGenerator(backend, latencies, "minilm", "int4"), latencies
+
+
+async def test_an_answer_is_passed_on_and_timed() -> None:
+    fake = FakeEncoderBackend("minilm:int4", ())
+    backend, latencies = timed_encoder(fake)
     outcome = await backend.infer(REQUEST)
     assert np.array_equal(outcome.rows, (await fake.infer(REQUEST)).rows)
     assert latencies.figures("minilm", "int4") is not None
     assert await backend.describe() == await fake.describe()
 
 
-async def test_an_error_is_passed_on_and_not_measured() -> None:
-    fake = FakeBackend("minilm:int4", ())
+async def test_an_error_is_passed_on_and_not_timed() -> None:
+    fake = FakeEncoderBackend("minilm:int4", ())
     fake.failure = InvalidField("too long")
-    backend, latencies = measured(fake)
+    backend, latencies = timed_encoder(fake)
     with pytest.raises(InvalidField, match="too long"):
         await backend.infer(REQUEST)
     assert latencies.figures("minilm", "int4") is None
@@ -55,13 +60,13 @@ async def test_an_error_is_passed_on_and_not_measured() -> None:
 
 
 async def test_an_internal_error_counts_as_the_request_s_timeout() -> None:
-    fake, generator = FakeBackend("minilm:int4", ()), FakeGeneratorBackend()
+    fake, generator = FakeEncoderBackend("minilm:int4", ()), FakeGeneratorBackend()
     fake.failure = InternalError("internal error")
     generator.script = [fake.failure]
-    backend, latencies = measured(fake)
+    backend, latencies = timed_encoder(fake)
     with pytest.raises(InternalError):
         await backend.infer(REQUEST)
-    generating, of_generator = measured(generator)
+    generating, of_generator = timed_generator(generator)
     with pytest.raises(InternalError):
         await anext(generating.stream(replace(GENERATION, timeout_s=7)))
     for record, timeout_s in ((latencies, 5), (of_generator, 7)):
@@ -72,7 +77,7 @@ async def test_an_internal_error_counts_as_the_request_s_timeout() -> None:
 
 async def test_a_generation_takes_the_time_that_its_replica_says() -> None:
     fake = FakeGeneratorBackend()
-    backend, latencies = measured(fake)
+    backend, latencies = timed_generator(fake)
     assert [piece async for piece in backend.stream(GENERATION)] == fake.script
     figures = latencies.figures("minilm", "int4")
     assert figures is not None
@@ -80,9 +85,9 @@ async def test_a_generation_takes_the_time_that_its_replica_says() -> None:
     assert figures.p95_s == pytest.approx(GENERATION_TIMINGS.total)
 
 
-async def test_a_generation_that_is_given_up_is_closed_and_not_measured() -> None:
+async def test_a_generation_that_is_given_up_is_closed_and_not_timed() -> None:
     fake = FakeGeneratorBackend()
-    backend, latencies = measured(fake)
+    backend, latencies = timed_generator(fake)
     stream = backend.stream(GENERATION)
     await anext(stream)
     await stream.aclose()
@@ -91,10 +96,10 @@ async def test_a_generation_that_is_given_up_is_closed_and_not_measured() -> Non
     assert latencies.begin("minilm", "int4").ahead == 0
 
 
-async def test_background_work_is_not_measured() -> None:
-    backend, latencies = measured(FakeBackend("minilm:int4", ()))
+async def test_background_work_is_not_timed() -> None:
+    backend, latencies = timed_encoder(FakeEncoderBackend("minilm:int4", ()))
     await backend.infer(replace(REQUEST, background=True))
-    generator, of_generator = measured(FakeGeneratorBackend())
+    generator, of_generator = timed_generator(FakeGeneratorBackend())
     assert [piece async for piece in generator.stream(replace(GENERATION, background=True))]
     assert latencies.figures("minilm", "int4") is None
     assert of_generator.figures("minilm", "int4") is None

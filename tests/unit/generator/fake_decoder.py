@@ -1,13 +1,13 @@
 """A decoder whose logits depend on every token in the cache, and on nothing else."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.seams import Footprint, Segment
-from tests.unit.fakes import MAX_WAIT_S
+from tests.unit.fakes import FOOTPRINT, MAX_WAIT_S
 from tests.unit.generator.reference import NEVER_GENERATED, VOCABULARY, logits_after
 
 POISON = NEVER_GENERATED
@@ -68,10 +68,7 @@ class FakeDecoder:
         return np.concatenate(rows)
 
     def footprint(self) -> Footprint:
-        return Footprint(weights_bytes=100, disk_bytes=90, resident_bytes=200, peak_bytes=300)
-
-    def state_dict(self) -> Mapping[str, NDArray[np.float32]]:
-        return {"weight": np.zeros(1, np.float32)}
+        return FOOTPRINT
 
 
 def _logits(tokens: NDArray[np.int64]) -> NDArray[np.float32]:

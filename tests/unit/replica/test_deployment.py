@@ -19,7 +19,7 @@ from serving.errors import (
 )
 from serving.metrics import Labels, ReplicaMetrics
 from serving.replica import deployment
-from serving.replica.loaded_variant import Held
+from serving.replica.loaded_variant import LoadedVariant
 from serving.seams import (
     Checkpoint,
     GenerationRequest,
@@ -28,7 +28,7 @@ from serving.seams import (
     Sampling,
     ScoreRequest,
 )
-from tests.unit.fakes import FakeBackend, FakeGeneratorBackend, let_others_act
+from tests.unit.fakes import FakeEncoderBackend, FakeGeneratorBackend, let_others_act
 
 REQUEST = GenerationRequest(
     ("a",), (), 1, 1, Sampling(0, 1, 0, 0, 0, 0, None), (), False, True, 1, 1
@@ -58,14 +58,14 @@ class Parts:
 def parts(monkeypatch) -> Parts:
     parts = Parts()
 
-    async def hold(*arguments: object) -> Held:
+    async def load(*arguments: object) -> LoadedVariant:
         if isinstance(parts.backend, Exception):
             raise parts.backend
-        return Held(parts.backend, parts.metrics, parts.check_health, parts.close)
+        return LoadedVariant(parts.backend, parts.metrics, parts.check_health, parts.close)
 
     context = SimpleNamespace(replica_id=SimpleNamespace(unique_id="r1"))
     monkeypatch.setattr(deployment.serve, "get_replica_context", lambda: context)
-    monkeypatch.setattr(deployment, "hold", hold)
+    monkeypatch.setattr(deployment, "load_variant", load)
     return parts
 
 
@@ -102,7 +102,7 @@ async def test_an_error_that_nobody_foresaw_is_one_without_its_details(parts: Pa
 
 
 async def test_an_encoder_refuses_to_stream(parts: Parts) -> None:
-    parts.backend = FakeBackend("tiny:fp32", ())
+    parts.backend = FakeEncoderBackend("tiny:fp32", ())
     [error] = await streamed(await start())
     assert isinstance(error, InvalidField)
 
@@ -213,12 +213,12 @@ async def direct(replica: Any, text: str) -> int:
 
 
 async def test_answers_of_both_paths_are_sampled(parts: Parts, quality: QualityProcess) -> None:
-    parts.backend = FakeBackend("tiny:int4", ())
+    parts.backend = FakeEncoderBackend("tiny:int4", ())
     replica = await start_shadowed()
     await replica.infer(InferenceRequest(("a",), False, None, 1))
     assert await direct(replica, "b") == 200
     await let_others_act()
-    assert [(s.text, s.model, s.variant) for s in quality.samples] == [
+    assert [(s.input, s.model, s.variant) for s in quality.samples] == [
         ("a", "tiny", "int4"),
         ("b", "tiny", "int4"),
     ]
@@ -227,7 +227,7 @@ async def test_answers_of_both_paths_are_sampled(parts: Parts, quality: QualityP
 async def test_without_a_quality_process_only_a_counter_shows_it(
     parts: Parts, quality: QualityProcess
 ) -> None:
-    parts.backend = FakeBackend("tiny:int4", ())
+    parts.backend = FakeEncoderBackend("tiny:int4", ())
     quality.failure = RuntimeError("dead")
     replica = await start_shadowed()
     line = 'quality_dropped_total{model="tiny",reason="unreachable",replica="r1"}'
@@ -242,7 +242,7 @@ async def test_without_a_quality_process_only_a_counter_shows_it(
 async def test_neither_the_reference_is_sampled_nor_a_share_of_nothing(
     parts: Parts, quality: QualityProcess, variant: int, rate: float
 ) -> None:
-    parts.backend = FakeBackend("tiny", ())
+    parts.backend = FakeEncoderBackend("tiny", ())
     replica = await start_shadowed(variant, rate)
     await replica.infer(InferenceRequest(("a",), False, None, 1))
     await let_others_act()

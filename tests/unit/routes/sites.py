@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -15,12 +15,12 @@ from serving.routes.api import build_gateway_api, build_replica_api
 from serving.routes.edge import Edge
 from serving.routes.services import Services
 from serving.seams import ServedModel, VariantChooser
-from tests.unit.fakes import FakeBackend, FakeBackends
-from tests.unit.generation_fakes import FakeGenerator
+from tests.unit.fakes import FakeBackends, FakeEncoderBackend, served_model
+from tests.unit.generation_fakes import EchoBackend
 
-MINILM = ServedModel("minilm", "embeddings", ("fp32", "bf16", "int4"), "bf16", "fp32")
-SENTIMENT = ServedModel("sentiment", "classification", ("fp32", "int4"), "fp32", "fp32")
-SMOLLM2 = ServedModel("smollm2", "generation", ("fp32", "int4"), "fp32", "fp32")
+MINILM = served_model("minilm", "embeddings", ["fp32", "bf16", "int4"], "bf16", "fp32")
+SENTIMENT = served_model("sentiment", "classification", ["fp32", "int4"], "fp32", "fp32")
+SMOLLM2 = served_model("smollm2", "generation", ["fp32", "int4"], "fp32", "fp32")
 MODELS = (MINILM, SENTIMENT)
 METRICS_PAGE = "# HELP x x\n# TYPE x gauge\nx 1\n"
 
@@ -49,9 +49,9 @@ class Site:
     backends: FakeBackends
     metrics: EdgeMetrics
 
-    def backend(self, model: str = "minilm", variant: str = "int4") -> FakeBackend:
-        """The fake behind one variant."""
-        return self.backends.all[model, variant]
+    def backend(self, model: str = "minilm", variant: str = "int4") -> FakeEncoderBackend:
+        """The fake behind one variant of an encoder."""
+        return self.backends.encoders[model, variant]
 
     def counted(self) -> dict[tuple[Labels, str], float]:
         """Requests so far, by labels and status."""
@@ -89,7 +89,8 @@ def open_gateway(
 
 def open_replica(model: ServedModel = MINILM, variant: str = "int4", **server: Any) -> Site:
     """The direct path to one variant, mounted as Ray Serve mounts it."""
-    served = ServedModel(model.name, model.task, (variant,), variant, variant)
+    form = {variant: model.variants[variant]}
+    served = replace(model, variants=form, default_variant=variant, reference=variant)
     backends, metrics = _fakes([served]), EdgeMetrics("replica-1")
     services = Services(
         {model.name: served}, backends, ServerConfig(**server), (model.name, variant)
@@ -101,10 +102,10 @@ def open_replica(model: ServedModel = MINILM, variant: str = "int4", **server: A
 def _fakes(models: Sequence[ServedModel]) -> FakeBackends:
     backends = FakeBackends(models)
     for model in models:
-        if model.task == "generation":
+        if model.kind == "generator":
             for variant in model.variants:
-                fake = FakeGenerator(f"{model.name}:{variant}")
-                backends.all[model.name, variant] = fake  # type: ignore[assignment]
+                echo = EchoBackend(f"{model.name}:{variant}")
+                backends.generators[model.name, variant] = echo  # type: ignore[assignment]
     return backends
 
 

@@ -38,6 +38,13 @@ class TestKey:
     async def test_liveness_below_a_variant_needs_none(self) -> None:
         assert (await open_gateway(api_key="k").client.get("/minilm/int4/healthz")).is_success
 
+    @pytest.mark.parametrize(
+        "path",
+        ["/a/b/healthz", "/minilm/int2/healthz", "/minilm/healthz", "/healthz/", "/x/metrics"],
+    )
+    async def test_a_path_that_only_looks_open_needs_one(self, path: str) -> None:
+        assert (await open_gateway(api_key="k").client.get(path)).status_code == 401
+
     @pytest.mark.parametrize("path", CLOSED)
     async def test_everything_else_needs_one(self, open_site, path: str) -> None:
         response = await open_site(api_key="k").client.get(path)

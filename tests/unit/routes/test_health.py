@@ -12,6 +12,14 @@ async def test_live_does_not_ask_the_variants(site, path: str) -> None:
     assert (response.status_code, response.json()) == (200, {"live": True})
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/v2/health/live", "/v2/health/ready"])
+async def test_a_load_balancer_may_ask_for_the_status_alone(site, path: str) -> None:
+    assert (await site.client.head(path)).status_code == 200
+    site.backends.reasons["minilm", "int4"] = "loading"
+    response = await site.client.head(path)
+    assert response.status_code == (503 if path.endswith("ready") else 200)
+
+
 async def test_ready_once_every_variant_is(site) -> None:
     response = await site.client.get("/v2/health/ready")
     assert (response.status_code, response.json()) == (200, {"ready": True})

@@ -4,16 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from serving.runtimes import get_variant
+from serving.recipes import RECIPES
+from serving.seams import VariantForm
 from tests.unit.routes.sites import MINILM, open_gateway
 
 LOADED = {
+    "artifact": "0123456789abcdef",
     "device": "cpu",
     "isa": "avx2",
     "weights_bytes": 100,
     "disk_bytes": 90,
     "kv_cache_bytes": 0,
     "resident_bytes": 200,
+    "private_bytes": 150,
     "peak_bytes": 300,
     "load_seconds": 1.5,
     "max_tokens": 40,
@@ -22,12 +25,12 @@ LOADED = {
 
 def said(name: str, variant: str) -> dict:
     """What is said of a variant of either model, whatever its state."""
-    entry = get_variant(variant)
     return {
         "model": name,
         "variant": variant,
-        "runtime": entry.runtime,
-        "recipe": entry.recipe,
+        "runtime": "torch",
+        "recipe": variant,
+        "recipe_summary": RECIPES[variant].summary,
         "path": f"/{name}/{variant}",
     }
 
@@ -76,6 +79,18 @@ async def test_a_variant_that_is_not_ready_says_why_and_no_sizes(gateway) -> Non
         "reason": "loading",
         "replicas": 0,
     }
+
+
+async def test_a_variant_may_have_another_name_than_its_recipe() -> None:
+    forms = {**MINILM.variants, "int8-ov": VariantForm("int8-static", "openvino")}
+    site = open_gateway([replace(MINILM, variants=forms)])
+    entry = (await site.client.get("/v1/models/minilm:int8-ov")).json()["quantserve"]
+    assert (entry["variant"], entry["recipe"], entry["runtime"]) == (
+        "int8-ov",
+        "int8-static",
+        "openvino",
+    )
+    assert entry["recipe_summary"] == RECIPES["int8-static"].summary
 
 
 async def test_default_and_reference_are_marked(gateway) -> None:

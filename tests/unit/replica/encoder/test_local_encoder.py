@@ -1,4 +1,4 @@
-"""The local backend: deadline, order of its steps, and what it counts."""
+"""The local encoder: deadline, order of its steps, and what it counts."""
 
 import asyncio
 import threading
@@ -13,27 +13,20 @@ from numpy.typing import NDArray
 from serving.errors import DeadlineExceeded, InternalError, InvalidField, QueueFull
 from serving.metrics import EncoderMetrics, Labels, ReplicaMetrics
 from serving.replica.encoder.batcher import Batcher
-from serving.replica.encoder.local_encoder import LocalBackend
+from serving.replica.encoder.local_encoder import LocalEncoder
 from serving.replica.tokenizing import INLINE_CHARACTERS
-from serving.seams import (
-    GenerationRequest,
-    InferenceRequest,
-    Outcome,
-    Sampling,
-    ScoreRequest,
-    TokenBatch,
-)
-from tests.unit.fakes import MAX_WAIT_S, FakeEngine, FakeTask, describe, row_of
+from serving.seams import Arrays, InferenceRequest, Input, Outcome
+from tests.unit.fakes import MAX_WAIT_S, FakeEngine, FakeItem, FakeTask, describe, row_of
 
 
 @dataclass
 class Replica:
-    """A local backend over fakes."""
+    """A local encoder over fakes."""
 
     task: FakeTask
     engine: FakeEngine
     metrics: ReplicaMetrics
-    backend: LocalBackend
+    backend: LocalEncoder
 
     def value(self, name: str) -> float | None:
         labels = {"model": "minilm", "variant": "int4", "replica": "r1"}
@@ -48,15 +41,15 @@ def replica() -> Replica:
     task, engine = FakeTask(), FakeEngine("int4")
     metrics = ReplicaMetrics(Labels("minilm", "int4", "embeddings"), "r1")
     measured = EncoderMetrics(metrics)
-    batcher = Batcher(engine, ThreadPoolExecutor(1), task.max_tokens, 64, 2, measured.observe_batch)
-    backend = LocalBackend("minilm", task, batcher, measured, lambda: describe(task))
+    batcher = Batcher(engine, task.collate, ThreadPoolExecutor(1), 64, 2, measured.observe_batch)
+    backend = LocalEncoder("minilm", task, batcher, measured, lambda: describe(task))
     return Replica(task, engine, metrics, backend)
 
 
 def request(
-    *texts: str, truncate: bool = False, dimensions: int | None = None, timeout_s: float = 30
+    *inputs: Input, truncate: bool = False, dimensions: int | None = None, timeout_s: float = 30
 ) -> InferenceRequest:
-    return InferenceRequest(texts, truncate, dimensions, timeout_s)
+    return InferenceRequest(inputs, truncate, dimensions, timeout_s)
 
 
 async def test_every_text_is_answered_in_order(replica: Replica) -> None:
@@ -65,6 +58,13 @@ async def test_every_text_is_answered_in_order(replica: Replica) -> None:
     assert outcome.rows.tolist() == [cat.tolist(), dog.tolist(), cat.tolist()]
     assert outcome.labels == ()
     assert outcome.tokens == 5 + 7 + 5
+
+
+async def test_a_pair_is_one_input(replica: Replica) -> None:
+    outcome = await replica.backend.infer(request(("cat", "dog"), "cow"))
+    pair = [1, *b"cat", 3, *b"dog", 2]
+    assert outcome.rows[0].tolist() == row_of(pair, "int4").tolist()
+    assert outcome.tokens == 9 + 5
 
 
 async def test_the_parts_of_an_answer_s_time_fit_into_its_total(replica: Replica) -> None:
@@ -102,7 +102,7 @@ async def test_a_refused_request_costs_no_pass(replica: Replica, refused) -> Non
 async def test_dimensions_are_checked_before_the_text_is_tokenized(replica: Replica) -> None:
     with pytest.raises(InvalidField):
         await replica.backend.infer(request("cat", dimensions=9))
-    assert replica.task.encoded_in == []
+    assert replica.task.prepared_in == []
 
 
 async def test_no_answer_in_time_is_told_and_uncounted(replica: Replica) -> None:
@@ -144,19 +144,19 @@ async def test_what_a_full_queue_refuses_is_not_tokenized(replica: Replica) -> N
     await asyncio.sleep(0)
     with pytest.raises(QueueFull):
         await replica.backend.infer(request("cow"))
-    assert len(replica.task.encoded_in) == 3
+    assert len(replica.task.prepared_in) == 3
     replica.engine.gate.set()
     await asyncio.gather(first, *waiting)
 
 
 async def test_what_is_being_tokenized_fills_the_queue(replica: Replica, monkeypatch) -> None:
-    gate, encode = threading.Event(), replica.task.encode
+    gate, prepare = threading.Event(), replica.task.prepare
 
-    def encode_at_gate(texts: Sequence[str], truncate: bool) -> list[list[int]]:
+    def prepare_at_gate(inputs: Sequence[Input], truncate: bool) -> list[FakeItem]:
         assert gate.wait(MAX_WAIT_S)
-        return encode(texts, truncate)
+        return prepare(inputs, truncate)
 
-    monkeypatch.setattr(replica.task, "encode", encode_at_gate)
+    monkeypatch.setattr(replica.task, "prepare", prepare_at_gate)
     long = request("x" * (INLINE_CHARACTERS + 1), truncate=True)
     waiting = [asyncio.create_task(replica.backend.infer(long)) for _ in range(2)]
     await asyncio.sleep(0)
@@ -164,7 +164,7 @@ async def test_what_is_being_tokenized_fills_the_queue(replica: Replica, monkeyp
         await replica.backend.infer(long)
     gate.set()
     await asyncio.gather(*waiting)
-    assert len(replica.task.encoded_in) == 2
+    assert len(replica.task.prepared_in) == 2
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
@@ -173,9 +173,9 @@ async def test_numbers_that_are_none_are_no_answer(
 ) -> None:
     forward = replica.engine.forward
 
-    def break_the_long(batch: TokenBatch) -> NDArray[np.float32]:
-        rows = forward(batch)
-        rows[batch.attention_mask.sum(1) > 5, 3] = broken
+    def break_the_long(inputs: Arrays) -> NDArray[np.float32]:
+        rows = forward(inputs)
+        rows[inputs["attention_mask"].sum(1) > 5, 3] = broken
         return rows
 
     monkeypatch.setattr(replica.engine, "forward", break_the_long)
@@ -203,29 +203,19 @@ async def test_requests_in_flight_are_shown(replica: Replica) -> None:
 @pytest.mark.parametrize(
     ("characters", "is_on_the_loop"), [(INLINE_CHARACTERS, True), (INLINE_CHARACTERS + 1, False)]
 )
+@pytest.mark.parametrize("is_pair", [True, False])
 async def test_long_texts_are_tokenized_off_the_loop(
-    replica: Replica, characters: int, is_on_the_loop: bool
+    replica: Replica, characters: int, is_on_the_loop: bool, is_pair: bool
 ) -> None:
     half = "x" * (characters // 2)
-    await replica.backend.infer(request(half, "y" * (characters - len(half)), truncate=True))
-    [thread] = replica.task.encoded_in
+    texts = half, "y" * (characters - len(half))
+    await replica.backend.infer(request(*([texts] if is_pair else texts), truncate=True))
+    [thread] = replica.task.prepared_in
     assert (thread is threading.current_thread()) == is_on_the_loop
 
 
 async def test_describe_says_what_is_loaded(replica: Replica) -> None:
     assert await replica.backend.describe() == describe(replica.task)
-
-
-async def test_generating_is_refused(replica: Replica) -> None:
-    sampling = Sampling(0, 1, 0, 0, 0, 0, None)
-    asked = GenerationRequest(("a",), (), 1, 1, sampling, (), False, True, 1, 1)
-    with pytest.raises(InvalidField, match="model 'minilm' does not generate"):
-        replica.backend.stream(asked)
-
-
-async def test_scoring_is_refused(replica: Replica) -> None:
-    with pytest.raises(InvalidField, match="model 'minilm' does not generate"):
-        await replica.backend.score(ScoreRequest((1,), (2,), 1))
 
 
 async def test_a_background_request_counts_in_no_metric(replica: Replica) -> None:

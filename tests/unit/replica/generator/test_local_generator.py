@@ -15,7 +15,6 @@ from serving.replica.tokenizing import INLINE_CHARACTERS
 from serving.seams import (
     GenerationRequest,
     GenerationSummary,
-    InferenceRequest,
     Message,
     Sampling,
 )
@@ -493,11 +492,6 @@ async def test_long_prompts_are_tokenized_off_the_loop(
     await run(one.backend, asked)
     [thread] = one.task.encoded_in
     assert (thread is threading.current_thread()) == is_on_the_loop
-
-
-async def test_rows_are_refused() -> None:
-    with pytest.raises(InvalidField, match="'smollm2' generates; use /v1/completions"):
-        await replica().backend.infer(InferenceRequest(("x",), False, None, 1))
 
 
 async def test_describe_says_what_is_loaded() -> None:

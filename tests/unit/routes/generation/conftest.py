@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.unit.generation_fakes import FakeGenerator
+from tests.unit.generation_fakes import EchoBackend
 from tests.unit.routes.sites import MODELS, SMOLLM2, Site, open_gateway, open_replica
 
 COMPLETIONS = "/v1/completions"
@@ -39,7 +39,7 @@ class GeneratorSite:
     """A mount of the routes, and the fake behind smollm2:int4."""
 
     site: Site
-    fake: FakeGenerator
+    fake: EchoBackend
     root_path: str
 
     async def post(self, route: str, **changes: Any) -> httpx.Response:
@@ -63,15 +63,17 @@ def events_of(response: httpx.Response) -> list[Any]:
 
 def open_generator_gateway(**server: Any) -> GeneratorSite:
     """The selecting path over every model."""
-    site = open_gateway((*MODELS, SMOLLM2), **server)
-    return GeneratorSite(site, site.backend("smollm2", "int4"), "")  # type: ignore[arg-type]
+    return _over(open_gateway((*MODELS, SMOLLM2), **server), "")
 
 
 def open_generator_replica(**server: Any) -> GeneratorSite:
     """The direct path to smollm2:int4."""
-    site = open_replica(SMOLLM2, **server)
-    fake = site.backend("smollm2", "int4")
-    return GeneratorSite(site, fake, "/smollm2/int4")  # type: ignore[arg-type]
+    return _over(open_replica(SMOLLM2, **server), "/smollm2/int4")
+
+
+def _over(site: Site, root_path: str) -> GeneratorSite:
+    fake: Any = site.backends.generators["smollm2", "int4"]
+    return GeneratorSite(site, fake, root_path)
 
 
 OpenGenerator = Callable[..., GeneratorSite]

@@ -1,9 +1,9 @@
-"""The remote backend: waits for the variant, asks again after a death, keeps the deadline."""
+"""Calls of either kind wait for the variant, are sent again after a death, keep the deadline."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,9 +12,18 @@ from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from serving.errors import DeadlineExceeded, InvalidField, NotReady, QueueFull
-from serving.gateway import remote_variant as module
-from serving.gateway.remote_variant import RemoteBackend, RemoteVariants
-from serving.seams import Description, InferenceRequest, Outcome, ScoreRequest, TokenLogprob
+from serving.gateway import replica_calls
+from serving.gateway.cluster import Cluster
+from serving.gateway.remote_variants import RemoteVariants
+from serving.seams import (
+    Description,
+    EncoderBackend,
+    GeneratorBackend,
+    InferenceRequest,
+    Outcome,
+    ScoreRequest,
+    TokenLogprob,
+)
 from tests.unit.fakes import TIMINGS, FakeTask, describe
 
 OUTCOME = Outcome(np.zeros((1, 2), np.float32), (), 3, TIMINGS)
@@ -68,46 +77,53 @@ class FakeCluster:
         return answer
 
 
-@pytest.fixture
-def backend_over(monkeypatch) -> Callable[[FakeCluster], RemoteBackend]:
-    monkeypatch.setattr(module, "RETRY_PAUSE_S", 0.001)
-    return lambda cluster: RemoteVariants(cluster).backend("minilm", "int4")  # type: ignore
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_calls, "RETRY_PAUSE_S", 0.001)
 
 
-async def test_a_replica_s_answer_is_passed_on(backend_over) -> None:
+def encoder(cluster: FakeCluster) -> EncoderBackend:
+    return RemoteVariants(cast(Cluster, cluster)).encoder("minilm", "int4")
+
+
+def generator(cluster: FakeCluster) -> GeneratorBackend:
+    return RemoteVariants(cast(Cluster, cluster)).generator("smollm2", "int4")
+
+
+async def test_a_replica_s_answer_is_passed_on() -> None:
     cluster = FakeCluster(OUTCOME)
-    assert await backend_over(cluster).infer(REQUEST) is OUTCOME
+    assert await encoder(cluster).infer(REQUEST) is OUTCOME
     assert cluster.asked == [("minilm", "int4")]
 
 
-async def test_the_replica_gets_the_time_that_is_left(backend_over) -> None:
+async def test_the_replica_gets_the_time_that_is_left() -> None:
     cluster = FakeCluster(RayActorError(), OUTCOME)
-    await backend_over(cluster).infer(REQUEST)
+    await encoder(cluster).infer(REQUEST)
     first, second = (request.timeout_s for request in cluster.requests)
     assert 0 < second < first <= REQUEST.timeout_s
 
 
-async def test_an_error_that_a_replica_returns_is_raised(backend_over) -> None:
+async def test_an_error_that_a_replica_returns_is_raised() -> None:
     with pytest.raises(InvalidField, match="too long") as caught:
-        await backend_over(FakeCluster(InvalidField("too long", param="input"))).infer(REQUEST)
+        await encoder(FakeCluster(InvalidField("too long", param="input"))).infer(REQUEST)
     assert caught.value.param == "input"
 
 
-async def test_a_request_whose_replica_died_is_sent_again(backend_over) -> None:
+async def test_a_request_whose_replica_died_is_sent_again() -> None:
     cluster = FakeCluster(RayActorError(), RayActorError(), OUTCOME)
-    assert await backend_over(cluster).infer(REQUEST) is OUTCOME
+    assert await encoder(cluster).infer(REQUEST) is OUTCOME
     assert len(cluster.requests) == 3
 
 
-async def test_a_request_that_the_replica_gave_up_is_sent_again(backend_over) -> None:
+async def test_a_request_that_the_replica_gave_up_is_sent_again() -> None:
     cluster = FakeCluster(asyncio.CancelledError(), OUTCOME)
-    assert await backend_over(cluster).infer(REQUEST) is OUTCOME
+    assert await encoder(cluster).infer(REQUEST) is OUTCOME
     assert len(cluster.requests) == 2
 
 
-async def test_a_client_that_leaves_is_not_held(backend_over) -> None:
+async def test_a_client_that_leaves_is_not_held() -> None:
     cluster = FakeCluster()
-    asking = asyncio.create_task(backend_over(cluster).infer(REQUEST))
+    asking = asyncio.create_task(encoder(cluster).infer(REQUEST))
     await cluster.waits.wait()
     asking.cancel()
     await asyncio.wait([asking])
@@ -115,46 +131,47 @@ async def test_a_client_that_leaves_is_not_held(backend_over) -> None:
     assert len(cluster.requests) == 1
 
 
-async def test_replicas_that_keep_dying_end_at_the_deadline(backend_over) -> None:
+async def test_replicas_that_keep_dying_end_at_the_deadline() -> None:
     with pytest.raises(DeadlineExceeded):
-        await backend_over(FakeCluster(*[RayActorError()] * 10_000)).infer(SHORT)
+        await encoder(FakeCluster(*[RayActorError()] * 10_000)).infer(SHORT)
 
 
-async def test_no_answer_in_time_is_told(backend_over) -> None:
+async def test_no_answer_in_time_is_told() -> None:
     with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.05 s"):
-        await backend_over(FakeCluster()).infer(SHORT)
+        await encoder(FakeCluster()).infer(SHORT)
 
 
-async def test_a_variant_that_is_not_ready_gets_no_request(backend_over) -> None:
+async def test_a_variant_that_is_not_ready_gets_no_request() -> None:
     cluster = FakeCluster(OUTCOME)
     cluster.reason = "loading"
-    for call in (backend_over(cluster).infer(REQUEST), backend_over(cluster).describe()):
+    for call in (encoder(cluster).infer(REQUEST), encoder(cluster).describe()):
         with pytest.raises(NotReady, match="loading"):
             await call
     assert cluster.asked == []
 
 
-async def test_describe_asks_a_replica(backend_over) -> None:
-    assert await backend_over(FakeCluster()).describe() == describe(FakeTask())
-
-
-async def test_a_variant_that_serve_has_given_up_is_not_ready(backend_over) -> None:
+async def test_a_variant_that_serve_has_given_up_is_not_ready() -> None:
     given_up = DeploymentUnavailableError(DeploymentID("minilm--int4"))
     with pytest.raises(NotReady, match="minilm:int4 has no replica"):
-        await backend_over(FakeCluster(given_up)).infer(REQUEST)
+        await encoder(FakeCluster(given_up)).infer(REQUEST)
 
 
-async def test_a_score_is_asked_for_as_an_inference_is(backend_over) -> None:
+async def test_a_score_is_asked_for_as_an_inference_is() -> None:
     cluster = FakeCluster(RayActorError(), SCORES)
     asked = ScoreRequest((1, 2), (3,), timeout_s=5, background=True)
-    assert await backend_over(cluster).score(asked) is SCORES
+    assert await generator(cluster).score(asked) is SCORES
     first, second = cluster.requests
     assert 0 < second.timeout_s < first.timeout_s <= 5
     assert replace(second, timeout_s=5) == asked
 
 
-async def test_a_score_that_a_replica_refuses_or_delays_is_an_error(backend_over) -> None:
+async def test_a_score_that_a_replica_refuses_or_delays_is_an_error() -> None:
     with pytest.raises(QueueFull, match="other work"):
-        await backend_over(FakeCluster(QueueFull("other work"))).score(ScoreRequest("a", "b", 5))
+        await generator(FakeCluster(QueueFull("other work"))).score(ScoreRequest("a", "b", 5))
     with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.05 s"):
-        await backend_over(FakeCluster()).score(ScoreRequest("a", "b", 0.05))
+        await generator(FakeCluster()).score(ScoreRequest("a", "b", 0.05))
+
+
+async def test_either_kind_says_what_is_loaded() -> None:
+    for backend in (encoder(FakeCluster()), generator(FakeCluster())):
+        assert await backend.describe() == describe(FakeTask())

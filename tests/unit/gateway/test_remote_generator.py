@@ -1,4 +1,4 @@
-"""The remote backend generates: passes pieces on, survives deaths before the first, ends calls."""
+"""The remote generator: passes pieces on, survives deaths before the first, ends calls."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import DeploymentUnavailableError, RequestCancelledError
 
 from serving.errors import DeadlineExceeded, InternalError, InvalidField, NotReady, QueueFull
-from serving.gateway import remote_variant as module
-from serving.gateway.remote_variant import RemoteBackend, RemoteVariants
+from serving.gateway import replica_calls
+from serving.gateway.remote_generator import RemoteGenerator
+from serving.gateway.remote_variants import RemoteVariants
 from serving.seams import (
     GenerationChunk,
     GenerationRequest,
@@ -111,12 +112,12 @@ class FakeCluster:
 
 
 @pytest.fixture
-def backend_over(monkeypatch) -> Callable[[FakeCluster], RemoteBackend]:
-    monkeypatch.setattr(module, "RETRY_PAUSE_S", 0.001)
-    return lambda cluster: RemoteVariants(cluster).backend("smollm2", "int4")  # type: ignore
+def backend_over(monkeypatch) -> Callable[[FakeCluster], RemoteGenerator]:
+    monkeypatch.setattr(replica_calls, "RETRY_PAUSE_S", 0.001)
+    return lambda cluster: RemoteVariants(cluster).generator("smollm2", "int4")  # type: ignore
 
 
-async def read(backend: RemoteBackend, request: GenerationRequest, got: list[Any]) -> None:
+async def read(backend: RemoteGenerator, request: GenerationRequest, got: list[Any]) -> None:
     async with aclosing(backend.stream(request)) as pieces:
         async for piece in pieces:
             got.append(piece)
