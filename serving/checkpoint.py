@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from serving.errors import ConfigError, SourceError
 from serving.package_files import PREFIX, find_in_package
 from serving.seams import Checkpoint, WeightShape
 
 _HUB_ID = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)$")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+# The hub's client lets a star match slashes too: subfolders of sentence-transformers come along.
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_HUB_DUPLICATES = ["consolidated*.safetensors", "original/*", "onnx/*", "openvino/*"]
+"""The same weights in forms that are not read here."""
+
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+_OTHER_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
+"""What is read of a folder beside the weights: configuration, tokenizer, chat templates."""
 
 
 def find_checkpoint(model: str, source: str, trust_remote_code: bool = False) -> Checkpoint:
@@ -39,15 +49,14 @@ def find_checkpoint(model: str, source: str, trust_remote_code: bool = False) ->
 
 
 def weight_shapes(checkpoint: Checkpoint) -> list[WeightShape]:
-    """Name and shape of every tensor, read from the files' headers alone.
+    """Name, shape and type of every tensor, read from the files' headers alone.
 
     Raises:
         SourceError: A file is damaged.
     """
-    pattern = checkpoint.gguf_file or "*.safetensors"
     read = _gguf_shapes if checkpoint.gguf_file else _safetensors_shapes
     shapes = []
-    for file in sorted(checkpoint.folder.glob(pattern)):
+    for file in weight_files(checkpoint):
         try:
             shapes += read(file)
         except Exception as error:  # safetensors and gguf raise whatever the bytes lead them to
@@ -55,20 +64,53 @@ def weight_shapes(checkpoint: Checkpoint) -> list[WeightShape]:
     return shapes
 
 
-def position_limit(checkpoint: Checkpoint) -> int | None:
-    """Tokens that the model has positions for, if a ``config.json`` says so.
+def weight_files(checkpoint: Checkpoint) -> list[Path]:
+    """The files that hold the weights, and no other copy of them that lies in the same folder.
+
+    Raises:
+        SourceError: The index of the files is damaged, or one of them is missing.
+    """
+    if checkpoint.gguf_file is not None:
+        return [checkpoint.folder / checkpoint.gguf_file]
+    index = checkpoint.folder / WEIGHTS_INDEX
+    if (checkpoint.folder / WEIGHTS).is_file() or not index.is_file():
+        return [checkpoint.folder / WEIGHTS]
+    try:
+        names = sorted(set(_read_json(index)["weight_map"].values()))
+    except (KeyError, AttributeError, TypeError) as error:
+        raise SourceError(f"{index}: no weight_map that names files: {error!r}") from None
+    files = [checkpoint.folder / name for name in names]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise SourceError(f"{index}: names files that are missing: {', '.join(missing)}")
+    return files
+
+
+def source_files(checkpoint: Checkpoint) -> list[Path]:
+    """Every file that decides what a variant of the checkpoint answers.
+
+    Raises:
+        SourceError: As of ``weight_files``, or ``modules.json`` is damaged.
+    """
+    if checkpoint.gguf_file is not None:
+        return weight_files(checkpoint)
+    files = {*weight_files(checkpoint)}
+    for pattern in (*_OTHER_FILES, *(["*.py"] if checkpoint.trust_remote_code else [])):
+        files.update(checkpoint.folder.glob(pattern))
+    for folder in _module_folders(checkpoint.folder):
+        for pattern in (WEIGHTS, *_OTHER_FILES):
+            files.update(folder.glob(pattern))
+    return sorted(files)
+
+
+def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint says of itself: its ``config.json``; of GGUF only ``model_type``.
 
     Raises:
         SourceError: The file is damaged.
     """
-    if checkpoint.gguf_file is not None:
-        return None
-    file = checkpoint.folder / "config.json"
-    try:
-        limit: int | None = json.loads(file.read_text("utf-8")).get("max_position_embeddings")
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{file}: cannot be read: {error}") from None
-    return limit
+    if checkpoint.gguf_file is None:
+        return _read_json(checkpoint.folder / "config.json")
+    return {"model_type": _gguf_architecture(checkpoint.folder / checkpoint.gguf_file)}
 
 
 def _checked_folder(model: str, source: str, folder: Path, trust_remote_code: bool) -> Checkpoint:
@@ -77,11 +119,34 @@ def _checked_folder(model: str, source: str, folder: Path, trust_remote_code: bo
         raise SourceError(f"{where}: no folder {folder}")
     if not (folder / "config.json").is_file():
         raise SourceError(f"{where}: no config.json in {folder}")
-    if not any(folder.glob("*.safetensors")):
-        others = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt"))
+    if not any((folder / name).is_file() for name in (WEIGHTS, WEIGHTS_INDEX)):
+        kinds = (".bin", ".pt", ".safetensors")
+        others = sorted(file.name for file in folder.iterdir() if file.suffix in kinds)
         hint = f"; it holds {', '.join(others)}, which is not loaded" if others else ""
-        raise SourceError(f"{where}: no *.safetensors in {folder}{hint}")
+        raise SourceError(f"{where}: no {WEIGHTS} in {folder}, nor {WEIGHTS_INDEX}{hint}")
     return Checkpoint(folder, None, trust_remote_code)
+
+
+def _module_folders(folder: Path) -> list[Path]:
+    """Subfolders that the modules of a sentence-transformers model have."""
+    file = folder / "modules.json"
+    if not file.is_file():
+        return []
+    try:
+        modules = json.loads(file.read_text("utf-8"))
+        return [folder / module["path"] for module in modules if module["path"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{file}: cannot be read: {error!r}") from None
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{file}: cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise SourceError(f"{file}: expected an object")
+    return content
 
 
 def _find_in_package(model: str, source: str) -> Path:
@@ -100,7 +165,12 @@ def _fetch_from_hub(model: str, source: str, trust_remote_code: bool) -> Path:
 
     files = [*_HUB_FILES, "*.py"] if trust_remote_code else _HUB_FILES
     try:
-        folder = snapshot_download(match["repo"], revision=match["revision"], allow_patterns=files)
+        folder = snapshot_download(
+            match["repo"],
+            revision=match["revision"],
+            allow_patterns=files,
+            ignore_patterns=_HUB_DUPLICATES,
+        )
     except Exception as error:  # the hub client raises a dozen unrelated types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SourceError(f"{where}: cannot be fetched from the hub: {reason}") from error
@@ -111,9 +181,10 @@ def _safetensors_shapes(file: Path) -> list[WeightShape]:
     from safetensors import safe_open
 
     with safe_open(file, framework="np") as tensors:
+        slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 (safe_open is no mapping)
         return [
-            _weight_shape(name, tuple(tensors.get_slice(name).get_shape()))
-            for name in tensors.keys()  # noqa: SIM118 (safe_open is no mapping)
+            _weight_shape(name, tuple(part.get_shape()), part.get_dtype())
+            for name, part in slices.items()
         ]
 
 
@@ -122,11 +193,23 @@ def _gguf_shapes(file: Path) -> list[WeightShape]:
 
     # GGUF lists dimensions innermost first.
     return [
-        _weight_shape(tensor.name, tuple(int(d) for d in reversed(tensor.shape)))
+        _weight_shape(
+            tensor.name, tuple(int(d) for d in reversed(tensor.shape)), tensor.tensor_type.name
+        )
         for tensor in GGUFReader(file).tensors
     ]
 
 
-def _weight_shape(name: str, shape: tuple[int, ...]) -> WeightShape:
+def _gguf_architecture(file: Path) -> str:
+    from gguf import GGUFReader
+
+    try:
+        field = GGUFReader(file).fields["general.architecture"]
+        return str(field.contents())
+    except Exception as error:  # gguf raises whatever the bytes lead it to
+        raise SourceError(f"{file}: cannot be read as GGUF: {error!r}") from error
+
+
+def _weight_shape(name: str, shape: tuple[int, ...], dtype: str) -> WeightShape:
     is_embedding = len(shape) == 2 and ("embed" in name.lower() or "token_embd" in name)
-    return WeightShape(name, shape, is_embedding)
+    return WeightShape(name, shape, is_embedding, dtype)

@@ -2,7 +2,8 @@
 
     QuantserveError
     ├── ConfigError                  start-up only
-    │   └── SourceError
+    │   ├── SourceError
+    │   └── DamagedArtifact
     └── RequestError                 carries status, code, param
         ├── Malformed                400
         ├── ConflictingChoice        400
@@ -32,6 +33,10 @@ class ConfigError(QuantserveError):
 
 class SourceError(ConfigError):
     """A model's source is missing or not allowed; the message names what was looked for."""
+
+
+class DamagedArtifact(ConfigError):
+    """An artifact is not what was written to the store; the message names the file."""
 
 
 class RequestError(QuantserveError):

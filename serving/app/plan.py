@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
-from pathlib import Path
 
-import psutil
-from pydantic import ValidationError
-
-from serving.checkpoint import find_checkpoint, position_limit, weight_shapes
+from serving.app.calibration_origin import calibration_origin
+from serving.app.config_checks import check_model, recipe_options
+from serving.app.sources import FoundSource, Sources
+from serving.artifacts import ArtifactRequest
 from serving.config import (
     DEFAULT_MAX_TOKENS,
     Config,
@@ -20,18 +18,12 @@ from serving.config import (
     VariantConfig,
 )
 from serving.errors import ConfigError
-from serving.quality.dataset import read_dataset
-from serving.quality.probes import read_probes
-from serving.runtimes import VARIANTS, get_variant
-from serving.seams import Checkpoint, WeightShape
-from serving.settings import explain
-from serving.tasks import GENERATION_TASKS, check_task
-
-PROCESS_BYTES = 480 * 1024**2
-"""Resident memory of a replica with torch and transformers loaded, before any weights (CPU)."""
-
-KEYS_OF = {"max_batch_tokens": "encoders", "max_running_requests": "generators"}
-"""Keys of a variant that mean something for one kind of engine only."""
+from serving.machine.device import choose_device
+from serving.machine.memory import available_bytes
+from serving.runtimes import RUNTIMES
+from serving.runtimes.matrix import describe_possible, why_not
+from serving.seams import Combination, DeviceName, SizeRequest
+from serving.tasks import TASKS
 
 _KEYS_AND_VALUES = re.compile(r"(^|\.)(k_proj|v_proj|attn_k|attn_v)\.weight$")
 """Weights whose output is cached for every token, as safetensors and GGUF files name them."""
@@ -47,24 +39,28 @@ class PlannedVariant:
     Attributes:
         model: The model's configuration.
         variant: The variant's configuration.
-        checkpoint: The source that was found.
+        artifact: What its replicas are opened from.
+        device: Where they run if they run on this machine.
         weights_bytes: Estimated packed size of the weights of one replica.
         kv_cache_bytes: Estimated size of a generator's cache of keys and values in one replica; 0
             for an encoder.
+        replica_bytes: Estimated resident memory of one replica.
         replicas: The most replicas that it can have.
-        resident_bytes: Estimated resident memory of all replicas together.
-        loading_bytes: What all of them need on top while they load: quantizing starts from a
-            float32 copy.
     """
 
     model: ModelConfig
     variant: VariantConfig
-    checkpoint: Checkpoint
+    artifact: ArtifactRequest
+    device: DeviceName
     weights_bytes: int
     kv_cache_bytes: int
+    replica_bytes: int
     replicas: int
-    resident_bytes: int
-    loading_bytes: int
+
+    @property
+    def resident_bytes(self) -> int:
+        """Estimated resident memory of all replicas together."""
+        return self.replicas * self.replica_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,8 @@ class Plan:
 
     Attributes:
         variants: In the order of the configuration.
-        needed_bytes: Estimated memory of the whole service while all replicas load at once.
+        needed_bytes: Estimated memory of the whole service with all replicas, or of the largest
+            process that prepares, if that is more: all is prepared before anything is served.
         available_bytes: Memory that the machine has left.
     """
 
@@ -97,133 +94,114 @@ class Plan:
             )
 
 
-def make_plan(config: Config) -> Plan:
-    """Find every source, validate every name, option and file, and estimate sizes.
+def make_plan(config: Config, cluster_has_cuda: bool | None = None) -> Plan:
+    """Find every source, validate every name, option, combination and file, and estimate sizes.
+
+    Args:
+        config: What to serve.
+        cluster_has_cuda: Whether a cluster has a CUDA device, where replicas run on nodes of its
+            choice; None if all of them run on this machine. A cluster may have none yet, and start
+            a node that has one for the first replica that names ``cuda``.
 
     Raises:
-        ConfigError: A task, variant or option is unknown, or a file of probes or labelled data is
-            wrong; names the key.
-        SourceError: A source is missing.
+        ConfigError: A task, recipe, runtime or option is unknown, a runtime cannot do what a
+            variant asks of it here, or a file of probes or labelled data is wrong; names the key.
+        SourceError: A source is missing or damaged.
     """
-    variants = [
-        planned
+    for index, model in enumerate(config.models):
+        check_model(f"models[{index}]", model)
+    sources = Sources()
+    variants = tuple(
+        _plan_variant(
+            f"models[{index}].variants[{number}]", model, variant, sources, cluster_has_cuda
+        )
         for index, model in enumerate(config.models)
-        for planned in _plan_model(f"models[{index}]", model)
-    ]
-    return Plan(
-        variants=tuple(variants),
-        needed_bytes=SERVICE_BYTES
-        + sum(planned.resident_bytes + planned.loading_bytes for planned in variants),
-        available_bytes=available_bytes(),
+        for number, variant in enumerate(model.variants)
     )
+    serving = SERVICE_BYTES + sum(planned.resident_bytes for planned in variants)
+    preparing = max(planned.artifact.preparing_bytes for planned in variants)
+    return Plan(variants, max(serving, preparing), available_bytes())
 
 
 def longest_request_s(models: Sequence[ModelConfig], server: ServerConfig) -> float:
     """Seconds that a request to one of these models may take."""
-    if any(model.task in GENERATION_TASKS for model in models):
+    if any(TASKS[model.task].kind == "generator" for model in models):
         return max(server.request_timeout_s, server.generation_timeout_s)
     return server.request_timeout_s
 
 
-def available_bytes() -> int:
-    """Memory that processes may still take: the machine's, or less in a container with a limit.
-
-    Pages of files that the kernel can drop count as free (control groups, version 2).
-    """
-    available: int = psutil.virtual_memory().available
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-        statistics = (group / "memory.stat").read_text().split()
-    except OSError:
-        return available
-    droppable = int(statistics[statistics.index("inactive_file") + 1])
-    return available if limit == "max" else min(available, int(limit) - used + droppable)
-
-
-def _plan_model(key: str, model: ModelConfig) -> list[PlannedVariant]:
-    try:
-        check_task(model.task)
-    except ConfigError as error:
-        raise ConfigError(f"{key}.task: {error}") from None
-    for index, variant in enumerate(model.variants):
-        _check_variant(f"{key}.variants[{index}]", model, variant)
-    _check_quality(f"{key}.quality", model)
-    checkpoint = find_checkpoint(model.name, model.source, model.trust_remote_code)
-    shapes = weight_shapes(checkpoint)
-    return [_plan_variant(model, variant, checkpoint, shapes) for variant in model.variants]
-
-
-def _check_variant(key: str, model: ModelConfig, variant: VariantConfig) -> None:
-    if variant.name not in VARIANTS:
-        raise ConfigError(
-            f"{key}.name: unknown variant {variant.name!r}; known: {', '.join(VARIANTS)}"
-        )
-    kind = "generators" if model.task in GENERATION_TASKS else "encoders"
-    for name, owners in KEYS_OF.items():
-        if name in variant.model_fields_set and owners != kind:
-            raise ConfigError(
-                f"{key}.{name}: a key of {owners}; {model.name!r} serves {model.task}. Remove it"
-            )
-    try:
-        get_variant(variant.name).options(**variant.options)
-    except ValidationError as error:
-        raise ConfigError(f"{key}.options.{explain(error)}") from None
-
-
-def _check_quality(key: str, model: ModelConfig) -> None:
-    """Read the files that the variants will be judged by, so that a wrong one is told now."""
-    files = (
-        ("probes", model.quality.probes, read_probes),
-        ("dataset", model.quality.dataset, read_dataset),
-    )
-    for name, file, read in files:
-        if file is None:
-            continue
-        try:
-            read(Path(file), model.task)
-        except ConfigError as error:
-            raise ConfigError(f"{key}.{name}: {error}") from None
-
-
 def _plan_variant(
+    key: str,
     model: ModelConfig,
     variant: VariantConfig,
-    checkpoint: Checkpoint,
-    shapes: Sequence[WeightShape],
+    sources: Sources,
+    cluster_has_cuda: bool | None,
 ) -> PlannedVariant:
-    entry = get_variant(variant.name)
-    options = entry.options(**variant.options)
-    weights = sum(entry.weight_bytes(shape, options) for shape in shapes)
-    cache = _kv_cache_bytes(model, variant, checkpoint, shapes)
-    replicas = variant.max_replicas
-    full = sum(4 * prod(shape.shape) for shape in shapes)
+    runtime = RUNTIMES[variant.runtime]
+    device = _device(key, variant, cluster_has_cuda)
+    source = sources.find(model, variant)
+    combination = Combination(
+        recipe=variant.recipe,
+        kind=TASKS[model.task].kind,
+        device=device,
+        format=source.checkpoint.format,
+        config=source.config,
+    )
+    if (reason := why_not(combination, variant.runtime)) is not None:
+        raise ConfigError(
+            f"{key}: recipe {variant.recipe!r} on runtime {variant.runtime!r}: {reason}. "
+            f"{describe_possible(combination, variant.runtime)}"
+        )
+    options = recipe_options(key, variant)
+    estimate = runtime.estimate(
+        SizeRequest(variant.recipe, options, combination.kind, device, source.shapes)
+    )
+    cache = estimate.kv_number_bytes * _cached_numbers(model, variant, source)
+    artifact = ArtifactRequest(
+        model=model.name,
+        variant=variant.name,
+        checkpoint=source.checkpoint,
+        task=model.task,
+        recipe=variant.recipe,
+        runtime=variant.runtime,
+        options=options.model_dump(mode="json"),
+        wanted_device=variant.device,
+        calibration=calibration_origin(key, model, variant),
+        preparing_bytes=estimate.preparing_bytes,
+    )
     return PlannedVariant(
         model=model,
         variant=variant,
-        checkpoint=checkpoint,
-        weights_bytes=weights,
+        artifact=artifact,
+        device=device,
+        weights_bytes=estimate.weights_bytes,
         kv_cache_bytes=cache,
-        replicas=replicas,
-        resident_bytes=replicas * (weights + cache + PROCESS_BYTES),
-        loading_bytes=replicas * full if weights < full else 0,
+        replica_bytes=estimate.process_bytes
+        + estimate.weights_bytes
+        + estimate.extra_bytes
+        + cache,
+        replicas=variant.max_replicas,
     )
 
 
-def _kv_cache_bytes(
-    model: ModelConfig,
-    variant: VariantConfig,
-    checkpoint: Checkpoint,
-    shapes: Sequence[WeightShape],
-) -> int:
-    """Size of one key and one value per layer, token and sequence that may run."""
-    if model.task not in GENERATION_TASKS:
+def _device(key: str, variant: VariantConfig, cluster_has_cuda: bool | None) -> DeviceName:
+    runtime = RUNTIMES[variant.runtime]
+    if cluster_has_cuda is None or variant.device == "cpu":
+        try:
+            return choose_device(variant.device, runtime)
+        except ConfigError as error:
+            raise ConfigError(f"{key}.device: {error}") from None
+    is_taken = cluster_has_cuda and "cuda" in runtime.devices
+    return "cuda" if variant.device == "cuda" or is_taken else "cpu"
+
+
+def _cached_numbers(model: ModelConfig, variant: VariantConfig, source: FoundSource) -> int:
+    """Numbers in one key and one value per layer, token and sequence that may run."""
+    if TASKS[model.task].kind != "generator":
         return 0
     tokens = model.max_tokens or DEFAULT_MAX_TOKENS
-    if (limit := position_limit(checkpoint)) is not None:
+    if (limit := source.config.get("max_position_embeddings")) is not None:
         tokens = min(tokens, limit)
     # Each row of such a weight gives one number.
-    numbers = sum(shape.shape[0] for shape in shapes if _KEYS_AND_VALUES.search(shape.name))
-    bytes_per_number = get_variant(variant.name).kv_cache_bytes_per_number
-    return variant.max_running_requests * tokens * numbers * bytes_per_number
+    numbers = sum(shape.shape[0] for shape in source.shapes if _KEYS_AND_VALUES.search(shape.name))
+    return variant.max_running_requests * tokens * numbers

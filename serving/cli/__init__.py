@@ -6,12 +6,15 @@ import typer
 
 from loadtests.cli import loadtest
 from loadtests.report.command import report
+from serving.cli.artifacts import artifacts_app
 from serving.cli.check import check
 from serving.cli.compare import compare_command
 from serving.cli.evaluate import evaluate_command
 from serving.cli.models import models
+from serving.cli.prepare import prepare
 from serving.cli.quality import quality_command
 from serving.cli.serve import serve
+from serving.cli.variants import variants
 
 app = typer.Typer(
     name="quantserve",
@@ -22,6 +25,9 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(models)
 app.command()(check)
+app.command()(prepare)
+app.command()(variants)
+app.add_typer(artifacts_app, name="artifacts")
 app.command("compare")(compare_command)
 app.command("quality")(quality_command)
 app.command("evaluate")(evaluate_command)

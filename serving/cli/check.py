@@ -8,8 +8,18 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from serving.app.plan import Plan, make_plan
-from serving.cli.console import clean_errors, config_or_demo, mebibytes, new_table, out
+from serving.app.plan import Plan, PlannedVariant, make_plan
+from serving.artifacts import ArtifactKey, ArtifactStore, key_of
+from serving.artifacts.calibration import shortfall
+from serving.cli.console import (
+    clean_errors,
+    config_or_demo,
+    mebibytes,
+    new_table,
+    out,
+    short_id,
+)
+from serving.errors import DamagedArtifact
 from serving.settings import load_config
 
 
@@ -18,8 +28,14 @@ def check(
 ) -> None:
     """Validate CONFIG and print every variant with its estimated size; load nothing."""
     with clean_errors():
-        plan = make_plan(load_config(config_or_demo(config)))
-        out.print(plan_table(plan))
+        settings = load_config(config_or_demo(config))
+        plan = make_plan(settings)
+        store = ArtifactStore(Path(settings.artifacts.folder))
+        keys = [key_of(planned.artifact, store) for planned in plan.variants]
+        out.print(plan_table(plan, [artifact_state(key, store) for key in keys]))
+        for planned, key in zip(plan.variants, keys, strict=True):
+            if (remark := calibration_remark(planned, key)) is not None:
+                out.print(remark, soft_wrap=True, markup=False)
         out.print(
             f"needs about {mebibytes(plan.needed_bytes)} MiB, "
             f"{mebibytes(plan.available_bytes)} MiB are available"
@@ -27,22 +43,42 @@ def check(
         plan.require_fit()
 
 
-def plan_table(plan: Plan) -> Table:
-    """One row per variant."""
+def plan_table(plan: Plan, artifacts: list[str]) -> Table:
+    """One row per variant; ``artifacts`` says of each whether it is prepared."""
     table = new_table(
         "plan; sizes in MiB are estimates, all replicas together",
-        ["variant", "device"],
+        ["variant", "recipe, runtime, device", "artifact"],
         ["replicas", "weights", "KV cache", "resident"],
     )
-    for planned in plan.variants:
-        bounds = planned.variant.autoscaling
-        replicas = f"{bounds.min}–{bounds.max}" if bounds else str(planned.variant.replicas)
+    for planned, artifact in zip(plan.variants, artifacts, strict=True):
+        variant = planned.variant
+        bounds = variant.autoscaling
+        replicas = f"{bounds.min}–{bounds.max}" if bounds else str(variant.replicas)
         table.add_row(
-            f"{planned.model.name}:{planned.variant.name}",
-            planned.variant.device,
+            planned.artifact.name,
+            f"{variant.recipe}, {variant.runtime}, {planned.device}",
+            artifact,
             replicas,
             mebibytes(planned.weights_bytes * planned.replicas),
             mebibytes(planned.kv_cache_bytes * planned.replicas or None),
             mebibytes(planned.resident_bytes),
         )
     return table
+
+
+def artifact_state(key: ArtifactKey, store: ArtifactStore) -> str:
+    """The beginning of an artifact's id if it is in the store; its bytes are not looked at."""
+    try:
+        found = store.look_up(key.id)
+    except DamagedArtifact:
+        return "damaged"
+    return "missing" if found is None else short_id(key.id)
+
+
+def calibration_remark(planned: PlannedVariant, key: ArtifactKey) -> str | None:
+    """Say that a variant calibrates with fewer inputs than were asked for."""
+    origin = planned.artifact.calibration
+    if origin is None or key.calibration is None:
+        return None
+    remark = shortfall(origin, key.calibration.count)
+    return None if remark is None else f"{planned.artifact.name}: {remark}"

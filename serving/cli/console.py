@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from serving.artifacts.key import SHORT_ID_DIGITS
 from serving.demo import DEMO_CONFIG
 from serving.errors import QuantserveError
 
@@ -42,6 +43,11 @@ def config_or_demo(config: Path | None) -> Path:
 def mebibytes(size: float | None) -> str:
     """A size in MiB, or a dash."""
     return "–" if size is None else f"{size / 1024**2:,.1f}"
+
+
+def short_id(artifact_id: str) -> str:
+    """The beginning of an artifact's id, which commands take for all of it."""
+    return artifact_id[:SHORT_ID_DIGITS]
 
 
 def new_table(title: str, texts: list[str], numbers: list[str]) -> Table:

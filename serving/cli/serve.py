@@ -14,8 +14,11 @@ import typer
 
 from serving.app.plan import Plan, make_plan
 from serving.app.ray_environment import prepare_ray_environment
+from serving.artifacts import ArtifactStore
 from serving.cli.console import clean_errors, config_or_demo, err, out
+from serving.cli.preparing import event_line, prepare_shown
 from serving.config import ServerConfig
+from serving.errors import ConfigError
 from serving.settings import load_config
 
 POLL_S = 0.5
@@ -33,14 +36,18 @@ def serve(
         settings = load_config(config_or_demo(config), {"server": given} if given else {})
         plan = make_plan(settings)
         plan.require_fit()
+        stop = threading.Event()
+        _stop_on_signals(stop)
+        _prepare(plan, ArtifactStore(Path(settings.artifacts.folder)), stop)
+        if stop.is_set():
+            out.print("stopped")
+            return
         run_directory = prepare_ray_environment(settings.server.host)
         # Importing Ray reads the environment that was just prepared.
         from serving.app.service import Service
 
-        stop = threading.Event()
         service = Service(settings, plan, run_directory)
         try:
-            _stop_on_signals(stop)
             out.print(f"starting {len(plan.variants)} variants; Ctrl-C stops")
             service.start()
             # Ray has put handlers of its own in place, which print a stack trace.
@@ -52,6 +59,21 @@ def serve(
             out.print("stopping; requests in flight may finish")
             service.stop()
             out.print("stopped")
+
+
+def _prepare(plan: Plan, store: ArtifactStore, stop: threading.Event) -> None:
+    """Make the artifacts that are missing; a replica without its own says why.
+
+    Raises:
+        ConfigError: None could be made.
+    """
+    events = prepare_shown(plan.variants, store, stop)
+    failed = [event for event in events if event.artifact is None]
+    for event in events:
+        if event.state != "present":
+            (err if event in failed else out).print(event_line(event), soft_wrap=True)
+    if failed and len(failed) == len(events):
+        raise ConfigError("no variant could be prepared")
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -17,12 +18,22 @@ from serving.seams.head import Head
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """What a runtime is asked whether it can do it: one cell of the matrix."""
+    """What a runtime is asked whether it can do it: one cell of the matrix.
+
+    Attributes:
+        recipe: Name of the recipe.
+        kind: What would be opened.
+        device: Where it would run.
+        format: How the checkpoint's weights are written.
+        config: What the checkpoint's ``config.json`` says, such as ``model_type``; empty where the
+            question is about no checkpoint in particular.
+    """
 
     recipe: str
     kind: EngineKind
     device: DeviceName
     format: CheckpointFormat
+    config: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

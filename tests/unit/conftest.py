@@ -13,6 +13,7 @@ from hypothesis import settings
 from safetensors.numpy import save_file
 
 from serving.settings import ENV_PREFIX
+from tests.unit.paper import Paper, installed
 
 # The machines that run this are shared and small: how long one example takes says nothing.
 settings.register_profile("unit", deadline=None, max_examples=100)
@@ -59,3 +60,14 @@ def write_config(tmp_path: Path, checkpoint_folder: Path) -> WriteConfig:
         return file
 
     return write
+
+
+@pytest.fixture
+def paper(
+    tmp_path: Path, checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Paper]:
+    """Somebody else's package with a runtime, recipes and a task, and a checkpoint for it."""
+    folder = tmp_path / "paper"
+    folder.mkdir()
+    with installed(folder, checkpoint_folder, monkeypatch) as paper:
+        yield paper

@@ -1,0 +1,48 @@
+"""The sources of a configuration, each found once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serving.checkpoint import find_checkpoint, read_config, weight_shapes
+from serving.config import ModelConfig, VariantConfig
+from serving.seams import Checkpoint, WeightShape
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSource:
+    """A checkpoint, and what its files say without their weights.
+
+    Attributes:
+        checkpoint: Where it is.
+        shapes: Its tensors.
+        config: Its ``config.json``.
+    """
+
+    checkpoint: Checkpoint
+    shapes: Sequence[WeightShape]
+    config: Mapping[str, Any]
+
+
+class Sources:
+    """Finds the source of each variant: its own or the model's."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, bool], FoundSource] = {}
+
+    def find(self, model: ModelConfig, variant: VariantConfig) -> FoundSource:
+        """The source of a variant.
+
+        Raises:
+            SourceError: It is missing or damaged.
+        """
+        place = variant.source or model.source
+        key = place, model.trust_remote_code
+        if key not in self._found:
+            checkpoint = find_checkpoint(model.name, place, model.trust_remote_code)
+            self._found[key] = FoundSource(
+                checkpoint, weight_shapes(checkpoint), read_config(checkpoint)
+            )
+        return self._found[key]

@@ -1,0 +1,129 @@
+"""Makes one artifact, in a process of its own: ``python -m serving.artifacts.build``.
+
+Reads a ``BuildOrder`` as one line of JSON and fills the folder that it names; the manifest is the
+last file. What libraries print goes to the standard error. The process ends if its input ends
+before it is done, so that it lives no longer than the one that asked for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from datetime import UTC, datetime
+
+from serving.artifacts.calibration import (
+    calibration_batches,
+    example_batch,
+    read_inputs,
+    shortfall,
+)
+from serving.artifacts.manifest import (
+    TASK_FOLDER,
+    WEIGHTS_FOLDER,
+    Manifest,
+    list_files,
+    write_manifest,
+)
+from serving.artifacts.order import FAILED, REFUSED, BuildOrder
+from serving.errors import QuantserveError
+from serving.machine.process_memory import peak_resident_bytes
+from serving.recipes import RECIPES
+from serving.runtimes import RUNTIMES
+from serving.seams import Arrays, EncoderTask, Head, PrepareRequest
+from serving.tasks import TASKS
+
+NICENESS = 5
+"""Whoever is being served on the same cores comes first."""
+
+
+def build(order: BuildOrder) -> None:
+    """Make an artifact in ``order.folder``.
+
+    Raises:
+        ConfigError: The checkpoint does not fit the task, or cannot be converted.
+    """
+    started = time.perf_counter()
+    request = order.request
+    notes: list[str] = []
+    task_folder, weights_folder = order.folder / TASK_FOLDER, order.folder / WEIGHTS_FOLDER
+    task_folder.mkdir()
+    weights_folder.mkdir()
+    entry = TASKS[request.task]
+    entry.prepare(request.checkpoint, task_folder)
+    head: Head | None = None
+    example: Arrays = {}
+    calibration: list[Arrays] = []
+    if entry.kind == "encoder":
+        task: EncoderTask = entry.open(task_folder, None)
+        head, example = task.head, example_batch(task, entry.read_probes(None))
+        if request.calibration is not None:
+            inputs = read_inputs(request.task, request.calibration)
+            calibration = calibration_batches(task, inputs)
+            if (note := shortfall(request.calibration, len(inputs))) is not None:
+                notes.append(note)
+    prepared = RUNTIMES[request.runtime].prepare(
+        PrepareRequest(
+            checkpoint=request.checkpoint,
+            recipe=request.recipe,
+            options=RECIPES[request.recipe].options(**request.options),
+            kind=entry.kind,
+            head=head,
+            device=order.key.device,
+            threads=order.threads,
+            example=example,
+            calibration=calibration,
+            folder=weights_folder,
+        )
+    )
+    files = list_files(order.folder)
+    write_manifest(
+        order.folder,
+        Manifest(
+            key=order.key,
+            made_for=request.name,
+            source=str(request.checkpoint.folder / (request.checkpoint.gguf_file or "")),
+            created=datetime.now(UTC),
+            seconds=time.perf_counter() - started,
+            peak_bytes=peak_resident_bytes(),
+            weights_bytes=prepared.weights_bytes,
+            notes=(*notes, *prepared.notes),
+            files=files,
+        ),
+    )
+
+
+def main() -> int:
+    """Do what standard input orders; returns the exit status."""
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    os.nice(NICENESS)
+    order = BuildOrder.model_validate_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    try:
+        build(order)
+    except QuantserveError as error:
+        output.write(str(error))
+        status = REFUSED
+    except Exception as error:  # converters raise anything; all of it is the artifact's failure
+        traceback.print_exc()
+        output.write(f"{type(error).__name__}: {error}")
+        status = FAILED
+    else:
+        status = 0
+    output.close()
+    sys.stderr.flush()
+    return status
+
+
+def _end_with_input() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(FAILED)
+
+
+if __name__ == "__main__":
+    # Threads that libraries leave behind must not keep a process alive that has done its work.
+    os._exit(main())

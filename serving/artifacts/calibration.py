@@ -1,0 +1,58 @@
+"""Inputs that a recipe measures activations with, and batches of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from serving.artifacts.key import CalibrationData
+from serving.artifacts.request import CalibrationOrigin
+from serving.seams import Arrays, EncoderTask, Input
+from serving.tasks import TASKS
+
+BATCH_INPUTS = 16
+
+
+def read_inputs(task: str, origin: CalibrationOrigin) -> tuple[Input, ...]:
+    """Read the inputs of an origin, at most ``count`` of them, evenly spread over the data.
+
+    Raises:
+        ConfigError: The file cannot be read, or a line is wrong.
+    """
+    entry = TASKS[task]
+    inputs: Sequence[Input]
+    if origin.is_labelled and origin.path is not None:
+        inputs = [example.input for example in entry.read_labelled(origin.path)]
+    else:
+        inputs = entry.read_probes(origin.path)
+    count = min(origin.count, len(inputs))
+    return tuple(inputs[index * len(inputs) // count] for index in range(count))
+
+
+def describe_inputs(origin: CalibrationOrigin, inputs: Sequence[Input]) -> CalibrationData:
+    """What an artifact's key and manifest say of its calibration."""
+    digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+    return CalibrationData(name=origin.name, count=len(inputs), digest=digest)
+
+
+def shortfall(origin: CalibrationOrigin, count: int) -> str | None:
+    """Say that there are fewer inputs than were asked for; None if there are enough."""
+    if count >= origin.count:
+        return None
+    return f"calibrated with {count} inputs, all that {origin.name} has; {origin.count} were asked"
+
+
+def calibration_batches(task: EncoderTask, inputs: Sequence[Input]) -> list[Arrays]:
+    """Batches of at most ``BATCH_INPUTS`` inputs, those of similar length together."""
+    items = sorted(task.prepare(inputs, True), key=lambda item: item.cost)
+    return [
+        task.collate(items[start : start + BATCH_INPUTS])
+        for start in range(0, len(items), BATCH_INPUTS)
+    ]
+
+
+def example_batch(task: EncoderTask, probes: Sequence[Input]) -> Arrays:
+    """A batch of two inputs, the shortest and the longest of the probes."""
+    items = sorted(task.prepare(probes, True), key=lambda item: item.cost)
+    return task.collate([items[0], items[-1]])

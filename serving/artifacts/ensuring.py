@@ -1,0 +1,140 @@
+"""Finds an artifact or has it made, by one process of all that want it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from serving.artifacts.identity import key_of
+from serving.artifacts.key import ArtifactKey
+from serving.artifacts.order import REFUSED, BuildOrder
+from serving.artifacts.request import ArtifactRequest
+from serving.artifacts.store import Artifact, ArtifactStore
+from serving.errors import ConfigError, DamagedArtifact
+from serving.machine.cores import available_cores
+
+POLL_S = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+def ensure(request: ArtifactRequest, store: ArtifactStore) -> Artifact:
+    """Return the artifact that a request means on this machine, made first if there is none.
+
+    Raises:
+        ConfigError: It cannot be made.
+        SourceError: The source is missing or damaged.
+    """
+    return ensure_key(request, key_of(request, store), store)
+
+
+def ensure_key(
+    request: ArtifactRequest,
+    key: ArtifactKey,
+    store: ArtifactStore,
+    threads: int | None = None,
+    stop: threading.Event | None = None,
+    on_wait: Callable[[], None] = lambda: None,
+    on_start: Callable[[], None] = lambda: None,
+) -> Artifact:
+    """Likewise with a key that is known, for a caller that reports what happens.
+
+    Args:
+        request: What is asked for.
+        key: What it means on this machine.
+        store: Where artifacts are.
+        threads: Intra-op threads that preparing may use; every core if None.
+        stop: Ends waiting and making.
+        on_wait: Called if another process is making the artifact.
+        on_start: Called when this one begins to.
+
+    Raises:
+        ConfigError: It cannot be made.
+        InterruptedError: ``stop`` was set.
+    """
+    stop = stop or threading.Event()
+    if (found := _find(key, store)) is not None:
+        return found
+    with store.lock(key.id, stop, on_wait):
+        if (found := _find(key, store)) is not None:
+            return found
+        on_start()
+        store.discard(key.id)
+        with store.new_folder(key.id) as folder:
+            order = BuildOrder(
+                request=request, key=key, folder=folder, threads=threads or available_cores()
+            )
+            _build_apart(order, store.log_file(key.id), stop)
+    made = store.look_up(key.id)
+    assert made is not None  # or building had raised
+    return made
+
+
+def _find(key: ArtifactKey, store: ArtifactStore) -> Artifact | None:
+    try:
+        return store.find(key)
+    except DamagedArtifact as error:
+        logger.warning("%s; it is made anew", error)
+        return None
+
+
+def _build_apart(order: BuildOrder, log_file: Path, stop: threading.Event) -> None:
+    """Run ``serving.artifacts.build`` in a process of its own; its log stays if it fails."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(order.threads)}
+    with (
+        log_file.open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "serving.artifacts.build"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            bufsize=0,
+            # Ctrl-C reaches this process, which ends that one.
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            # Whoever died before it read this is described below.
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(order.model_dump_json().encode() + b"\n")
+            _wait(process, stop)
+            said = process.stdout.read().decode()
+        finally:
+            process.kill()
+    if process.returncode == 0:
+        log_file.unlink(missing_ok=True)
+        return
+    name = order.request.name
+    if process.returncode == REFUSED:
+        log_file.unlink(missing_ok=True)
+        raise ConfigError(f"{name}: {said}")
+    raise ConfigError(f"{name}: {_describe_end(process.returncode, said)} ({log_file})")
+
+
+def _wait(process: subprocess.Popen[bytes], stop: threading.Event) -> None:
+    while True:
+        try:
+            process.wait(POLL_S)
+        except subprocess.TimeoutExpired:
+            if stop.is_set():
+                raise InterruptedError from None
+        else:
+            return
+
+
+def _describe_end(status: int, said: str) -> str:
+    if status == -signal.SIGKILL:
+        return "the process that prepares it was killed; is the memory enough?"
+    if status < 0:
+        return f"the process that prepares it crashed with {signal.Signals(-status).name}"
+    return said or f"the process that prepares it ended with status {status}"

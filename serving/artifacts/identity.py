@@ -1,0 +1,49 @@
+"""Finds out, on the machine where it will run, which artifact a request means."""
+
+from __future__ import annotations
+
+from serving.artifacts.calibration import describe_inputs, read_inputs
+from serving.artifacts.key import ArtifactKey
+from serving.artifacts.request import ArtifactRequest
+from serving.artifacts.store import ArtifactStore
+from serving.checkpoint import source_files
+from serving.machine.device import instructions_of
+from serving.runtimes import RUNTIMES
+from serving.runtimes.matrix import installed_version
+
+
+def key_of(request: ArtifactRequest, store: ArtifactStore) -> ArtifactKey:
+    """The key of what a request means on this machine.
+
+    Versions, device and instruction set are this machine's: a request may come from another node.
+
+    Args:
+        request: What is asked for.
+        store: Remembers the digests of the source's files.
+
+    Raises:
+        ConfigError: The store or a file of inputs to calibrate with cannot be used, or the machine
+            has no such device.
+        SourceError: The source is damaged, or not on this machine.
+    """
+    checkpoint, calibration = request.checkpoint, request.calibration
+    device = request.device
+    return ArtifactKey(
+        source=store.source_digest(checkpoint.folder, source_files(checkpoint)),
+        task=request.task,
+        recipe=request.recipe,
+        options=request.options,
+        runtime=request.runtime,
+        versions=_versions(request.runtime),
+        device=device,
+        instructions=instructions_of(device),
+        calibration=None
+        if calibration is None
+        else describe_inputs(calibration, read_inputs(request.task, calibration)),
+    )
+
+
+def _versions(runtime_name: str) -> dict[str, str]:
+    runtime = RUNTIMES[runtime_name]
+    packages = ("quantserve", *runtime.packages, *runtime.preparing_packages)
+    return {package: installed_version(package) or "" for package in packages}

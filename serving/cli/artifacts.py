@@ -1,0 +1,127 @@
+"""``quantserve artifacts``: what the store holds, and what of it can go."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from serving.app.plan import make_plan
+from serving.artifacts import ArtifactStore, key_of
+from serving.artifacts.pruning import StoredArtifact, beyond_size, survey, unused_since
+from serving.cli.console import clean_errors, mebibytes, new_table, out, short_id
+from serving.config import ArtifactsConfig
+from serving.errors import ConfigError, DamagedArtifact
+from serving.settings import load_config
+
+DAY_S = 24 * 60 * 60
+GIB = 1024**3
+
+Folder = Annotated[Path, typer.Option(help="The store, as artifacts.folder names it.")]
+DEFAULT_FOLDER = Path(ArtifactsConfig().folder)
+
+artifacts_app = typer.Typer(
+    help="List and remove what variants are opened from.", no_args_is_help=True
+)
+
+
+@artifacts_app.command("list")
+def list_command(folder: Folder = DEFAULT_FOLDER) -> None:
+    """Print every artifact, the least recently used first."""
+    with clean_errors():
+        store = ArtifactStore(folder)
+        stored = survey(store)
+        out.print(store_table(store, stored))
+        out.print(f"{len(stored)} artifacts, {mebibytes(sum(one.size for one in stored))} MiB")
+
+
+@artifacts_app.command("remove")
+def remove_command(
+    ids: Annotated[list[str], typer.Argument(help="Ids, or the beginnings of them.")],
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Remove artifacts. A replica that has one open keeps it; the next start makes it anew."""
+    with clean_errors():
+        store = ArtifactStore(folder)
+        _remove(store, [store.resolve(start) for start in ids])
+
+
+@artifacts_app.command("prune")
+def prune_command(
+    older_than: Annotated[
+        float | None, typer.Option(help="Remove what was not used for so many days.", min=0)
+    ] = None,
+    max_size: Annotated[
+        float | None,
+        typer.Option(help="Remove the least recently used until so many GiB are left.", min=0),
+    ] = None,
+    unused: Annotated[
+        list[Path] | None,
+        typer.Option(help="Remove what none of these configurations uses here and now."),
+    ] = None,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Remove the artifacts that any of the options names, and what builders left that died."""
+    with clean_errors():
+        if older_than is None and max_size is None and not unused:
+            raise ConfigError("say what may go: --older-than DAYS, --max-size GiB, --unused CONFIG")
+        store = ArtifactStore(folder)
+        stored = survey(store)
+        going: list[str] = []
+        if older_than is not None:
+            going += unused_since(stored, time.time() - older_than * DAY_S)
+        if unused:
+            used = {artifact_id for config in unused for artifact_id in _used_by(config, store)}
+            going += [one.id for one in stored if one.id not in used]
+        if max_size is not None:
+            staying = [one for one in stored if one.id not in going]
+            going += beyond_size(staying, max_size * GIB)
+        _remove(store, list(dict.fromkeys(going)))
+        store.clean()
+
+
+def store_table(store: ArtifactStore, stored: list[StoredArtifact]) -> Table:
+    """One row per artifact."""
+    table = new_table(
+        str(store.folder),
+        ["id", "made for", "task, recipe, runtime, device", "last used"],
+        ["made in, s", "MiB"],
+    )
+    for one in stored:
+        used = datetime.fromtimestamp(one.last_used, UTC).strftime("%Y-%m-%d %H:%M")
+        try:
+            artifact = store.look_up(one.id)
+        except DamagedArtifact as error:
+            table.add_row(short_id(one.id), "damaged", escape(str(error)), used, "–", "–")
+            continue
+        if artifact is None:  # removed meanwhile
+            continue
+        manifest, key = artifact.manifest, artifact.manifest.key
+        made_of = (key.task, key.recipe, key.runtime, key.device, key.instructions)
+        table.add_row(
+            short_id(one.id),
+            escape(manifest.made_for),
+            escape(", ".join(made_of)),
+            used,
+            f"{manifest.seconds:.1f}",
+            mebibytes(one.size),
+        )
+    return table
+
+
+def _used_by(config: Path, store: ArtifactStore) -> list[str]:
+    plan = make_plan(load_config(config))
+    return [key_of(planned.artifact, store).id for planned in plan.variants]
+
+
+def _remove(store: ArtifactStore, ids: list[str]) -> None:
+    sizes = {one.id: one.size for one in survey(store)}
+    for artifact_id in ids:
+        store.remove(artifact_id)
+        out.print(f"removed {short_id(artifact_id)}, {mebibytes(sizes.get(artifact_id))} MiB")
+    out.print(f"{len(ids)} artifacts removed")

@@ -1,0 +1,77 @@
+"""What works here: recipe × runtime × kind of engine × device. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+
+from serving.errors import ConfigError
+from serving.recipes import RECIPES
+from serving.runtimes import RUNTIMES
+from serving.seams import Combination, Runtime
+
+
+def why_not(combination: Combination, runtime_name: str) -> str | None:
+    """Why a runtime cannot do a combination on this machine; None if it can.
+
+    Whether the machine has the device is not asked: see ``serving.machine.device``.
+
+    Raises:
+        ConfigError: The recipe or the runtime is unknown, or cannot be imported.
+    """
+    recipe, runtime = RECIPES[combination.recipe], RUNTIMES[runtime_name]
+    expectation = recipe.encoder if combination.kind == "encoder" else recipe.generator
+    if expectation is None:
+        return f"recipe {combination.recipe!r} is for no {combination.kind}"
+    if combination.kind == "generator" and runtime.open_generator is None:
+        return f"runtime {runtime_name!r} has no generators"
+    if missing := missing_packages(runtime):
+        return f"needs {installation(runtime, missing)}"
+    if combination.device not in runtime.devices:
+        return f"runtime {runtime_name!r} has no {combination.device}"
+    return runtime.why_not(combination)
+
+
+def describe_possible(combination: Combination, runtime_name: str) -> str:
+    """What would be possible instead: the recipe on other runtimes, other recipes on this one."""
+    runtimes = [
+        name for name in RUNTIMES if name != runtime_name and _is_possible(combination, name)
+    ]
+    recipes = [
+        name
+        for name in RECIPES
+        if name != combination.recipe
+        and _is_possible(replace(combination, recipe=name), runtime_name)
+    ]
+    return (
+        f"recipe {combination.recipe!r} works on: {', '.join(runtimes) or 'no other runtime'}; "
+        f"runtime {runtime_name!r} can: {', '.join(recipes) or 'no other recipe'}"
+    )
+
+
+def missing_packages(runtime: Runtime) -> list[str]:
+    """Packages that a runtime needs to prepare and to run, and that are not installed."""
+    needed = (*runtime.packages, *runtime.preparing_packages)
+    return [package for package in needed if installed_version(package) is None]
+
+
+def installed_version(package: str) -> str | None:
+    """Version of an installed package; None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def installation(runtime: Runtime, missing: list[str]) -> str:
+    """The command that brings what a runtime lacks."""
+    if runtime.extra is not None:
+        return f"pip install 'quantserve[{runtime.extra}]'"
+    return f"pip install {' '.join(missing)}"
+
+
+def _is_possible(combination: Combination, runtime_name: str) -> bool:
+    try:
+        return why_not(combination, runtime_name) is None
+    except ConfigError:  # of a package of somebody else's
+        return False
