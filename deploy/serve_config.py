@@ -30,6 +30,9 @@ from serving.settings import explain, read_yaml
 
 BUILDERS = "serving.app.builders"
 
+IDENTITY = ("name", "recipe", "runtime")
+"""What the replicas of a variant have to know of the reference."""
+
 
 class _Dumper(yaml.SafeDumper):
     """YAML without references, and with text of several lines as a block."""
@@ -72,7 +75,7 @@ def read_config(path: Path) -> Config:
 
 def serve_config(config: Config) -> dict[str, Any]:
     """The document that ``serve deploy`` and ``serveConfigV2`` of a RayService take."""
-    whole = _given(config)
+    whole, artifacts = _given(config), _given(config.artifacts)
     variants = [
         _application(
             variant_place(model.name, variant.name),
@@ -81,6 +84,7 @@ def serve_config(config: Config) -> dict[str, Any]:
                 "variant": variant.name,
                 "models": [_for_variant(model, variant)],
                 "server": _given(config.server),
+                **({"artifacts": artifacts} if artifacts else {}),
             },
         )
         for model in config.models
@@ -119,8 +123,11 @@ def _for_variant(model: ModelConfig, variant: VariantConfig) -> dict[str, Any]:
     the other variants and what only the gateway and the quality process read are left out.
     """
     section = _given(model)
-    reference = [model.reference] if model.reference != variant.name else []
-    section["variants"] = [_given(variant), *reference]
+    section["variants"] = [_given(variant)]
+    if model.reference != variant.name:
+        [reference] = [_given(one) for one in model.variants if one.name == model.reference]
+        identity = {key: reference[key] for key in IDENTITY if key in reference}
+        section["variants"].append(identity)
     section.pop("default_variant", None)
     section.pop("slo_policy", None)
     section.pop("quality", None)

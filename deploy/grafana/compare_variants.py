@@ -65,7 +65,7 @@ def _objectives() -> list[Panel]:
 
 
 def _answered_within(limit_s: float) -> Panel:
-    selected = 'operation!="generation", variant!="auto", status=~"2..|429|5.."'
+    selected = 'operation!="generation", variant!="auto", status=~"2..|429|499|5.."'
     requests = _increase("requests_total", selected)
     return _share_within("Answered", limit_s, "request_duration_seconds", requests)
 

@@ -29,7 +29,7 @@ PROMETHEUS = ROOT / "deploy/prometheus/prometheus.yml"
 NAME = "quantserve"
 SECRET = {"name": NAME, "key": "api-key"}
 AUTOSCALING = Autoscaling(min=1, max=3, target=4)
-USER = 1000
+USER, HOME = 1000, "/home/quantserve"
 """The Dockerfile's user."""
 
 HEAD = {"cpu": "2", "memory": "4Gi"}
@@ -155,12 +155,18 @@ def _check_sources(config: Config) -> None:
     # The builder downloads in the pod that it runs in, and gives the replicas a path to a folder
     # that their own pods do not have.
     for number, model in enumerate(config.models):
-        if model.source.startswith("hf:"):
-            raise ConfigError(
-                f"models[{number}].source: {model.source!r} would be downloaded in one pod, and "
-                "the others would not have it; put the files into the image, or on a volume that "
-                "every pod mounts, and name their folder"
-            )
+        sources = {"source": model.source} | {
+            f"variants[{place}].source": variant.source
+            for place, variant in enumerate(model.variants)
+            if variant.source is not None
+        }
+        for key, source in sources.items():
+            if source.startswith("hf:"):
+                raise ConfigError(
+                    f"models[{number}].{key}: {source!r} would be downloaded in one pod, and the "
+                    "others would not have it; put the files into the image, or on a volume that "
+                    "every pod mounts, and name their folder"
+                )
 
 
 def _scaled(variant: VariantConfig) -> VariantConfig:
@@ -190,7 +196,10 @@ def _pod(config: Config, role: str, resources: dict[str, str]) -> dict[str, Any]
         "ports": [{"name": name, "containerPort": port} for name, port in ports.items()],
         "resources": {"requests": resources, "limits": resources},
         "securityContext": {**SECURITY, "readOnlyRootFilesystem": True},
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            {"name": "artifacts", "mountPath": config.artifacts.folder.replace("~", HOME, 1)},
+        ],
     }
     return {
         "metadata": {"labels": _labels(role)},
@@ -199,7 +208,11 @@ def _pod(config: Config, role: str, resources: dict[str, str]) -> dict[str, Any]
             # QUANTSERVE_SERVE_SVC_SERVICE_HOST and the like: unknown settings, which are refused.
             "enableServiceLinks": False,
             "containers": [container],
-            "volumes": [{"name": "tmp", "emptyDir": {}}],
+            "volumes": [
+                {"name": "tmp", "emptyDir": {}},
+                # Each pod makes its own; a volume that all of them mount makes each once.
+                {"name": "artifacts", "emptyDir": {}},
+            ],
             "terminationGracePeriodSeconds": longest_s + 30,
         },
     }

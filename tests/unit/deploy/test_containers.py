@@ -12,13 +12,13 @@ import pytest
 import typer
 import yaml
 
-from deploy.kuberay.manifest import image
+from deploy.kuberay.manifest import HOME, image
 from deploy.render import FOLDER
 from serving.app.ray_environment import METRICS_PORT
 from serving.cli import app
+from serving.config import ArtifactsConfig
 from serving.demo import DEMO_CONFIG
-from serving.routes.edge import OPEN_PATHS
-from serving.routes.health import router
+from serving.routes.health import health_paths, router
 from serving.settings import load_config
 from tests.unit.deploy.metric_names import ROOT
 
@@ -127,7 +127,7 @@ def test_health_is_asked_where_it_is_answered_without_a_key() -> None:
         address, _, path = url.removeprefix("http://").partition("/")
         assert address == f"127.0.0.1:{instructions('EXPOSE')[0]}"
         assert f"/{path}" in paths
-        assert OPEN_PATHS.match(f"/{path}")
+        assert f"/{path}" in health_paths([""])
 
 
 def test_health_commands_are_python() -> None:
@@ -169,6 +169,19 @@ def test_haproxy_can_be_started_from_the_temporary_folder() -> None:
     # Where prepare_ray_environment writes the script; without exec, tmpfs would refuse to run it.
     assert path == "/tmp"
     assert "exec" in flags.split(",")
+
+
+def test_artifacts_outlive_the_container() -> None:
+    folder = ArtifactsConfig().folder.replace("~", HOME)
+    assert folder in mounts("quantserve")
+    # Or the volume would be root's.
+    made = [line for line in instructions("RUN") if line.startswith("mkdir")]
+    assert folder.removeprefix(f"{HOME}/") in made[0].split()
+
+
+def test_the_image_has_the_packages_of_every_runtime() -> None:
+    extras = set(PROJECT["project"]["optional-dependencies"]) - {"demo", "locust", "dev"}
+    assert set(re.findall(r"extras\['(\w+)'\]", DOCKERFILE)) == extras
 
 
 def test_the_service_reads_the_variables_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

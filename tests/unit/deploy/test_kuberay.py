@@ -14,10 +14,10 @@ import yaml
 from ray._private import ray_constants
 from ray.serve.schema import ServeDeploySchema
 
-from deploy.kuberay.manifest import RAY_SERIES, WORKER_GIB_FOR_REPLICAS, main, ray_service
+from deploy.kuberay.manifest import HOME, RAY_SERIES, WORKER_GIB_FOR_REPLICAS, main, ray_service
 from deploy.render import FOLDER
 from serving.app.ray_environment import CLUSTER_SETTINGS
-from serving.config import Config
+from serving.config import ArtifactsConfig, Config
 from serving.settings import make_config
 from tests.unit.deploy.metric_names import PROMETHEUS, ROOT
 
@@ -67,7 +67,8 @@ def test_scaling_that_the_configuration_gives_is_kept() -> None:
     }
     service = ray_service(Config.model_validate({"models": [model]}))
     [_, variant, _] = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
-    assert variant["args"]["models"][0]["variants"] == model["variants"]
+    [given] = variant["args"]["models"][0]["variants"]
+    assert given == {"name": "fp32", "recipe": "fp32", "replicas": 2, "threads": 4}
 
 
 @pytest.mark.parametrize("pod", PODS, ids=["head", "worker"])
@@ -87,7 +88,10 @@ def test_a_pod_may_do_little(pod: dict[str, Any]) -> None:
     assert may["readOnlyRootFilesystem"]
     assert not may["allowPrivilegeEscalation"]
     assert f"USER {may['runAsUser']}" in (FOLDER / "Dockerfile").read_text()
-    assert [one["mountPath"] for one in container(pod)["volumeMounts"]] == ["/tmp"]
+    mounts = {one["name"]: one["mountPath"] for one in container(pod)["volumeMounts"]}
+    folder = ArtifactsConfig().folder.replace("~", HOME)
+    assert mounts == {"tmp": "/tmp", "artifacts": folder}
+    assert {one["name"] for one in pod["spec"]["volumes"]} == set(mounts)
     key = next(one for one in container(pod)["env"] if one["name"].startswith("QUANTSERVE_"))
     assert key["name"] == "QUANTSERVE_SERVER__API_KEY"
     assert "value" not in key
@@ -129,17 +133,29 @@ def test_ray_knows_the_setting_by_which_it_waits() -> None:
     assert 'env_float(\n    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"' in constants
 
 
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("source", {"source": "hf:org/m@main"}),
+        ("variants[1].source", {"variants": ["fp32", {"name": "x", "source": "hf:org/m@main"}]}),
+    ],
+)
 def test_a_source_that_only_one_pod_would_have_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    key: str,
+    change: dict[str, Any],
 ) -> None:
     file = tmp_path / "config.yaml"
-    model = {"name": "m", "task": "embeddings", "source": "hf:org/m@main", "variants": ["fp32"]}
+    plain = {"name": "m", "task": "embeddings", "source": "/models/m", "variants": ["fp32"]}
+    model = {**plain, **change}
     file.write_text(json.dumps({"models": [model]}))  # JSON is YAML
     monkeypatch.setattr(sys, "argv", ["manifest", str(file)])
     assert main() == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert "models[0].source" in said.err
+    assert f"models[0].{key}" in said.err
     assert "hf:org/m@main" in said.err
     assert "volume" in said.err
 

@@ -11,7 +11,7 @@ from ray._common.utils import import_attr
 from ray.serve.schema import ServeDeploySchema
 
 from deploy.render import FOLDER
-from deploy.serve_config import read_config, serve_config
+from deploy.serve_config import IDENTITY, read_config, serve_config
 from serving.app.ray_environment import CLUSTER_SETTINGS
 from serving.config import Config
 from serving.demo import DEMO_CONFIG
@@ -27,6 +27,10 @@ def serve_yaml() -> dict[str, Any]:
     return document
 
 
+def name_of(variant: str | dict[str, Any]) -> str:
+    return variant if isinstance(variant, str) else variant["name"]
+
+
 def arguments(document: dict[str, Any]) -> dict[str, Any]:
     config = Config.model_validate(document)
     return {one["name"]: one["args"] for one in serve_config(config)["applications"]}
@@ -35,7 +39,9 @@ def arguments(document: dict[str, Any]) -> dict[str, Any]:
 def test_serve_takes_it_and_can_import_every_builder() -> None:
     schema = ServeDeploySchema.model_validate(serve_yaml())
     names = {
-        f"{model['name']}--{variant}" for model in DEMO["models"] for variant in model["variants"]
+        f"{model['name']}--{name_of(variant)}"
+        for model in DEMO["models"]
+        for variant in model["variants"]
     }
     assert {one.name for one in schema.applications} == names | {"gateway", "quality"}
     for application in schema.applications:
@@ -47,30 +53,40 @@ def test_it_listens_where_the_configuration_says() -> None:
     assert serve_yaml()["http_options"]["port"] == DEMO["server"]["port"]
 
 
+VARIANTS = ["fp32", "bf16", {"name": "small", "recipe": "int4"}]
+CONFIG = {
+    "models": [{"name": "m", "task": "embeddings", "source": "/models/m", "variants": VARIANTS}]
+}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "replaced"),
     [
         ("slo_policy", "strict", set()),
-        ("default_variant", "fp32", set()),
+        ("default_variant", "bf16", set()),
         ("quality", {"floor": 0.5}, set()),
-        ("quality", {"shadow": {"rate": 0.5}}, {"fp32", "bf16", "int8-dynamic", "int4"}),
-        ("variants", ["fp32", "bf16", "int8-dynamic"], {"int4"}),
-        (
-            "variants",
-            ["fp32", "bf16", "int8-dynamic", {"name": "int4", "threads": 2}],
-            {"int4"},
-        ),
+        ("quality", {"shadow": {"rate": 0.5}}, {"fp32", "bf16", "small"}),
+        ("variants", VARIANTS[:2], {"small"}),
+        ("variants", [*VARIANTS[:2], {"name": "small", "recipe": "int4", "threads": 2}], {"small"}),
+        ("variants", [{"name": "fp32", "threads": 2}, *VARIANTS[1:]], {"fp32"}),
     ],
 )
 def test_a_change_replaces_only_the_variants_that_it_concerns(
     key: str, value: Any, replaced: set[str]
 ) -> None:
-    changed = copy.deepcopy(DEMO)
+    changed = copy.deepcopy(CONFIG)
     changed["models"][0][key] = value
-    before, after = arguments(DEMO), arguments(changed)
-    name = DEMO["models"][0]["name"]
+    before, after = arguments(CONFIG), arguments(changed)
     different = {one for one in before if before[one] != after.get(one)}
-    assert different == {"gateway", "quality", *(f"{name}--{variant}" for variant in replaced)}
+    assert different == {"gateway", "quality", *(f"m--{variant}" for variant in replaced)}
+
+
+def test_replicas_know_the_recipe_of_the_reference_and_the_folder_of_artifacts() -> None:
+    base = {"name": "base", "recipe": "fp32", "runtime": "openvino", "threads": 2}
+    model = {**CONFIG["models"][0], "variants": [base, *VARIANTS[1:]], "reference": "base"}
+    given = arguments({"models": [model], "artifacts": {"folder": "/shared"}})["m--small"]
+    assert given["models"][0]["variants"][1] == {key: base[key] for key in IDENTITY}
+    assert given["artifacts"] == {"folder": "/shared"}
 
 
 def test_a_key_is_not_written_into_a_manifest(write_config: WriteConfig) -> None:

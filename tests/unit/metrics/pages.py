@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.config import VariantConfig
 from serving.metrics import EncoderMetrics, GeneratorMetrics, Labels, ReplicaMetrics
 from serving.seams import GeneratorLoad
 from tests.unit.fakes import FakeTask, describe, describe_generator
@@ -17,7 +18,8 @@ LOAD = GeneratorLoad(running=2, waiting=3, kv_cache_bytes=4_000, kv_cache_used=0
 def encoder(labels: Labels = EMBEDDINGS, name: str = "r1") -> tuple[ReplicaMetrics, EncoderMetrics]:
     """Metrics of a replica that is loaded."""
     replica = ReplicaMetrics(labels, name)
-    replica.set_info("cpu", "torch", 'a "quoted"\nline \\', "avx2", is_reference=False)
+    variant = VariantConfig(name=labels.variant, recipe='a "quoted"\nline \\')
+    replica.set_info(variant, describe(FakeTask()), is_reference=False)
     replica.set_queue_limit(5)
     replica.set_description(describe(FakeTask()))
     return replica, EncoderMetrics(replica)
@@ -28,7 +30,7 @@ def generator(
 ) -> tuple[ReplicaMetrics, GeneratorMetrics]:
     """Likewise, of a generator."""
     replica = ReplicaMetrics(labels, name)
-    replica.set_info("cpu", "torch", "4 bits", "avx2", is_reference=True)
+    replica.set_info(VariantConfig(name=labels.variant), describe_generator(), is_reference=True)
     replica.set_queue_limit(6)
     replica.set_description(describe_generator())
     return replica, GeneratorMetrics(replica, lambda: LOAD)

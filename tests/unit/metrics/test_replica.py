@@ -17,6 +17,7 @@ OF_EVERY_REPLICA = {
     "batch_size": "histogram",
     "weights_bytes": "gauge",
     "resident_bytes": "gauge",
+    "private_bytes": "gauge",
     "peak_bytes": "gauge",
     "load_seconds": "gauge",
     "variant_info": "gauge",
@@ -59,9 +60,9 @@ def test_what_a_replica_occupies_is_published(name: str, expected: float) -> Non
 
 
 def test_what_a_variant_is_stands_in_its_info() -> None:
-    what = {"device": "cpu", "runtime": "torch", "isa": "avx2"}
+    what = {"device": "cpu", "runtime": "torch", "isa": "avx2", "artifact": "0123456789abcdef"}
     registry = generator()[0].registry
-    own = {"task": "generation", "role": "reference", "recipe": "4 bits"}
+    own = {"task": "generation", "role": "reference", "recipe": "int4"}
     assert value(registry, "variant_info", GENERATION, **what, **own) == 1
     registry = encoder()[0].registry
     own = {"task": "embeddings", "role": "", "recipe": 'a "quoted"\nline \\'}
