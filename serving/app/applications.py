@@ -13,13 +13,13 @@ from ray.serve.schema import LoggingConfig
 
 from serving.app.plan import Plan, PlannedVariant, longest_request_s
 from serving.app.ray_environment import GENERATOR_KERNEL_THREADS
-from serving.config import Config, ModelConfig, ServerConfig, VariantConfig
+from serving.config import Config, VariantConfig
 from serving.gateway.deployment import Gateway
 from serving.gateway.variant_status import application_name
 from serving.monitor.deployment import Monitor
 from serving.replica.deployment import Replica
 from serving.seams import QUALITY_APPLICATION
-from serving.tasks import GENERATION_TASKS
+from serving.tasks import TASKS
 
 PROXY_GRACE_S = 5.0
 
@@ -65,14 +65,12 @@ def proxy_timeout_s(config: Config) -> float:
     return longest_request_s(config.models, config.server) + PROXY_GRACE_S
 
 
-def build_applications(config: Config, plan: Plan, has_gpu: bool) -> list[RunTarget]:
+def build_applications(config: Config, plan: Plan) -> list[RunTarget]:
     """Return the applications in the order in which they should start, the gateway first."""
     targets = [_run_target(GATEWAY, gateway_application(config))]
     for planned in plan.variants:
         model, variant = planned.model, planned.variant
-        application = variant_application(
-            planned, config.server, actor_options(model, variant, has_gpu)
-        )
+        application = variant_application(planned, config, actor_options(planned))
         targets.append(_run_target(variant_place(model.name, variant.name), application))
     targets.append(_run_target(QUALITY, quality_application(config)))
     return targets
@@ -100,7 +98,7 @@ def quality_application(config: Config) -> Application:
 
 
 def variant_application(
-    planned: PlannedVariant, server: ServerConfig, options: dict[str, Any]
+    planned: PlannedVariant, config: Config, options: dict[str, Any]
 ) -> Application:
     """One variant, whose replicas ask Ray for ``options``."""
     model, variant = planned.model, planned.variant
@@ -108,20 +106,21 @@ def variant_application(
         name=variant_place(model.name, variant.name).name,
         ray_actor_options=options,
         max_ongoing_requests=UNLIMITED,
-        graceful_shutdown_timeout_s=longest_request_s([model], server) + 5,
+        graceful_shutdown_timeout_s=longest_request_s([model], config.server) + 5,
         # Of a variant with several replicas, whose constructor raises if it cannot load.
         max_constructor_retry_count=3,
         **_scaling(variant),
     )(Replica)
-    return deployment.bind(model, variant, planned.checkpoint, server)
+    store = Path(config.artifacts.folder)
+    return deployment.bind(model, variant, planned.artifact, store, config.server)
 
 
-def actor_options(model: ModelConfig, variant: VariantConfig, has_gpu: bool) -> dict[str, Any]:
+def actor_options(planned: PlannedVariant) -> dict[str, Any]:
     """What a replica asks Ray for, on a machine that all replicas share."""
     options: dict[str, Any] = {"num_cpus": ACTOR_CPUS}
-    if model.task in GENERATION_TASKS:
+    if TASKS[planned.model.task].kind == "generator":
         options["runtime_env"] = {"env_vars": GENERATOR_KERNEL_THREADS}
-    if has_gpu and variant.device != "cpu":
+    if planned.device == "cuda":
         options["num_gpus"] = ACTOR_GPUS
     return options
 

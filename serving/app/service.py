@@ -78,9 +78,8 @@ class Service:
             ),
             logging_config=NO_ACCESS_LOG,
         )
-        has_gpu = ray.cluster_resources().get("GPU", 0) > 0
         serve.run_many(
-            build_applications(self._config, self._plan, has_gpu),
+            build_applications(self._config, self._plan),
             wait_for_ingress_deployment_creation=False,
             wait_for_applications_running=False,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from serving.config import VariantConfig
 from serving.metrics import registered, series
 from serving.metrics.labels import Labels
 from serving.metrics.series import Series
@@ -25,16 +26,26 @@ class ReplicaMetrics:
         self._queue_limit = self.gauge(series.QUEUE_LIMIT)
         self._weights = self.gauge(series.WEIGHTS_BYTES)
         self._resident = self.gauge(series.RESIDENT_BYTES)
+        self._private = self.gauge(series.PRIVATE_BYTES)
         self._peak = self.gauge(series.PEAK_BYTES)
         self._load = self.gauge(series.LOAD_SECONDS)
 
     def set_info(
-        self, device: str, runtime: str, recipe: str, isa: str, *, is_reference: bool
+        self, variant: VariantConfig, description: Description, *, is_reference: bool
     ) -> None:
         """Publish ``variant_info``, whose value is always 1."""
-        role = "reference" if is_reference else ""
+        model, name, replica = self._values
         registered.gauge(series.VARIANT_INFO, self.registry).labels(
-            *self._values, self._task, role, device, runtime, recipe, isa
+            model=model,
+            variant=name,
+            replica=replica,
+            task=self._task,
+            role="reference" if is_reference else "",
+            device=description.device,
+            runtime=variant.runtime,
+            recipe=variant.recipe,
+            isa=description.isa,
+            artifact=description.artifact,
         ).set(1)
 
     def set_queue_limit(self, requests: int) -> None:
@@ -45,6 +56,7 @@ class ReplicaMetrics:
         """Publish what the replica occupies."""
         self._weights.set(description.weights_bytes)
         self._resident.set(description.resident_bytes)
+        self._private.set(description.private_bytes)
         self._peak.set(description.peak_bytes)
         self._load.set(description.load_seconds)
 

@@ -1,4 +1,4 @@
-"""What a replica holds once its variant is loaded."""
+"""What a replica has once its variant is loaded."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from serving.metrics import ReplicaMetrics
-from serving.seams import Backend
+from serving.seams import EncoderBackend, GeneratorBackend
 
 STUCK_AFTER_DEADLINES = 3
 """A forward pass that outlasts so many of a request's deadlines is stuck."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """One variant, loaded and wired, whatever its task.
+class LoadedVariant:
+    """One variant, opened and wired, whatever its task.
 
     Attributes:
         backend: Answers requests.
@@ -23,7 +23,7 @@ class Held:
         close: Ends the engine's threads.
     """
 
-    backend: Backend
+    backend: EncoderBackend | GeneratorBackend
     metrics: ReplicaMetrics
     check_health: Callable[[], None]
     close: Callable[[], None]

@@ -1,33 +1,41 @@
-"""Builds everything that one replica holds, without Ray; encoders and generators differ."""
+"""Builds everything that one replica has, without Ray; encoders and generators differ."""
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
+from serving.artifacts import ArtifactRequest, ArtifactStore, ensure
 from serving.config import ModelConfig, ServerConfig, VariantConfig
-from serving.replica.encoder.loading import hold_encoder
-from serving.replica.generator.loading import hold_generator
-from serving.replica.loaded_variant import Held
-from serving.seams import Checkpoint
-from serving.tasks import GENERATION_TASKS
+from serving.replica.encoder.loading import load_encoder
+from serving.replica.generator.loading import load_generator
+from serving.replica.loaded_variant import LoadedVariant
+from serving.tasks import TASKS
 
 
-async def hold(
+async def load_variant(
     model: ModelConfig,
     variant: VariantConfig,
-    checkpoint: Checkpoint,
+    request: ArtifactRequest,
+    store: Path,
     server: ServerConfig,
     replica: str,
-) -> Held:
-    """Load one variant, run it once and wire it, for use in the running event loop.
+) -> LoadedVariant:
+    """Open one variant from its artifact, run it once and wire it, in the running event loop.
+
+    The artifact is made first if the node has none.
 
     Args:
         model: The model's configuration.
         variant: The variant's configuration.
-        checkpoint: The source that was found.
+        request: What the artifact is made of.
+        store: Folder of the artifacts.
         server: The HTTP side's; a forward pass that outlasts several deadlines is stuck.
         replica: Value of the ``replica`` label.
 
     Raises:
-        ConfigError: The machine cannot run the variant, or an option is wrong.
+        ConfigError: The checkpoint cannot be converted, or the machine cannot run the variant.
     """
-    hold_kind = hold_generator if model.task in GENERATION_TASKS else hold_encoder
-    return await hold_kind(model, variant, checkpoint, server, replica)
+    artifact = await asyncio.to_thread(ensure, request, ArtifactStore(store))
+    load = load_encoder if TASKS[model.task].kind == "encoder" else load_generator
+    return await load(model, variant, request.device, artifact, server, replica)

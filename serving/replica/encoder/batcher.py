@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import QueueFull
-from serving.replica.encoder.batching import pad, split_by_length
-from serving.seams import EncoderEngine
+from serving.replica.encoder.batching import split_by_cost
+from serving.seams import Arrays, EncoderEngine, Item
 
 MAX_FAILURES_IN_A_ROW = 5
-"""One failed pass may be its texts' fault; so many are the engine's."""
+"""One failed pass may be its inputs' fault; so many are the engine's."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """Rows (texts, width) of one request, and seconds in the queue and in forward passes."""
+    """Rows (inputs, width) of one request, and seconds in the queue and in forward passes."""
 
     rows: NDArray[np.float32]
     queue: float
@@ -31,23 +31,23 @@ class BatchResult:
 
 
 @dataclass(slots=True, eq=False)
-class Place:
-    """A request's place in the queue, from before its texts are tokenized.
+class QueuePlace:
+    """A request's place in the queue, from before its inputs are prepared.
 
     Attributes:
         background: See ``InferenceRequest``.
         future: Of its answer.
-        token_ids: Its texts, at least one, once they are tokenized.
+        items: Its inputs, at least one, once they are prepared.
         rows: Their answers so far.
-        num_taken: Leading texts that were taken for a pass.
-        num_missing: Texts that have no answer yet.
-        enqueued: When it was tokenized, by ``time.perf_counter``.
+        num_taken: Leading items that were taken for a pass.
+        num_missing: Items that have no answer yet.
+        enqueued: When it was prepared, by ``time.perf_counter``.
         started: When its first pass began; None before.
     """
 
     background: bool
     future: asyncio.Future[BatchResult]
-    token_ids: list[list[int]] = field(default_factory=list)
+    items: Sequence[Item] = ()
     rows: list[NDArray[np.float32]] = field(default_factory=list)
     num_taken: int = 0
     num_missing: int = 0
@@ -62,44 +62,44 @@ class Batcher:
 
     Args:
         engine: Executes the batches.
+        collate: Makes one batch of items; called in the worker's thread.
         worker: The one thread in which every forward pass runs.
-        max_tokens: Most tokens of one text.
-        max_batch_tokens: Most tokens of one pass, padding included.
+        max_batch_cost: Most that the items of one pass may cost, padding included.
         max_queued_requests: Requests that may wait for their first pass, those included whose
-            texts are being tokenized.
-        on_batch: Called after each pass with the number of texts and of real tokens, those of
-            background requests left out.
+            inputs are being prepared.
+        on_batch: Called after each pass with the number of items and their cost without padding,
+            those of background requests left out.
         stuck_after_s: Seconds after which a pass counts as stuck.
     """
 
     def __init__(
         self,
         engine: EncoderEngine,
+        collate: Callable[[Sequence[Item]], Arrays],
         worker: ThreadPoolExecutor,
-        max_tokens: int,
-        max_batch_tokens: int,
+        max_batch_cost: int,
         max_queued_requests: int,
         on_batch: Callable[[int, int], None],
         stuck_after_s: float = float("inf"),
     ) -> None:
         self._engine = engine
-        self._max_tokens = max_tokens
-        self._max_batch_tokens = max_batch_tokens
+        self._collate = collate
+        self._max_batch_cost = max_batch_cost
         self._max_queued_requests = max_queued_requests
         self._on_batch = on_batch
         self._stuck_after_s = stuck_after_s
         self._pass_started: float | None = None
         self._failures_in_a_row = 0
-        self._waiting: set[Place] = set()
+        self._waiting: set[QueuePlace] = set()
         """Requests whose first pass has not begun."""
-        self._queue: OrderedDict[Place, None] = OrderedDict()
-        """Requests with texts that no pass has taken yet, the oldest first."""
+        self._queue: OrderedDict[QueuePlace, None] = OrderedDict()
+        """Requests with items that no pass has taken yet, the oldest first."""
         self._worker = worker
         self._runner: asyncio.Task[None] | None = None
 
     @property
     def num_queued(self) -> int:
-        """Requests that are tokenized, or wait for their first forward pass."""
+        """Requests that are prepared, or wait for their first forward pass."""
         return len(self._waiting)
 
     def check_health(self) -> None:
@@ -111,8 +111,8 @@ class Batcher:
             raise RuntimeError(f"a forward pass runs for more than {self._stuck_after_s:g} s")
 
     @contextmanager
-    def place(self, background: bool = False) -> Iterator[Place]:
-        """Give one request a place in the queue while the block runs, so that it may tokenize.
+    def place(self, background: bool = False) -> Iterator[QueuePlace]:
+        """Give one request a place in the queue while the block runs, so that it may prepare.
 
         Args:
             background: See ``InferenceRequest``.
@@ -125,7 +125,7 @@ class Batcher:
                 f"{len(self._waiting)} requests wait already, as many as may; retry later",
                 retry_after_s=1,
             )
-        place = Place(background, asyncio.get_running_loop().create_future())
+        place = QueuePlace(background, asyncio.get_running_loop().create_future())
         self._waiting.add(place)
         try:
             yield place
@@ -133,12 +133,12 @@ class Batcher:
             self._waiting.discard(place)
             self._queue.pop(place, None)
 
-    async def run(self, place: Place, token_ids: list[list[int]]) -> BatchResult:
-        """Answer the texts, at least one, of the request that has ``place``."""
-        assert token_ids
-        place.token_ids = token_ids
-        place.rows = [np.empty(0, np.float32)] * len(token_ids)
-        place.num_missing = len(token_ids)
+    async def run(self, place: QueuePlace, items: Sequence[Item]) -> BatchResult:
+        """Answer the items, at least one, of the request that has ``place``."""
+        assert items
+        place.items = items
+        place.rows = [np.empty(0, np.float32)] * len(items)
+        place.num_missing = len(items)
         place.enqueued = time.perf_counter()
         self._queue[place] = None
         if self._runner is None:
@@ -148,32 +148,32 @@ class Batcher:
     async def _run_until_empty(self) -> None:
         try:
             while window := self._take_window():
-                lengths = [len(place.token_ids[index]) for place, index in window]
-                for batch in split_by_length(lengths, self._max_batch_tokens):
+                costs = [place.items[index].cost for place, index in window]
+                for batch in split_by_cost(costs, self._max_batch_cost):
                     await self._run_batch([window[i] for i in batch])
         finally:
             self._runner = None
 
-    def _take_window(self) -> list[tuple[Place, int]]:
-        """Take the oldest texts up to ``max_batch_tokens``, and at least one."""
-        window: list[tuple[Place, int]] = []
-        tokens = 0
+    def _take_window(self) -> list[tuple[QueuePlace, int]]:
+        """Take the oldest items up to ``max_batch_cost``, and at least one."""
+        window: list[tuple[QueuePlace, int]] = []
+        cost = 0
         while self._queue:
             place = next(iter(self._queue))
             if place.future.done():  # one of its passes failed
                 del self._queue[place]
                 continue
             index = place.num_taken
-            tokens += len(place.token_ids[index])
-            if window and tokens > self._max_batch_tokens:
+            cost += place.items[index].cost
+            if window and cost > self._max_batch_cost:
                 break
             window.append((place, index))
             place.num_taken += 1
-            if place.num_taken == len(place.token_ids):
+            if place.num_taken == len(place.items):
                 del self._queue[place]
         return window
 
-    async def _run_batch(self, batch: list[tuple[Place, int]]) -> None:
+    async def _run_batch(self, batch: list[tuple[QueuePlace, int]]) -> None:
         batch = [(place, index) for place, index in batch if not place.future.done()]
         if not batch:
             return
@@ -182,11 +182,11 @@ class Batcher:
             if place.started is None:
                 place.started = started
                 self._waiting.discard(place)
-        token_ids = [place.token_ids[index] for place, index in batch]
+        items = [place.items[index] for place, index in batch]
         self._pass_started = started
         try:
             rows = await asyncio.get_running_loop().run_in_executor(
-                self._worker, lambda: self._engine.forward(pad(token_ids, self._max_tokens))
+                self._worker, lambda: self._engine.forward(self._collate(items))
             )
             self._count(batch)
             _deliver(batch, rows)
@@ -199,13 +199,13 @@ class Batcher:
         finally:
             self._pass_started = None
 
-    def _count(self, batch: list[tuple[Place, int]]) -> None:
-        lengths = [len(place.token_ids[index]) for place, index in batch if not place.background]
-        if lengths:
-            self._on_batch(len(lengths), sum(lengths))
+    def _count(self, batch: list[tuple[QueuePlace, int]]) -> None:
+        costs = [place.items[index].cost for place, index in batch if not place.background]
+        if costs:
+            self._on_batch(len(costs), sum(costs))
 
 
-def _deliver(batch: list[tuple[Place, int]], rows: NDArray[np.float32]) -> None:
+def _deliver(batch: list[tuple[QueuePlace, int]], rows: NDArray[np.float32]) -> None:
     finished = time.perf_counter()
     for (place, index), row in zip(batch, rows, strict=True):
         place.rows[index] = row

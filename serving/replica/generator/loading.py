@@ -1,4 +1,4 @@
-"""Loads one variant of a generator and takes its first steps."""
+"""Opens one variant of a generator and takes its first steps."""
 
 from __future__ import annotations
 
@@ -7,54 +7,51 @@ import time
 from contextlib import aclosing
 from functools import partial
 
+from serving.artifacts import Artifact
 from serving.config import ModelConfig, ServerConfig, VariantConfig
+from serving.machine.cores import available_cores
+from serving.machine.device import instructions_of
 from serving.metrics import GeneratorMetrics, Labels, ReplicaMetrics
+from serving.recipes import RECIPES
 from serving.replica.generator.local_generator import LocalGenerator
-from serving.replica.loaded_variant import STUCK_AFTER_DEADLINES, Held
-from serving.runtimes import get_variant
-from serving.runtimes.torch.device import available_cores, choose_device, instructions_of
+from serving.replica.loaded_variant import STUCK_AFTER_DEADLINES, LoadedVariant
+from serving.runtimes import RUNTIMES
 from serving.seams import (
     GREEDY,
-    Checkpoint,
     Description,
+    DeviceName,
     GenerationTask,
     GeneratorEngine,
-    GeneratorRequest,
+    OpenGeneratorRequest,
     TokenRequest,
 )
-from serving.tasks import load_generation_task
+from serving.tasks import TASKS
 
 FIRST_PROMPT_TOKENS = 32
 FIRST_TOKENS = 4
 
 
-async def hold_generator(
+async def load_generator(
     model: ModelConfig,
     variant: VariantConfig,
-    checkpoint: Checkpoint,
+    device: DeviceName,
+    artifact: Artifact,
     server: ServerConfig,
     replica: str,
-) -> Held:
-    """Load and wire; see ``serving.replica.loading.hold``.
+) -> LoadedVariant:
+    """Open and wire; see ``serving.replica.loading.load_variant``.
 
     The engine makes the thread that runs its kernels; none runs in another.
     """
     started = time.perf_counter()
-    task, engine = await asyncio.to_thread(_load, model, variant, checkpoint, server)
+    task, engine = await asyncio.to_thread(_open, model, variant, device, artifact, server)
     await _take_first_steps(task, engine)
     load_seconds = time.perf_counter() - started
     replica_metrics = ReplicaMetrics(Labels(model.name, variant.name, model.task), replica)
     metrics = GeneratorMetrics(replica_metrics, engine.load)
     engine.observe_steps(metrics.observe_step)
-    entry = get_variant(variant.name)
-    isa = instructions_of(engine.device)
-    replica_metrics.set_info(
-        engine.device,
-        entry.runtime,
-        entry.recipe,
-        isa,
-        is_reference=variant.name == model.reference,
-    )
+    describe = partial(_describe, engine, artifact, instructions_of(device), load_seconds)
+    replica_metrics.set_info(variant, describe(), is_reference=variant.name == model.reference)
     replica_metrics.set_queue_limit(variant.max_queued_requests)
     backend = LocalGenerator(
         model.name,
@@ -62,22 +59,28 @@ async def hold_generator(
         engine,
         variant.max_running_requests + variant.max_queued_requests,
         metrics,
-        partial(_describe, engine, isa, load_seconds),
+        describe,
     )
-    return Held(backend, replica_metrics, engine.check_health, engine.close)
+    return LoadedVariant(backend, replica_metrics, engine.check_health, engine.close)
 
 
-def _load(
-    model: ModelConfig, variant: VariantConfig, checkpoint: Checkpoint, server: ServerConfig
+def _open(
+    model: ModelConfig,
+    variant: VariantConfig,
+    device: DeviceName,
+    artifact: Artifact,
+    server: ServerConfig,
 ) -> tuple[GenerationTask, GeneratorEngine]:
-    task = load_generation_task(model.task, checkpoint, model.max_tokens)
-    entry = get_variant(variant.name)
-    engine = entry.load_generator(
-        GeneratorRequest(
-            checkpoint=checkpoint,
-            device=choose_device(variant.device),
+    task: GenerationTask = TASKS[model.task].open(artifact.task_folder, model.max_tokens)
+    open_generator = RUNTIMES[variant.runtime].open_generator
+    assert open_generator is not None  # or the plan would have refused the variant
+    engine = open_generator(
+        OpenGeneratorRequest(
+            folder=artifact.weights_folder,
+            recipe=variant.recipe,
+            options=RECIPES[variant.recipe].options(**variant.options),
+            device=device,
             threads=variant.threads or available_cores(),
-            options=entry.options(**variant.options),
             max_running=variant.max_running_requests,
             max_waiting=variant.max_queued_requests,
             max_tokens=task.max_tokens,
@@ -97,14 +100,18 @@ async def _take_first_steps(task: GenerationTask, engine: GeneratorEngine) -> No
             pass
 
 
-def _describe(engine: GeneratorEngine, isa: str, load_seconds: float) -> Description:
+def _describe(
+    engine: GeneratorEngine, artifact: Artifact, isa: str, load_seconds: float
+) -> Description:
     footprint = engine.footprint()
     return Description(
+        artifact=artifact.id,
         device=engine.device,
         isa=isa,
         weights_bytes=footprint.weights_bytes,
-        disk_bytes=footprint.disk_bytes,
+        disk_bytes=artifact.size,
         resident_bytes=footprint.resident_bytes,
+        private_bytes=footprint.private_bytes,
         peak_bytes=footprint.peak_bytes,
         load_seconds=load_seconds,
         max_tokens=engine.max_tokens,

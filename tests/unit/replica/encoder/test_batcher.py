@@ -4,6 +4,7 @@ import asyncio
 import gc
 import random
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,17 +12,34 @@ import pytest
 
 from serving.errors import InvalidField, QueueFull
 from serving.replica.encoder.batcher import MAX_FAILURES_IN_A_ROW, Batcher, BatchResult
+from serving.seams import Arrays
 from tests.unit.fakes import MAX_WAIT_S, FakeEngine, row_of
 
 SOLO = [[9]]
 """The request that occupies the engine while others arrive."""
 
 
+class Ids(list[int]):
+    """An item of token ids; it can be watched."""
+
+    @property
+    def cost(self) -> int:
+        return len(self)
+
+
+def collate(items: Sequence[Ids]) -> Arrays:
+    shape = len(items), max(map(len, items))
+    ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for row, item in enumerate(items):
+        ids[row, : len(item)], mask[row, : len(item)] = item, 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
 async def run(
     batcher: Batcher, token_ids: list[list[int]], background: bool = False
 ) -> BatchResult:
     with batcher.place(background) as place:
-        return await batcher.run(place, token_ids)
+        return await batcher.run(place, list(map(Ids, token_ids)))
 
 
 class Bench:
@@ -32,8 +50,8 @@ class Bench:
         self.passes: list[tuple[int, int]] = []
         self.batcher = Batcher(
             self.engine,
+            collate,
             ThreadPoolExecutor(1),
-            512,
             max_batch_tokens,
             max_queued_requests,
             lambda texts, tokens: self.passes.append((texts, tokens)),
@@ -157,17 +175,19 @@ async def test_a_cancelled_request_is_dropped_before_its_pass_and_frees_its_plac
     assert bench.engine.batches == [SOLO, [[2], [3]]]
 
 
-class Ids(list[int]):
-    """Token ids that can be watched."""
-
-
 async def test_a_cancelled_request_leaves_nothing_behind_while_a_pass_lasts() -> None:
     bench = Bench()
     occupant = await bench.occupy()
-    kept = Ids([1]), Ids([2])
+    kept = [Ids([1]), Ids([2])]
     watched = [weakref.ref(ids) for ids in kept]
-    tasks = await bench.queue(list(kept))
+
+    async def ask(items: list[Ids]) -> None:
+        with bench.batcher.place() as place:
+            await bench.batcher.run(place, items)
+
+    tasks = [asyncio.create_task(ask(kept))]
     del kept
+    await asyncio.sleep(0)
     assert all(watch() is not None for watch in watched)
     tasks[0].cancel()
     await asyncio.wait(tasks)
@@ -185,7 +205,7 @@ async def test_a_place_is_taken_before_there_are_tokens() -> None:
         assert bench.batcher.num_queued == 1
         with pytest.raises(QueueFull):
             await bench.send([[1]])
-        expect_rows(await bench.batcher.run(place, [[2]]), [[2]])
+        expect_rows(await bench.batcher.run(place, [Ids([2])]), [[2]])
     with pytest.raises(InvalidField), bench.batcher.place():
         raise InvalidField("a text is too long")
     assert bench.batcher.num_queued == 0
@@ -316,7 +336,7 @@ async def test_health_fails_while_a_pass_is_stuck() -> None:
     engine = FakeEngine()
     engine.gate.clear()
     batcher = Batcher(
-        engine, ThreadPoolExecutor(1), 8, 8, 8, lambda size, tokens: None, stuck_after_s=0
+        engine, collate, ThreadPoolExecutor(1), 8, 8, lambda size, cost: None, stuck_after_s=0
     )
     batcher.check_health()
     request = asyncio.create_task(run(batcher, [[1]]))
