@@ -126,6 +126,8 @@ def _build_skeleton(checkpoint: Checkpoint, config: Any, auto_class: AutoClass) 
 
 def _refuse_what_padding_changes(model: TextModel) -> None:
     where, name = model.checkpoint.folder, type(model.skeleton).__name__
+    if "input_ids" not in model.inputs:
+        raise ConfigError(f"{where}: {name} takes no input_ids: it is no model of texts")
     if "attention_mask" not in model.inputs:
         raise ConfigError(f"{where}: {name} takes no attention_mask: padding would change answers")
     summary = getattr(model.skeleton, "sequence_summary", None)
@@ -135,7 +137,7 @@ def _refuse_what_padding_changes(model: TextModel) -> None:
         )
     # Such a class finds the last token of each text as the last that is not this one.
     finds_last = "pad_token_id" in inspect.getsource(type(model.skeleton).forward)
-    if finds_last and model.config.get_text_config().pad_token_id is None:
+    if finds_last and _own_pad_id(model) is None:
         raise ConfigError(
             f"{where}: config.json has no pad_token_id, by which {name} finds the last token of "
             "each text in a batch. Set it to the token that the model was trained with: often that "
@@ -143,9 +145,14 @@ def _refuse_what_padding_changes(model: TextModel) -> None:
         )
 
 
+def _own_pad_id(model: TextModel) -> int | None:
+    pad_id: int | None = getattr(model.config.get_text_config(), "pad_token_id", None)
+    return pad_id
+
+
 def _pad_id(model: TextModel) -> int:
     """The model's own, since models look for that one; where neither has one, any is masked."""
-    candidates = (model.config.get_text_config().pad_token_id, model.tokenizer.pad_token_id)
+    candidates = (_own_pad_id(model), model.tokenizer.pad_token_id)
     return next((candidate for candidate in candidates if candidate is not None), 0)
 
 
@@ -168,8 +175,9 @@ def _position_limit(model: TextModel) -> int | None:
 
 def _add_lower_case(tokenizer: Any) -> None:
     """Lower texts before anything else is done to them, unless the tokenizer does so already."""
-    normalizer: Any = tokenizer.normalizer
-    parts = [*normalizer] if isinstance(normalizer, Sequence) else [normalizer]
+    normalizer = tokenizer.normalizer
+    is_sequence = isinstance(normalizer, Sequence)
+    parts = [normalizer[i] for i in range(len(normalizer))] if is_sequence else [normalizer]
     known = [part for part in parts if part is not None]
     if not any(isinstance(part, Lowercase) for part in known):
         tokenizer.normalizer = Sequence([Lowercase(), *known])

@@ -1,84 +1,153 @@
-"""Logits become probabilities, as the checkpoint's config says."""
+"""Logits become scores under names, as the checkpoint's config says and transformers does."""
 
-from types import SimpleNamespace
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from transformers import pipeline
 
-from serving.errors import InvalidField
-from serving.tasks.classification import Classification, ClassificationHead, load
+from serving.errors import ConfigError, InvalidField
+from serving.seams import Checkpoint, Logits, Outcome, Timings
+from serving.tasks.classification import TASK, Classification
+from tests.unit.tasks.answering import answers, prepare_and_open
 from tests.unit.tasks.conftest import Folder
+from tests.unit.tasks.tiny_checkpoints import save_checkpoint
 
-# float64 inside, so only the rounding to float32 is left.
-TOLERANCE = 1e-7
-LOGITS = np.array([[2.0, -1.0, 0.5], [1000.0, 999.0, -1000.0], [0.0, 0.0, 0.0]], np.float32)
-THREE = {"id2label": {"0": "low", "1": "mid", "2": "high"}}
-
-
-def softmax(row: list[float]) -> list[float]:
-    exponentials = np.exp(np.array(row, np.float64) - max(row))
-    return list(exponentials / exponentials.sum())
+# Both run the same model in float32; only the width of the padding differs.
+TOLERANCE = 1e-5
+TEXTS = ["The cat", "Dogs bark at THE cat, and never again!", "x", "the cat sat on a mat " * 3]
 
 
-def sigmoid(value: float) -> float:
-    return float(1 / (1 + np.exp(-np.float64(value))))
-
-
-def task_of(folder: Folder, **config: object) -> Classification:
+def task_of(folder: Folder, tmp_path: Path, **config: Any) -> Classification:
     folder.configure(**config)
-    return load(folder.checkpoint, None)
+    task = prepare_and_open("classification", folder.path, tmp_path / "task")
+    assert isinstance(task, Classification)
+    return task
 
 
-def test_labels_come_from_the_config_in_the_order_of_their_numbers(folder: Folder) -> None:
-    task = task_of(folder, id2label={"2": "high", "0": "low", "1": "mid"})
-    assert (task.labels, task.width, task.max_tokens) == (("low", "mid", "high"), 3, 16)
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "gpt2", "qwen3"])
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (3, None),
+        (3, "single_label_classification"),
+        (3, "multi_label_classification"),
+        (1, None),
+        (1, "regression"),
+        (2, "regression"),
+    ],
+)
+def test_scores_are_those_of_transformers_own_pipeline(
+    tmp_path: Path, architecture: str, labels: int, problem: str | None
+) -> None:
+    checkpoint = save_checkpoint(
+        tmp_path / "checkpoint", architecture, labels=labels, problem_type=problem
+    )
+    task = prepare_and_open("classification", checkpoint, tmp_path / "task")
+    library = pipeline("text-classification", str(checkpoint), device="cpu")
+    expected = [
+        {entry["label"]: entry["score"] for entry in entries}
+        for entries in library(TEXTS, top_k=None, truncation=True)
+    ]
+    rows = answers(task, checkpoint, TEXTS)
+    np.testing.assert_allclose(
+        rows, [[scores[label] for label in task.labels] for scores in expected], atol=TOLERANCE
+    )
+    alone = np.concatenate([answers(task, checkpoint, [text]) for text in TEXTS])
+    np.testing.assert_allclose(alone, rows, atol=TOLERANCE)
 
 
-def test_probabilities_of_one_label_per_text_are_a_softmax(folder: Folder) -> None:
-    probabilities = task_of(folder, **THREE).decode(LOGITS, None)
-    expected = [softmax(row) for row in LOGITS.tolist()]
-    assert probabilities.dtype == np.float32
-    np.testing.assert_allclose(probabilities, expected, atol=TOLERANCE)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+@pytest.mark.parametrize(
+    ("id2label", "expected"),
+    [
+        ({"2": "high", "0": "low", "1": "mid"}, ("low", "mid", "high")),
+        ({"1": "no", "2": "yes"}, ("no", "yes")),
+        ({"0": 1, "1": 5}, ("1", "5")),
+        ({"0": None, "1": "good"}, ("LABEL_0", "good")),
+        ({"0": True, "1": 2.5}, ("True", "2.5")),
+        (None, ("LABEL_0", "LABEL_1")),
+    ],
+)
+def test_labels_in_the_order_of_their_numbers(
+    folder: Folder, tmp_path: Path, id2label: dict[str, Any] | None, expected: tuple[str, ...]
+) -> None:
+    task = task_of(folder, tmp_path, id2label=id2label)
+    assert (task.labels, task.width) == (expected, len(expected))
 
 
-def test_probabilities_of_independent_labels_are_a_sigmoid(folder: Folder) -> None:
-    task = task_of(folder, **THREE, problem_type="multi_label_classification")
-    logits = np.array([[2.0, -1.0, 30.0]], np.float32)
-    expected = [[sigmoid(value) for value in logits[0]]]
-    np.testing.assert_allclose(task.decode(logits, None), expected, atol=TOLERANCE)
+@pytest.mark.parametrize(
+    ("id2label", "message"),
+    [
+        ({"0": "a", "1": "b", "2": "a"}, "two labels are called 'a', so that an answer could"),
+        ({"0": 1, "1": "1"}, "two labels are called '1'"),
+        ({"0": "a", "2": "b"}, "numbers 0, 2; expected one label for each of 0, 1"),
+        ({"first": "a"}, "config cannot be read: invalid literal"),
+    ],
+)
+def test_labels_that_are_not_clear_are_refused(
+    folder: Folder, tmp_path: Path, id2label: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        task_of(folder, tmp_path, id2label=id2label)
 
 
-def test_a_single_label_has_a_probability_of_its_own(folder: Folder) -> None:
-    task = task_of(folder, id2label={"0": "spam"})
-    decoded = task.decode(np.array([[2.0], [-3.0]], np.float32), None)
-    np.testing.assert_allclose(decoded, [[sigmoid(2)], [sigmoid(-3)]], atol=TOLERANCE)
+def test_weights_without_a_classifier_are_refused(folder: Folder, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds a BertModel, which has no classifier"):
+        task_of(folder, tmp_path, architectures=["BertModel"])
+
+
+def test_a_decoder_that_cannot_tell_padding_is_refused(tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "gpt2", "gpt2", labels=2, pad_token_id=None)
+    with pytest.raises(
+        ConfigError, match="no pad_token_id, by which GPT2ForSequenceClassification finds the last"
+    ):
+        TASK.prepare(Checkpoint(checkpoint), tmp_path)
+
+
+def test_a_decoder_s_texts_are_padded_with_its_own_token(tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "gpt2", "gpt2", labels=2)
+    task = prepare_and_open("classification", checkpoint, tmp_path / "task")
+    arrays = task.collate(task.prepare(["ab", "a"], False))
+    assert arrays["input_ids"][:, -1].tolist() == [4, 4]
+    assert arrays.keys() == {"input_ids", "attention_mask"}
+
+
+def test_a_model_that_answers_from_the_last_position_is_refused(folder: Folder, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="answers from the last position of a row"):
+        task_of(
+            folder, tmp_path, model_type="xlnet", d_model=4, n_head=1, max_position_embeddings=None
+        )
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
-def test_a_very_negative_logit_gives_zero(folder: Folder) -> None:
-    task = task_of(folder, id2label={"0": "spam"})
+def test_a_very_negative_logit_gives_zero(folder: Folder, tmp_path: Path) -> None:
+    task = task_of(folder, tmp_path, id2label={"0": "spam"})
+    assert task.head == Logits(activation="sigmoid")
     assert task.decode(np.array([[-1000.0]], np.float32), None).tolist() == [[0.0]]
 
 
-def test_the_head_takes_the_logits_in_float32() -> None:
-    output = SimpleNamespace(logits=torch.tensor([[1.5, -2.0]], dtype=torch.bfloat16))
-    rows = ClassificationHead().rows(output, None)
-    assert rows.dtype == torch.float32
-    assert rows.tolist() == [[1.5, -2.0]]
-
-
-def test_dimensions_belong_to_embeddings(folder: Folder) -> None:
-    task = task_of(folder, **THREE)
+def test_dimensions_belong_to_embeddings(folder: Folder, tmp_path: Path) -> None:
+    task = task_of(folder, tmp_path)
     task.check_dimensions(None)
     with pytest.raises(InvalidField) as caught:
         task.check_dimensions(2)
     assert caught.value.param == "dimensions"
 
 
-def test_long_texts_are_cut_or_refused(folder: Folder) -> None:
-    task = task_of(folder, **THREE)
-    assert [len(ids) for ids in task.encode(["a " * 50, "a"], True)] == [16, 3]
-    with pytest.raises(InvalidField):
-        task.encode(["a " * 50], False)
+def test_a_pair_is_refused(folder: Folder, tmp_path: Path) -> None:
+    with pytest.raises(InvalidField, match="single texts, no pairs"):
+        task_of(folder, tmp_path).prepare([("a", "b")], False)
+
+
+def test_an_answer_is_shown_with_its_best_label() -> None:
+    rows = np.array([[0.5, 0.25, 0.25]], np.float32)
+    outcome = Outcome(rows, ("x", "y", "z"), 3, Timings(0, 0, 0, 0))
+    assert TASK.show is not None
+    assert TASK.show(outcome, 0) == {
+        "label": "x",
+        "score": 0.5,
+        "scores": {"x": 0.5, "y": 0.25, "z": 0.25},
+    }

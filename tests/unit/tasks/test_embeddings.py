@@ -1,96 +1,93 @@
-"""Pooling against a float64 reference, and what a checkpoint's files ask for."""
+"""Vectors are normalised and cut; what a checkpoint's files ask for is honoured or refused."""
 
-from types import SimpleNamespace
+from __future__ import annotations
+
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from serving.errors import ConfigError, InvalidField
-from serving.tasks.embeddings import EmbeddingHead, Embeddings, Pooling, load
+from serving.seams import Outcome, Pooled, Timings
+from serving.tasks.embeddings import TASK, Embeddings
+from tests.unit.tasks.answering import prepare_and_open
 from tests.unit.tasks.conftest import CLS, SEP, Folder
 
-# float32 sums of at most nine numbers: a few units in the last place.
+# float32 sums of at most four numbers: a few units in the last place.
 TOLERANCE = 1e-6
-# bf16 keeps 8 bits of each hidden state; the sums themselves add nothing to that.
-BF16_TOLERANCE = 2**-8
+ROWS = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
 
 
-def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+def unit(vectors: NDArray[Any]) -> NDArray[np.float64]:
+    wide = vectors.astype(np.float64)
+    return wide / np.linalg.norm(wide, axis=1, keepdims=True)
 
 
-def pooled(pooling: Pooling, hidden: NDArray[Any], mask: NDArray[Any]) -> NDArray[np.float64]:
-    """The reference, text by text, in float64."""
-    texts = [rows[on == 1].astype(np.float64) for rows, on in zip(hidden, mask, strict=True)]
-    return unit(np.stack([text[0] if pooling == "cls" else text.mean(axis=0) for text in texts]))
-
-
-def rows_of(pooling: Pooling, hidden: torch.Tensor, mask: NDArray[Any]) -> NDArray[Any]:
-    output = SimpleNamespace(last_hidden_state=hidden)
-    rows = EmbeddingHead(pooling).rows(output, torch.from_numpy(mask))
-    assert rows.dtype == torch.float32
-    return rows.numpy()
+def task_of(folder: Folder, tmp_path: Path) -> Embeddings:
+    task = prepare_and_open("embeddings", folder.path, tmp_path / "task")
+    assert isinstance(task, Embeddings)
+    return task
 
 
 @pytest.fixture
-def hidden() -> NDArray[np.float32]:
-    """Hidden states of three texts; the padding holds numbers that would show."""
-    states = np.random.default_rng(0).normal(size=(3, 9, 16)).astype(np.float32)
-    states[1, 4:] = 1e6
-    states[2, 1:] = -1e6
-    return states
+def task(folder: Folder, tmp_path: Path) -> Embeddings:
+    return task_of(folder, tmp_path)
 
 
-@pytest.fixture
-def mask() -> NDArray[np.int64]:
-    return np.array([[1] * 9, [1] * 4 + [0] * 5, [1] + [0] * 8])
+def modules(*kinds: str, package: str = "sentence_transformers.models") -> list[dict[str, str]]:
+    paths = {"Transformer": ""}
+    return [
+        {"type": f"{package}.{kind}", "path": paths.get(kind, f"{number}_{kind}")}
+        for number, kind in enumerate(kinds)
+    ]
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_rows_agree_with_the_reference(pooling: Pooling, hidden, mask) -> None:
-    rows = rows_of(pooling, torch.from_numpy(hidden), mask)
-    np.testing.assert_allclose(rows, pooled(pooling, hidden, mask), atol=TOLERANCE)
+USUAL = modules("Transformer", "Pooling", "Normalize")
 
 
-def test_half_precision_states_are_summed_in_float32(hidden, mask) -> None:
-    rows = rows_of("mean", torch.from_numpy(hidden).to(torch.bfloat16), mask)
-    np.testing.assert_allclose(rows, pooled("mean", hidden, mask), atol=BF16_TOLERANCE)
-
-
-def test_padding_changes_nothing(hidden, mask) -> None:
-    alone = rows_of("mean", torch.from_numpy(hidden[1:2, :4]), mask[1:2, :4])
-    together = rows_of("mean", torch.from_numpy(hidden), mask)
-    np.testing.assert_allclose(together[1], alone[0], atol=TOLERANCE)
-
-
-@pytest.fixture
-def task(folder: Folder) -> Embeddings:
-    return load(folder.checkpoint, None)
-
-
-def test_a_task_knows_its_width_and_limit(task: Embeddings) -> None:
+def test_without_the_library_s_files_it_is_the_mean_of_unit_length(task: Embeddings) -> None:
+    assert task.head == Pooled(pooling="mean", normalize=True)
     assert (task.width, task.max_tokens, task.labels) == (4, 16, ())
-    assert task.encode(["a b"], False) == [[CLS, 4, 5, SEP]]
+    [item] = task.prepare(["a b"], False)
+    assert item.ids == [CLS, 4, 5, SEP]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("dimensions", [None, 4])
-def test_whole_vectors_are_left_alone(task: Embeddings, dimensions: int | None) -> None:
-    rows = np.eye(4, dtype=np.float32)
-    assert task.decode(rows, dimensions) is rows
+def test_whole_vectors_have_unit_length(task: Embeddings, dimensions: int | None) -> None:
+    np.testing.assert_allclose(task.decode(ROWS, dimensions), unit(ROWS), atol=TOLERANCE)
 
 
 def test_shortened_vectors_have_unit_length_again(task: Embeddings) -> None:
-    rows = unit(np.random.default_rng(1).normal(size=(5, 4))).astype(np.float32)
-    short = task.decode(rows, 2)
+    short = task.decode(ROWS, 2)
     assert short.dtype == np.float32
-    np.testing.assert_allclose(short, unit(rows[:, :2].astype(np.float64)), atol=TOLERANCE)
+    np.testing.assert_allclose(short, unit(ROWS[:, :2]), atol=TOLERANCE)
 
 
 def test_a_vector_that_is_zero_where_it_is_kept_stays_finite(task: Embeddings) -> None:
     assert task.decode(np.array([[0, 0, 0, 1]], np.float32), 2).tolist() == [[0, 0]]
+
+
+def test_vectors_are_only_cut_where_the_checkpoint_does_not_normalise(
+    folder: Folder, tmp_path: Path
+) -> None:
+    folder.write("modules.json", modules("Transformer", "Pooling"))
+    task = task_of(folder, tmp_path)
+    assert task.decode(ROWS, None).tolist() == ROWS.tolist()
+    assert task.decode(ROWS, 2).tolist() == ROWS[:, :2].tolist()
+
+
+def test_the_checkpoint_s_own_width_is_what_a_request_can_shorten(
+    folder: Folder, tmp_path: Path
+) -> None:
+    folder.write("config_sentence_transformers.json", {"truncate_dim": 3})
+    task = task_of(folder, tmp_path)
+    assert task.width == 3
+    np.testing.assert_allclose(task.decode(ROWS, None), unit(ROWS)[:, :3], atol=TOLERANCE)
+    np.testing.assert_allclose(task.decode(ROWS, 2), unit(ROWS[:, :2]), atol=TOLERANCE)
+    with pytest.raises(InvalidField, match="dimensions is 4; this model has 3"):
+        task.check_dimensions(4)
 
 
 @pytest.mark.parametrize("dimensions", [None, 1, 4])
@@ -107,45 +104,180 @@ def test_more_dimensions_than_a_vector_has_are_refused(task: Embeddings) -> None
 
 
 @pytest.mark.parametrize(
-    ("pooling_file", "expected"),
+    ("config", "expected"),
     [
-        (None, "mean"),
+        ({}, "mean"),
         ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
         ({"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}, "cls"),
+        ({"pooling_mode_lasttoken": True, "include_prompt": True}, "last"),
+        ({"pooling_mode_max_tokens": True, "word_embedding_dimension": 4}, "max"),
+        ({"pooling_mode": "cls", "embedding_dimension": 4}, "cls"),
+        ({"pooling_mode": ["lasttoken"]}, "last"),
+        ({"pooling_mode": "cls", "pooling_mode_mean_tokens": True}, "cls"),
     ],
 )
 def test_the_checkpoint_chooses_the_pooling(
-    folder: Folder, pooling_file: dict[str, bool] | None, expected: str
+    folder: Folder, tmp_path: Path, config: dict[str, Any], expected: str
 ) -> None:
-    if pooling_file is not None:
-        folder.write("1_Pooling/config.json", pooling_file)
-    assert load(folder.checkpoint, None).head.pooling == expected
+    folder.write("modules.json", USUAL)
+    folder.write("1_Pooling/config.json", config)
+    assert task_of(folder, tmp_path).head == Pooled(pooling=expected, normalize=True)  # type: ignore[arg-type]
+
+
+def test_the_config_lies_where_modules_json_says(folder: Folder, tmp_path: Path) -> None:
+    entry = {"type": "sentence_transformers.models.Pooling", "path": "pooling"}
+    folder.write("modules.json", [USUAL[0], entry])
+    folder.write("1_Pooling/config.json", {"pooling_mode": "mean"})
+    folder.write("pooling/config.json", {"pooling_mode": "cls"})
+    assert task_of(folder, tmp_path).head == Pooled(pooling="cls", normalize=False)
+
+
+PROMPTS = {"prompts": {"query": "a b ", "passage": None}}
 
 
 @pytest.mark.parametrize(
-    "chosen",
+    ("library", "expected"),
     [
-        ["pooling_mode_max_tokens"],
-        ["pooling_mode_mean_tokens", "pooling_mode_cls_token"],
-        ["pooling_mode_weightedmean_tokens"],
+        ({**PROMPTS, "default_prompt_name": "query"}, [CLS, 4, 5, 6, SEP]),
+        ({**PROMPTS, "default_prompt_name": "passage"}, [CLS, 6, SEP]),
+        ({**PROMPTS, "default_prompt_name": "document"}, [CLS, 6, SEP]),
+        ({**PROMPTS, "default_prompt_name": None}, [CLS, 6, SEP]),
+        (PROMPTS, [CLS, 6, SEP]),
     ],
 )
-def test_another_pooling_is_refused(folder: Folder, chosen: list[str]) -> None:
-    folder.write("1_Pooling/config.json", dict.fromkeys(chosen, True))
-    with pytest.raises(ConfigError, match=f"unsupported pooling {', '.join(chosen)}"):
-        load(folder.checkpoint, None)
+def test_only_the_default_prompt_is_put_before_a_text(
+    folder: Folder, tmp_path: Path, library: dict[str, Any], expected: list[int]
+) -> None:
+    folder.write("config_sentence_transformers.json", library)
+    [item] = task_of(folder, tmp_path).prepare(["c"], False)
+    assert item.ids == expected  # type: ignore[attr-defined]
 
 
-def modules(*names: str) -> list[dict[str, str]]:
-    return [{"type": f"sentence_transformers.models.{name}"} for name in names]
+BEHIND_PROMPT = {"default_prompt_name": "query", **PROMPTS}
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    (
+        {"modules.json": modules("Transformer", "Pooling", "Dense", "Normalize")},
+        r"modules\.json: unsupported modules Transformer, Pooling, Dense, Normalize; supported",
+    ),
+    ({"modules.json": modules("Transformer")}, "unsupported modules Transformer; supported"),
+    (
+        {"modules.json": modules("Transformer", "Pooling", package="custom_st")},
+        r"unsupported modules custom_st\.Transformer, custom_st\.Pooling",
+    ),
+    (
+        {"modules.json": [{**USUAL[0], "path": "0_Transformer"}, *USUAL[1:]]},
+        "the transformer lies in '0_Transformer'",
+    ),
+    (
+        {"modules.json": [USUAL[0], {**USUAL[1], "path": "../other"}]},
+        r"the path '\.\./other' leaves the checkpoint",
+    ),
+    ({"modules.json": [{"path": ""}]}, r"modules\.json: \[0\]\.type: Field required"),
+    ({"modules.json": {"type": "x"}}, "Input should be a valid list"),
+    ({"1_Pooling/config.json": {}}, r"has 1_Pooling but no modules\.json"),
+    (
+        {
+            "modules.json": USUAL,
+            "1_Pooling/config.json": {"pooling_mode_weightedmean_tokens": True},
+        },
+        r"1_Pooling/config\.json: unsupported pooling weightedmean; supported: one of mean, cls",
+    ),
+    (
+        {"modules.json": USUAL, "1_Pooling/config.json": {"pooling_mode": ["mean", "cls"]}},
+        "unsupported pooling mean, cls",
+    ),
+    (
+        {
+            "modules.json": USUAL,
+            "1_Pooling/config.json": {
+                "pooling_mode_mean_tokens": True,
+                "pooling_mode_cls_token": True,
+            },
+        },
+        "unsupported pooling mean, cls",
+    ),
+    (
+        {"modules.json": USUAL, "1_Pooling/config.json": {"weights": 3}},
+        r"1_Pooling/config\.json: weights: unknown key",
+    ),
+    (
+        {
+            "modules.json": USUAL,
+            "1_Pooling/config.json": {"include_prompt": False},
+            "config_sentence_transformers.json": BEHIND_PROMPT,
+        },
+        "include_prompt is false, but the prompt 'a b ' stands before every text",
+    ),
+    (
+        {
+            "modules.json": USUAL,
+            "2_Normalize/config.json": {"module_input_name": "token_embeddings"},
+        },
+        "only sentence_embedding can be normalised",
+    ),
+    (
+        {"config_sentence_transformers.json": {"default_prompt_name": "web"}},
+        "default_prompt_name 'web' is not one of the prompts: query, document",
+    ),
+    (
+        {"config_sentence_transformers.json": {"model_type": "SparseEncoder"}},
+        "a SparseEncoder, which is another task",
+    ),
+    ({"config_sentence_transformers.json": {"truncate_dim": 0}}, "truncate_dim: Input should be"),
+    (
+        {"sentence_bert_config.json": {"model_args": {"alibi": True}}},
+        r"sentence_bert_config\.json: alibi: not supported; it may change answers",
+    ),
+    (
+        {"sentence_bert_config.json": {"processing_kwargs": {"text": {"max_length": 3}}}},
+        r"sentence_bert_config\.json: text: not supported",
+    ),
+    (
+        {"sentence_bert_config.json": {"tokenizer_name_or_path": "other"}},
+        "tokenizer_name_or_path: unknown key",
+    ),
+    (
+        {"sentence_bert_config.json": {"modality_config": {"message": {}}}},
+        "expected only texts without a chat template, and their last_hidden_state",
+    ),
+    (
+        {
+            "sentence_bert_config.json": {
+                "modality_config": {"text": {"method_output_name": "pooler_output"}}
+            }
+        },
+        "expected only texts",
+    ),
+]
 
 
-def test_the_usual_modules_are_accepted(folder: Folder) -> None:
-    folder.write("modules.json", modules("Transformer", "Pooling", "Normalize"))
-    assert load(folder.checkpoint, None).head.pooling == "mean"
+@pytest.mark.parametrize(("files", "message"), REFUSED)
+def test_what_is_not_built_here_is_refused_by_name(
+    folder: Folder, tmp_path: Path, files: dict[str, Any], message: str
+) -> None:
+    for name, content in files.items():
+        folder.write(name, content)
+    with pytest.raises(ConfigError, match=message):
+        task_of(folder, tmp_path)
 
 
-def test_a_module_that_is_not_built_here_is_refused(folder: Folder) -> None:
-    folder.write("modules.json", modules("Transformer", "Pooling", "Dense"))
-    with pytest.raises(ConfigError, match=r"modules\.json: unsupported .* module Dense"):
-        load(folder.checkpoint, None)
+def test_a_setting_without_effect_is_not_refused(folder: Folder, tmp_path: Path) -> None:
+    folder.write("modules.json", USUAL)
+    folder.write("1_Pooling/config.json", {"include_prompt": False})
+    folder.write(
+        "sentence_roberta_config.json",
+        {
+            "max_seq_length": 9,
+            "model_args": {"attn_implementation": "eager", "torch_dtype": "float16"},
+            "tokenizer_args": {"padding_side": "left"},
+            "query_length": 4,
+        },
+    )
+    assert task_of(folder, tmp_path).max_tokens == 9
+
+
+def test_an_answer_is_shown_as_its_vector() -> None:
+    outcome = Outcome(ROWS, (), 3, Timings(0, 0, 0, 0))
+    assert TASK.show is not None
+    assert TASK.show(outcome, 1)["embedding"].tolist() == ROWS[1].tolist()

@@ -1,36 +1,67 @@
-"""The table of tasks."""
+"""The table of tasks, and what importing and opening an entry brings along."""
 
-from importlib import import_module
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from serving.errors import ConfigError
-from serving.tasks import GENERATION_TASKS, TASKS, check_task, load_generation_task, load_task
-from tests.unit.tasks.conftest import Folder
+from serving.quality.probes import MIN_PROBES
+from serving.tasks import TASKS
+from tests.unit.tasks.answering import prepare_and_open
+from tests.unit.tasks.tiny_checkpoints import save_checkpoint
+
+LABELS = {"embeddings": None, "classification": 3, "rerank": 1}
+HEAVY = {"torch", "transformers", "scipy", "pandas", "ray", "fastapi", "sentence_transformers"}
+
+OPEN_ONE = """
+import sys
+from pathlib import Path
+from serving.tasks import TASKS
+task = TASKS[sys.argv[1]].open(Path(sys.argv[2]), None)
+items = task.prepare([("a", "b") if sys.argv[1] == "rerank" else "a"], False)
+task.collate(items)
+print(*sys.modules)
+"""
 
 
-@pytest.mark.parametrize("name", TASKS.keys() - GENERATION_TASKS)
-def test_every_encoder_entry_loads_a_task(name: str, folder: Folder) -> None:
-    check_task(name)
-    task = load_task(name, folder.checkpoint, max_tokens=8)
-    assert task.max_tokens == 8
-    assert task.width == (len(task.labels) or 4)
-    assert import_module(TASKS[name].partition(":")[0]).__name__ == type(task).__module__
+@pytest.mark.parametrize("name", [*TASKS])
+def test_every_entry_is_whole(name: str) -> None:
+    task = TASKS[name]
+    is_encoder = task.kind == "encoder"
+    assert [task.judging is not None, task.show is not None, task.tensors is not None] == (
+        [is_encoder] * 3
+    )
+    assert 0 < task.floor < 1 - task.tolerance < 1
+    assert len(task.read_probes(None)) >= MIN_PROBES
 
 
-@pytest.mark.parametrize("name", GENERATION_TASKS)
-def test_every_generation_entry_loads_a_task(name: str, folder: Folder) -> None:
-    check_task(name)
-    task = load_generation_task(name, folder.checkpoint, max_tokens=8)
-    assert task.max_tokens == 8
-    assert task.encode_prompt("a b")
-    assert import_module(TASKS[name].partition(":")[0]).__name__ == type(task).__module__
+def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
+    known = "embeddings, classification, rerank, generation"
+    with pytest.raises(ConfigError, match=f"unknown task 'translation'; known: {known}"):
+        TASKS["translation"]
 
 
-def test_an_unknown_task_is_refused_with_the_known_ones(folder: Folder) -> None:
-    expected = "unknown task 'translation'; known: embeddings, classification, generation"
-    with pytest.raises(ConfigError, match=expected):
-        check_task("translation")
-    for load in (load_task, load_generation_task):
-        with pytest.raises(ConfigError, match=expected):
-            load("translation", folder.checkpoint)
+@pytest.mark.parametrize("name", LABELS)
+def test_an_encoder_s_task_has_what_its_answers_need(name: str, tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "checkpoint", "bert", labels=LABELS[name])
+    task = prepare_and_open(name, checkpoint, tmp_path / "task", max_tokens=9)
+    assert task.max_tokens == 9
+    assert task.width == (LABELS[name] or 32)
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_opening_a_task_imports_nothing_heavy(name: str, tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "checkpoint", "bert", labels=LABELS[name])
+    prepare_and_open(name, checkpoint, tmp_path / "task")
+    modules = subprocess.run(
+        [sys.executable, "-c", OPEN_ONE, name, str(tmp_path / "task")],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert "tokenizers" in modules
+    assert not HEAVY.intersection(modules)
