@@ -118,8 +118,8 @@ def _latency() -> list[Panel]:
     return [
         _per_percentile(
             "Request duration, $percentile",
-            "From arrival to the end of an answer that is no error, over a minute; known within a "
-            "factor of 1.5.",
+            "From arrival to the end of an answer, to the deadline or until the client left, "
+            "over a minute; known within a factor of 1.5.",
             "s",
             f"quantserve:request_duration_seconds:$percentile{{{CHOSEN}}}",
         ),

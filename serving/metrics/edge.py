@@ -13,6 +13,9 @@ from serving.metrics.registered import counter, histogram
 FIRST_ERROR = 400
 """The lowest HTTP status of an error."""
 
+WAITED = (499, 504)
+"""Statuses of errors that took their time: the client left, or the deadline passed."""
+
 STARTED = (429,)
 """Statuses that come in bursts, as those of a full queue do: a series that is born within one has
 no ``rate`` of it. Each costs 3 kB of the page, so there are no others."""
@@ -33,13 +36,19 @@ class EdgeMetrics:
         for status in statuses:
             self._count(labels, status)
 
-    def observe(self, labels: Labels, status: int, duration_s: float) -> None:
-        """Record one answered request; the duration only of an answer below 400.
+    def observe(self, labels: Labels, status: int, duration_s: float | None) -> None:
+        """Record one request.
 
-        A variant that refuses requests does so at once: timed too, it would look fast.
+        A variant that refuses requests does so at once: timed too, it would look fast. One that
+        lets them wait until nobody waits any more would look fast without those.
+
+        Args:
+            labels: Of the variant.
+            status: Of the answer; 499 if the client left before its end.
+            duration_s: Until then; None if no backend was asked.
         """
         self._count(labels, status).inc()
-        if status < FIRST_ERROR:
+        if duration_s is not None and (status < FIRST_ERROR or status in WAITED):
             self._duration.labels(labels.model, labels.variant, self._replica).observe(duration_s)
 
     def observe_choice(self, labels: Labels, missed: Sequence[str]) -> None:

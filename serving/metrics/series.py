@@ -63,7 +63,8 @@ REQUESTS = Series(
 )
 REQUEST_DURATION = Series(
     "request_duration_seconds",
-    "Time from a request's arrival to the end of its answer, of answers with a status below 400.",
+    "Time from a request's arrival to the end of its answer (status below 400), or until its "
+    "deadline (504) or its client's leaving (499).",
     VARIANT,
     REQUEST_BUCKETS,
 )

@@ -31,11 +31,13 @@ async def answer(
             f"{len(inputs)} inputs; at most {services.server.max_inputs} in one request",
             param="input",
         )
+    record = record_of(request)
+    record.is_asked = True
     outcome = await services.backends.encoder(model.name, variant).infer(
         InferenceRequest(inputs, truncate, dimensions, services.server.request_timeout_s)
     )
     timings = outcome.timings
-    record_of(request).phases = {
+    record.phases = {
         "queue": timings.queue,
         "tokenize": timings.tokenize,
         "forward": timings.forward,

@@ -101,7 +101,7 @@ class Edge:
                 status = record.failure
             # A route that does not exist must not create series.
             if record.labels is not None and status not in (404, 405):
-                self._metrics.observe(record.labels, status, total)
+                self._metrics.observe(record.labels, status, total if record.is_asked else None)
                 if record.choice is not None:
                     self._metrics.observe_choice(record.labels, record.choice.missed)
             _log(scope, record, status, total)

@@ -19,6 +19,7 @@ class Record:
         request_id: The client's, or one of our own.
         labels: The variant that answers, once it is known; ``auto`` until it is chosen.
         choice: Why it answers, if ``auto`` chose it.
+        is_asked: Whether a backend was asked, so that the request is one that was worked on.
         phases: Where the time has gone, in seconds, as far as it is known.
         failure: Status of an error that came after the status was sent, and that the request is
             counted under.
@@ -27,6 +28,7 @@ class Record:
     request_id: str
     labels: Labels | None = None
     choice: AutoChoice | None = None
+    is_asked: bool = False
     phases: dict[str, float] = field(default_factory=dict)
     failure: int | None = None
 

@@ -44,5 +44,7 @@ async def _generate(request: Request, body: CompletionsBody | ChatBody, writer: 
         stream=generation.stream,
         include_usage=body.include_usage,
     )
+    record = record_of(request)
+    record.is_asked = True
     pieces = services.backends.generator(model.name, variant).stream(generation)
-    return GenerationResponse(pieces, writer, delivery, record_of(request))
+    return GenerationResponse(pieces, writer, delivery, record)

@@ -4,16 +4,24 @@ from serving.metrics import EdgeMetrics, Labels, exposition
 from tests.unit.metrics.pages import EMBEDDINGS, samples, value
 
 
-def test_every_answer_is_counted_and_only_those_below_400_are_timed() -> None:
+def test_every_answer_is_counted_and_what_was_worked_on_is_timed() -> None:
     metrics = EdgeMetrics("r1")
-    for status, duration_s in ((200, 0.25), (400, 1), (422, 1), (429, 1), (499, 1), (503, 1)):
+    observed = {200: 0.25, 400: 1, 422: 1, 429: 1, 499: 2, 500: 1, 503: 1, 504: 4}
+    for status, duration_s in observed.items():
         metrics.observe(EMBEDDINGS, status, duration_s)
     registry = metrics.registry
-    for status in ("200", "400", "422", "429", "499", "503"):
-        more = {"operation": "embeddings", "status": status}
+    for status in observed:
+        more = {"operation": "embeddings", "status": str(status)}
         assert value(registry, "requests_total", EMBEDDINGS, **more) == 1
-    assert value(registry, "request_duration_seconds_count", EMBEDDINGS) == 1
-    assert value(registry, "request_duration_seconds_sum", EMBEDDINGS) == 0.25
+    assert value(registry, "request_duration_seconds_count", EMBEDDINGS) == 3
+    assert value(registry, "request_duration_seconds_sum", EMBEDDINGS) == 0.25 + 2 + 4
+
+
+def test_what_no_backend_was_asked_is_not_timed() -> None:
+    metrics = EdgeMetrics("r1")
+    for status in (499, 504):
+        metrics.observe(EMBEDDINGS, status, None)
+    assert value(metrics.registry, "request_duration_seconds_count", EMBEDDINGS) is None
 
 
 def test_nothing_is_exported_before_the_first_request() -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from serving.errors import NotReady, QueueFull
+from serving.errors import DeadlineExceeded, NotReady, QueueFull
 from serving.metrics import Labels
 from serving.routes.edge import DISCARDED_BYTES
 from tests.unit.routes.sites import (
@@ -286,7 +286,13 @@ class TestMetrics:
         request.cancel()
         await asyncio.wait([request])
         assert site.counted() == {(INT4, "499"): 1}
-        assert site.timed() == 0
+        assert site.timed() == 1
+
+    async def test_a_request_that_hits_its_deadline_is_timed(self, site: Site) -> None:
+        site.backend().failure = DeadlineExceeded("no answer within 30 s")
+        await site.client.post(EMBEDDINGS, json=embeddings_body())
+        assert site.counted() == {(INT4, "504"): 1}
+        assert site.timed() == 1
 
     async def test_a_client_that_leaves_while_it_sends_is_counted_as_499(self, replica) -> None:
         scope = {"type": "http", "method": "POST", "path": EMBEDDINGS, "headers": []}
@@ -300,6 +306,7 @@ class TestMetrics:
         with pytest.raises(asyncio.CancelledError):
             await replica.edge(scope, disconnect, send)
         assert replica.counted() == {(INT4, "499"): 1}
+        assert replica.timed() == 0
 
 
 class TestLog:
