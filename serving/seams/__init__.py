@@ -9,25 +9,14 @@ from serving.seams.auto import (
     Limits,
     VariantChooser,
 )
-from serving.seams.backend import (
-    NUM_TRACED,
+from serving.seams.backends import (
     Backends,
-    Description,
     EncoderBackend,
-    GenerationChunk,
-    GenerationRequest,
-    GenerationSummary,
-    GenerationTimings,
     GeneratorBackend,
-    InferenceRequest,
-    Input,
-    Message,
-    Outcome,
-    ScoreRequest,
+)
+from serving.seams.catalog import (
+    Description,
     ServedModel,
-    TextLogprob,
-    Timings,
-    Trace,
     VariantForm,
     VariantStatus,
 )
@@ -44,6 +33,17 @@ from serving.seams.engine import (
     DeviceName,
     EngineKind,
     Footprint,
+)
+from serving.seams.generation import (
+    NUM_TRACED,
+    GenerationChunk,
+    GenerationRequest,
+    GenerationSummary,
+    GenerationTimings,
+    Message,
+    ScoreRequest,
+    TextLogprob,
+    Trace,
 )
 from serving.seams.generator import (
     GREEDY,
@@ -66,6 +66,12 @@ from serving.seams.head import (
     PerToken,
     Pooled,
     Pooling,
+)
+from serving.seams.inference import (
+    InferenceRequest,
+    Input,
+    Outcome,
+    Timings,
 )
 from serving.seams.quality import (
     QUALITY_APPLICATION,

@@ -9,7 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.seams.backend import Input, Trace
+from serving.seams.generation import Trace
+from serving.seams.inference import Input
 
 QUALITY_APPLICATION = "quality"
 """Name of the Serve application of the process that compares."""

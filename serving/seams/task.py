@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import ConfigError
-from serving.seams.backend import Input, Message, Outcome
 from serving.seams.checkpoint import Checkpoint
 from serving.seams.encoder import Arrays
 from serving.seams.engine import EngineKind
+from serving.seams.generation import Message
 from serving.seams.head import Head
+from serving.seams.inference import Input, Outcome
 
 
 class Item(Protocol):

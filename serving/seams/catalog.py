@@ -1,0 +1,82 @@
+"""Models and variants: what the configuration says of them, and what their replicas do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from serving.seams.engine import DeviceName, EngineKind
+
+
+@dataclass(frozen=True, slots=True)
+class VariantForm:
+    """What the configuration says that a variant is: names of its recipe and its runtime."""
+
+    recipe: str
+    runtime: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What the configuration says of a model, as far as routes need it.
+
+    Attributes:
+        variants: What each of its variants is, by name, in the order of the configuration.
+    """
+
+    name: str
+    task: str
+    kind: EngineKind
+    variants: Mapping[str, VariantForm]
+    default_variant: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What one replica says of the variant that it holds.
+
+    Attributes:
+        artifact: Id of the artifact that it was opened from.
+        weights_bytes: As of ``Footprint``, like the other sizes.
+        disk_bytes: Size of the artifact's files.
+        max_tokens: Most tokens of a text, or of a prompt with its continuation.
+        width: Numbers of an embedding, or classes; 0 for a generator.
+        kv_cache_bytes: Size of a generator's cache of keys and values, not part of
+            ``weights_bytes``; else 0.
+    """
+
+    artifact: str
+    device: DeviceName
+    isa: str
+    weights_bytes: int
+    disk_bytes: int
+    resident_bytes: int
+    private_bytes: int
+    peak_bytes: int
+    load_seconds: float
+    max_tokens: int
+    width: int
+    labels: tuple[str, ...]
+    kv_cache_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VariantStatus:
+    """State of one variant of a model.
+
+    Attributes:
+        ready: Whether it answers requests.
+        failed: Whether it will not become ready by itself.
+        reason: Why it does not, in words; empty when ready.
+        replicas: Replicas that run.
+        description: What a replica says of itself; None while none answers.
+    """
+
+    model: str
+    variant: str
+    ready: bool
+    failed: bool
+    reason: str
+    replicas: int
+    description: Description | None

@@ -1,0 +1,164 @@
+"""What is asked of a generator, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serving.seams.generator import FinishReason, Sampling, TokenLogprob
+
+NUM_TRACED = 20
+"""Most probable tokens of each place that a trace and a score report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat.
+
+    Attributes:
+        role: ``system``, ``user`` or ``assistant``.
+        content: What was said.
+    """
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """What a route asks of a backend that generates.
+
+    Attributes:
+        prompts: Texts to continue; empty for a chat.
+        messages: The chat to answer; empty unless it is one.
+        n: Continuations of each prompt; choice ``i * n + j`` is the j-th of prompt i, and is
+            sampled with ``sampling.seed + j``.
+        max_tokens: Most new tokens of each; None generates until the model stops or its context
+            is full.
+        sampling: How tokens are chosen.
+        stop: Texts that end a continuation; they are left out of it.
+        echo: Put the prompt before its continuation.
+        stream: Send each piece as it comes; otherwise each choice comes as a single chunk.
+        first_token_timeout_s: Seconds that may pass until the first token of every choice.
+        timeout_s: Seconds that may pass until the end.
+        trace: Index of a choice to report token by token in ``GenerationSummary.traces``, too.
+        background: See ``InferenceRequest``.
+    """
+
+    prompts: tuple[str, ...]
+    messages: tuple[Message, ...]
+    n: int
+    max_tokens: int | None
+    sampling: Sampling
+    stop: tuple[str, ...]
+    echo: bool
+    stream: bool
+    first_token_timeout_s: float
+    timeout_s: float
+    trace: int | None = None
+    background: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Asks a generator how probable given tokens are, in one forward pass.
+
+    Attributes:
+        prompt: What they follow, as token ids or as a text; may be empty.
+        continuation: What is scored; of the same kind as ``prompt``. Without a prompt the first
+            token has nothing to follow and gets no score.
+        timeout_s: Seconds that may pass until the answer.
+        background: See ``InferenceRequest``.
+    """
+
+    prompt: tuple[int, ...] | str
+    continuation: tuple[int, ...] | str
+    timeout_s: float
+    background: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a generator wrote after a prompt, token by token.
+
+    Attributes:
+        prompt: Token ids.
+        tokens: The first of those that were generated, each with the ``NUM_TRACED`` most probable
+            ones in its place.
+    """
+
+    prompt: tuple[int, ...]
+    tokens: tuple[TokenLogprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextLogprob:
+    """A token as text, with its log-probability and its most probable rivals.
+
+    Attributes:
+        text: What it adds; for a part of a character, the replacement character.
+        raw: Its bytes.
+        logprob: Natural log of its probability; None for the first token of a prompt.
+        top: Triples of text, bytes and log-probability, the most probable first.
+    """
+
+    text: str
+    raw: bytes
+    logprob: float | None
+    top: tuple[tuple[str, bytes, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationTimings:
+    """Where the time of one request went, in seconds; of several choices, the longest.
+
+    Attributes:
+        queue: From tokenized to the first step that worked on it.
+        tokenize: To render the chat template and tokenize.
+        prefill: From the first step to the first token.
+        decode: From the first token to the last.
+        total: From its arrival at the replica.
+    """
+
+    queue: float
+    tokenize: float
+    prefill: float
+    decode: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationChunk:
+    """A piece of one choice.
+
+    Attributes:
+        choice: Its index.
+        text: What is new; may be empty.
+        logprobs: The new tokens one by one, if the request asked for log-probabilities.
+        finish: Why the choice ends here; None if it goes on.
+        timings: Up to now.
+    """
+
+    choice: int
+    text: str
+    logprobs: tuple[TextLogprob, ...]
+    finish: FinishReason | None
+    timings: GenerationTimings
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSummary:
+    """What comes after the last chunk.
+
+    Attributes:
+        prompt_tokens: Of all prompts, each counted once.
+        cached_tokens: Prompt tokens that were in the cache already.
+        output_tokens: Of all choices, the ones that ended them included.
+        timings: Of the whole request.
+        traces: That of the traced choice, if the request asked for one; else none.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    timings: GenerationTimings
+    traces: tuple[Trace, ...] = ()

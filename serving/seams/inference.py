@@ -1,0 +1,63 @@
+"""What is asked of an encoder, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Input = str | tuple[str, str]
+"""What one answer is about: a text, or a pair such as a query and a document."""
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """What a route asks of a backend.
+
+    Attributes:
+        inputs: One answer each.
+        truncate: Cut over-long inputs to the model's limit instead of refusing them.
+        dimensions: Leading dimensions of an embedding to keep; None keeps all.
+        timeout_s: Seconds that may pass until the answer.
+        background: Nobody waits for it: it is refused with QueueFull while the replica has other
+            work, and counts in no metric of requests. What it takes of an engine (its queue, its
+            places, its cache) shows in the gauges of the engine.
+    """
+
+    inputs: tuple[Input, ...]
+    truncate: bool
+    dimensions: int | None
+    timeout_s: float
+    background: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where one request's time went, in seconds.
+
+    ``queue`` runs from the end of tokenizing to the start of the first forward pass that serves
+    the request, ``forward`` from there to the end of the last one. ``total`` is at least their sum.
+    """
+
+    queue: float
+    tokenize: float
+    forward: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer to one request with its timings.
+
+    Attributes:
+        rows: float32 (inputs, width): embeddings, probabilities of labels, scores.
+        labels: Name of each column of a classification; empty for other tasks.
+        tokens: Number of tokens of all inputs, special tokens included.
+        timings: Where the time went inside the replica.
+    """
+
+    rows: NDArray[np.float32]
+    labels: tuple[str, ...]
+    tokens: int
+    timings: Timings
