@@ -8,45 +8,55 @@ import pytest
 from safetensors.numpy import save_file
 
 from serving.app import plan as module
-from serving.app.plan import (
-    PROCESS_BYTES,
-    SERVICE_BYTES,
-    Plan,
-    available_bytes,
-    longest_request_s,
-    make_plan,
-)
+from serving.app.plan import SERVICE_BYTES, Plan, longest_request_s, make_plan
 from serving.config import DEFAULT_MAX_TOKENS, ModelConfig, ServerConfig
 from serving.errors import ConfigError, SourceError
-from serving.runtimes import get_variant
 from serving.seams import Checkpoint
 from serving.settings import load_config
 from tests.unit.conftest import WriteConfig
+from tests.unit.paper import Paper
+
+pytestmark = pytest.mark.usefixtures("paper")
 
 NUMBERS = 60
 """Numbers in the weights of ``checkpoint_folder``."""
+
+FOLDED = "{name: folded, runtime: paper}"
+TWO = f"[{FOLDED}, {{name: twice, recipe: folded, runtime: paper, options: {{folds: 2}}}}]"
+MEASURED = "{name: measured, runtime: paper, calibration: %s}"
+
+MEBIBYTE = 1024**2
+REPLICA_BYTES = NUMBERS + 10 * MEBIBYTE + 2 * MEBIBYTE
+PREPARING_BYTES = 20 * MEBIBYTE
+"""As ``paper`` estimates them: weights, process and extra of a replica, and preparing."""
 
 
 def plan_of(config: Path) -> Plan:
     return make_plan(load_config(config))
 
 
+def refusal(config: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        plan_of(config)
+    return str(caught.value)
+
+
 def test_every_variant_is_planned_in_order(
     write_config: WriteConfig, checkpoint_folder: Path
 ) -> None:
-    variants = plan_of(write_config("[bf16, fp32]")).variants
-    names = [(planned.model.name, planned.variant.name) for planned in variants]
-    assert names == [
-        ("tiny", "bf16"),
-        ("tiny", "fp32"),
-    ]
-    assert {planned.checkpoint for planned in variants} == {Checkpoint(checkpoint_folder)}
-
-
-def test_weights_are_estimated_from_their_shapes(write_config: WriteConfig) -> None:
-    fp32, bf16 = (planned.weights_bytes for planned in plan_of(write_config()).variants)
-    assert fp32 == 4 * NUMBERS
-    assert 2 * NUMBERS <= bf16 < fp32
+    folded, twice = plan_of(write_config(TWO)).variants
+    assert (folded.model.name, folded.variant.name) == ("tiny", "folded")
+    assert (twice.model.name, twice.variant.name) == ("tiny", "twice")
+    assert {folded.device, twice.device} == {"cpu"}
+    for planned, folds in ((folded, 1), (twice, 2)):
+        asked = planned.artifact
+        assert asked.name == f"tiny:{planned.variant.name}"
+        assert asked.checkpoint == Checkpoint(checkpoint_folder)
+        assert (asked.task, asked.recipe, asked.runtime) == ("embeddings", "folded", "paper")
+        assert asked.options == {"folds": folds}
+        assert (asked.wanted_device, asked.device) == ("auto", "cpu")
+        assert asked.calibration is None
+        assert asked.preparing_bytes == PREPARING_BYTES
 
 
 @pytest.mark.parametrize(
@@ -55,19 +65,44 @@ def test_weights_are_estimated_from_their_shapes(write_config: WriteConfig) -> N
 def test_memory_is_planned_for_every_replica_there_may_be(
     write_config: WriteConfig, scaling: str, replicas: int
 ) -> None:
-    plan = plan_of(write_config(f"[{{name: fp32, {scaling}}}]"))
+    plan = plan_of(write_config(f"[{{name: folded, runtime: paper, {scaling}}}]"))
     [planned] = plan.variants
-    assert planned.weights_bytes == 4 * NUMBERS
-    assert planned.resident_bytes == replicas * (4 * NUMBERS + PROCESS_BYTES)
+    assert planned.weights_bytes == NUMBERS
+    assert planned.replica_bytes == REPLICA_BYTES
+    assert planned.resident_bytes == replicas * REPLICA_BYTES
     assert plan.needed_bytes == SERVICE_BYTES + planned.resident_bytes
+
+
+def test_preparing_is_planned_where_it_takes_more_than_serving(
+    write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SERVICE_BYTES", 0)
+    assert plan_of(write_config(f"[{FOLDED}]")).needed_bytes == PREPARING_BYTES
+
+
+def test_a_variant_may_have_a_source_of_its_own(
+    write_config: WriteConfig, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text("{}")
+    save_file({"a": np.zeros(7, np.float32)}, other / "model.safetensors")
+    variant = f"{{name: published, recipe: folded, runtime: paper, source: {other}}}"
+    folded, published = plan_of(write_config(f"[{FOLDED}, {variant}]")).variants
+    assert folded.artifact.checkpoint.folder == checkpoint_folder
+    assert published.artifact.checkpoint.folder == other
+    assert (folded.weights_bytes, published.weights_bytes) == (NUMBERS, 7)
 
 
 LAYERS, ROWS, POSITIONS = 2, 6, 50
 """Of ``language_model``: layers, numbers of a key in each, and positions."""
 
+KV_NUMBER_BYTES = 2
+GENERATOR = "name: fp32, runtime: paper"
+
 
 @pytest.fixture
-def language_model(checkpoint_folder: Path) -> None:
+def language_model(checkpoint_folder: Path, paper: Paper) -> None:
     """Makes ``checkpoint_folder`` one that generates, in the names of its files."""
     (checkpoint_folder / "config.json").write_text(
         json.dumps({"model_type": "llama", "max_position_embeddings": POSITIONS})
@@ -83,31 +118,26 @@ def language_model(checkpoint_folder: Path) -> None:
 
 @pytest.mark.usefixtures("language_model")
 @pytest.mark.parametrize(
-    ("variant", "max_tokens", "sequences", "tokens"),
+    ("keys", "max_tokens", "sequences", "tokens"),
     [
-        ("fp32", None, 8, POSITIONS),
-        ("{name: fp32, max_running_requests: 3}", 20, 3, 20),
-        ("{name: fp32, max_running_requests: 3, replicas: 2}", 4_000, 3, POSITIONS),
+        ("", None, 8, POSITIONS),
+        (", max_running_requests: 3", 20, 3, 20),
+        (", max_running_requests: 3, replicas: 2", 4_000, 3, POSITIONS),
     ],
 )
 def test_a_generator_s_cache_is_planned_for_all_that_may_run(
-    write_config: WriteConfig,
-    variant: str,
-    max_tokens: int | None,
-    sequences: int,
-    tokens: int,
+    write_config: WriteConfig, keys: str, max_tokens: int | None, sequences: int, tokens: int
 ) -> None:
-    file = write_config(f"[{variant}]", "generation")
+    file = write_config(f"[{{{GENERATOR}{keys}}}]", "generation")
     if max_tokens is not None:
         file.write_text(
             file.read_text().replace("name: tiny", f"name: tiny, max_tokens: {max_tokens}")
         )
     [planned] = plan_of(file).variants
-    bytes_per_number = get_variant("fp32").kv_cache_bytes_per_number
-    cache = sequences * tokens * 2 * LAYERS * ROWS * bytes_per_number
+    cache = sequences * tokens * 2 * LAYERS * ROWS * KV_NUMBER_BYTES
     assert planned.kv_cache_bytes == cache
-    replica = planned.weights_bytes + cache + PROCESS_BYTES
-    assert planned.resident_bytes == planned.replicas * replica
+    assert planned.replica_bytes == planned.weights_bytes + cache + 12 * MEBIBYTE
+    assert planned.resident_bytes == planned.replicas * planned.replica_bytes
 
 
 @pytest.mark.usefixtures("language_model")
@@ -115,14 +145,14 @@ def test_without_a_limit_a_cache_is_planned_for_the_default(
     write_config: WriteConfig, checkpoint_folder: Path
 ) -> None:
     (checkpoint_folder / "config.json").write_text("{}")
-    [planned] = plan_of(write_config("[fp32]", "generation")).variants
-    per_token = 2 * LAYERS * ROWS * get_variant("fp32").kv_cache_bytes_per_number
+    [planned] = plan_of(write_config(f"[{{{GENERATOR}}}]", "generation")).variants
+    per_token = 2 * LAYERS * ROWS * KV_NUMBER_BYTES
     assert planned.kv_cache_bytes == 8 * DEFAULT_MAX_TOKENS * per_token
 
 
 @pytest.mark.usefixtures("language_model")
 def test_an_encoder_has_no_cache(write_config: WriteConfig) -> None:
-    assert [planned.kv_cache_bytes for planned in plan_of(write_config()).variants] == [0, 0]
+    assert [planned.kv_cache_bytes for planned in plan_of(write_config(TWO)).variants] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -130,54 +160,167 @@ def test_an_encoder_has_no_cache(write_config: WriteConfig) -> None:
     [
         ("embeddings", "max_running_requests", "generators"),
         ("classification", "max_running_requests", "generators"),
+        ("rerank", "max_running_requests", "generators"),
         ("generation", "max_batch_tokens", "encoders"),
     ],
 )
 def test_a_key_of_the_other_kind_of_engine_is_refused(
     write_config: WriteConfig, task: str, key: str, owners: str
 ) -> None:
-    message = rf"models\[0\]\.variants\[1\]\.{key}: a key of {owners}; 'tiny' serves {task}"
-    with pytest.raises(ConfigError, match=message):
-        plan_of(write_config(f"[fp32, {{name: bf16, {key}: 8}}]", task))
-
-
-def test_a_quantized_variant_is_planned_with_the_copy_that_it_starts_from(
-    write_config: WriteConfig,
-) -> None:
-    plan = plan_of(write_config("[{name: bf16, replicas: 2}]"))
-    [planned] = plan.variants
-    assert planned.loading_bytes == 2 * 4 * NUMBERS
-    assert plan.needed_bytes == SERVICE_BYTES + planned.resident_bytes + planned.loading_bytes
+    said = refusal(write_config(f"[fp32, {{name: bf16, {key}: 8}}]", task))
+    assert said.startswith(f"models[0].variants[1].{key}: a key of {owners}; 'tiny' serves {task}")
 
 
 @pytest.mark.parametrize(
     ("variants", "task", "message"),
     [
-        ("[fp32]", "poetry", r"models\[0\]\.task: unknown task 'poetry'; known: embeddings, "),
-        ("[fp32, int2]", "embeddings", r"models\[0\]\.variants\[1\]\.name: unknown variant 'int2'"),
+        ("[fp32]", "poetry", "models[0].task: unknown task 'poetry'; known: embeddings, "),
+        (
+            "[fp32, int2]",
+            "embeddings",
+            "models[0].variants[1].recipe: unknown recipe 'int2'; known",
+        ),
+        (
+            "[{name: mine, recipe: int2}]",
+            "embeddings",
+            "models[0].variants[0].recipe: unknown recipe 'int2'; known: fp32, bf16, int8-dynamic",
+        ),
+        (
+            "[{name: fp32, runtime: pen}]",
+            "embeddings",
+            "models[0].variants[0].runtime: unknown runtime 'pen'; known: torch, openvino, ",
+        ),
         (
             "[{name: fp32, options: {speed: 1}}]",
             "embeddings",
-            r"models\[0\]\.variants\[0\]\.options\.speed: unknown key",
+            "models[0].variants[0].options.speed: unknown key",
+        ),
+        (
+            "[{name: int4, options: {group_size: 48}}]",
+            "embeddings",
+            "models[0].variants[0].options.group_size: Input should be 32, 64 or 128",
+        ),
+        (
+            "[{name: fp32, calibration: {count: 10}}]",
+            "embeddings",
+            "models[0].variants[0].calibration: recipe 'fp32' measures no activations. Remove it",
+        ),
+        (
+            "[{name: folded, runtime: paper, device: cuda}]",
+            "embeddings",
+            "models[0].variants[0].device: device is cuda, but the runtime has cpu only",
         ),
     ],
 )
 def test_a_name_or_option_that_is_unknown_names_its_key(
     write_config: WriteConfig, variants: str, task: str, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
-        plan_of(write_config(variants, task))
+    assert refusal(write_config(variants, task)).startswith(message)
 
 
-def test_an_unknown_variant_is_told_with_the_known_ones(write_config: WriteConfig) -> None:
-    with pytest.raises(ConfigError, match="known: fp32, bf16, int8-dynamic, int4"):
-        plan_of(write_config("[int2]"))
+def test_somebody_else_s_entries_are_among_the_known_ones(write_config: WriteConfig) -> None:
+    assert refusal(write_config("[int2]")).endswith(", folded, measured")
+
+
+def test_what_a_runtime_cannot_do_is_refused_with_what_is_possible(
+    write_config: WriteConfig,
+) -> None:
+    said = refusal(write_config(f"[{FOLDED}, {{name: bf16, runtime: paper}}]"))
+    assert said.startswith(
+        "models[0].variants[1]: recipe 'bf16' on runtime 'paper': paper can only be folded. "
+        "recipe 'bf16' works on: torch"
+    )
+    assert said.endswith("; runtime 'paper' can: fp32, folded, measured")
+
+
+def test_a_recipe_for_encoders_is_refused_where_text_is_generated(
+    write_config: WriteConfig,
+) -> None:
+    said = refusal(write_config(f"[{FOLDED}]", "generation"))
+    assert "models[0].variants[0]: recipe 'folded' on runtime 'paper': " in said
+    assert "recipe 'folded' is for no generator" in said
+
+
+def test_a_checkpoint_that_a_runtime_cannot_convert_is_refused(
+    write_config: WriteConfig, checkpoint_folder: Path
+) -> None:
+    (checkpoint_folder / "config.json").write_text('{"model_type": "stone"}')
+    assert "model_type 'stone' does not fold" in refusal(write_config(f"[{FOLDED}]"))
+
+
+@pytest.mark.parametrize(
+    ("device", "cluster_has_cuda", "expected"),
+    [("auto", True, "cpu"), ("auto", False, "cpu"), ("cpu", True, "cpu")],
+)
+def test_a_cluster_s_devices_count_where_replicas_run_on_its_nodes(
+    write_config: WriteConfig, device: str, cluster_has_cuda: bool, expected: str
+) -> None:
+    config = write_config(f"[{{name: folded, runtime: paper, device: {device}}}]")
+    [planned] = make_plan(load_config(config), cluster_has_cuda).variants
+    assert planned.device == expected
+    assert planned.artifact.wanted_device == device
+
+
+def test_a_device_that_a_runtime_lacks_is_refused_for_a_cluster_too(
+    write_config: WriteConfig,
+) -> None:
+    config = load_config(write_config("[{name: folded, runtime: paper, device: cuda}]"))
+    with pytest.raises(ConfigError, match="runtime 'paper' has no cuda"):
+        make_plan(config, cluster_has_cuda=True)
 
 
 def test_a_missing_source_is_refused(write_config: WriteConfig, checkpoint_folder: Path) -> None:
     (checkpoint_folder / "model.safetensors").unlink()
     with pytest.raises(SourceError, match="model 'tiny'"):
-        plan_of(write_config())
+        plan_of(write_config(TWO))
+
+
+LINES = "".join(f'{{"input": "{word}", "label": "b"}}\n' for word in "abcdefghijklm")
+PROBES = "".join(f'{{"input": "{word}"}}\n' for word in "abcdefghijklm")
+
+
+@pytest.mark.parametrize(
+    ("data", "quality", "name", "file"),
+    [
+        ("{}", "{}", "probes", None),
+        ("{data: probes}", "{probes: P, dataset: D}", "probes", "P"),
+        ("{count: 5}", "{probes: P, dataset: D}", "dataset", "D"),
+        ("{data: dataset}", "{dataset: D}", "dataset", "D"),
+        ("{data: P}", "{dataset: D}", "P", "P"),
+    ],
+)
+def test_inputs_to_calibrate_with_are_found(
+    write_config: WriteConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    data: str,
+    quality: str,
+    name: str,
+    file: str | None,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("P").write_text(PROBES)
+    Path("D.jsonl").write_text(LINES)
+    config = write_config(f"[{MEASURED % data}]", "classification")
+    with_quality(config, quality.replace("D", "D.jsonl"))
+    origin = plan_of(config).variants[0].artifact.calibration
+    assert origin is not None
+    assert origin.name == name
+    assert origin.is_labelled == (name == "dataset")
+    assert origin.path == (tmp_path / file.replace("D", "D.jsonl") if file else None)
+    assert origin.count == (5 if "count" in data else 300)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [("dataset", "model 'tiny' has no quality.dataset"), ("none.jsonl", "cannot be read")],
+)
+def test_inputs_to_calibrate_with_that_are_not_there_name_their_key(
+    write_config: WriteConfig, data: str, said: str
+) -> None:
+    told = refusal(write_config(f"[{MEASURED % f'{{data: {data}}}'}]"))
+    assert told.startswith("models[0].variants[0].calibration.data: ")
+    assert said in told
 
 
 def with_quality(file: Path, quality: str) -> Path:
@@ -189,7 +332,7 @@ def with_quality(file: Path, quality: str) -> Path:
     ("task", "key", "content", "said"),
     [
         ("embeddings", "probes", '{"input": "a"}', r"lines\.jsonl: 1 probes; at least 11"),
-        ("embeddings", "dataset", '{"input": "a"}', "a model that embeds has no labels"),
+        ("embeddings", "dataset", '{"input": "a"}', "no labels"),
         ("classification", "dataset", '{"input": "a"}', r"lines\.jsonl: no labels"),
         ("generation", "dataset", '{"input": "a"}', "line 1: prompt: Field required"),
         ("generation", "dataset", None, r"lines\.jsonl: cannot be read"),
@@ -207,61 +350,40 @@ def test_a_wrong_file_to_judge_variants_by_names_its_key(
 
 
 def test_good_files_to_judge_variants_by_are_let_through(
-    write_config: WriteConfig, tmp_path: Path, monkeypatch
+    write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "probes.jsonl").write_text('{"input": "a"}\n' * 11)
     (tmp_path / "data.jsonl").write_text('{"input": "a", "label": "b"}')
     quality = "{probes: ~/probes.jsonl, dataset: ~/data.jsonl}"
-    assert plan_of(with_quality(write_config("[fp32]", "classification"), quality)).variants
+    assert plan_of(with_quality(write_config(TWO, "classification"), quality)).variants
 
 
-def test_a_plan_that_fits_is_let_through(write_config: WriteConfig, monkeypatch) -> None:
-    monkeypatch.setattr(module, "available_bytes", lambda: SERVICE_BYTES + 10 * PROCESS_BYTES)
-    plan = plan_of(write_config())
+def test_a_plan_that_fits_is_let_through(
+    write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "available_bytes", lambda: SERVICE_BYTES + 3 * REPLICA_BYTES)
+    plan = plan_of(write_config(TWO))
     assert plan.fits
     plan.require_fit()
 
 
 def test_a_plan_fits_to_the_byte(write_config: WriteConfig) -> None:
-    plan = plan_of(write_config())
+    plan = plan_of(write_config(TWO))
     assert Plan(plan.variants, plan.needed_bytes, plan.needed_bytes).fits
     assert not Plan(plan.variants, plan.needed_bytes, plan.needed_bytes - 1).fits
 
 
 def test_a_plan_that_does_not_fit_names_its_largest_part(
-    write_config: WriteConfig, monkeypatch
+    write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "available_bytes", lambda: 1024**3)
-    plan = plan_of(write_config("[fp32, {name: bf16, replicas: 2}]"))
+    two = "{name: twice, recipe: folded, runtime: paper, replicas: 2}"
+    plan = plan_of(write_config(f"[{FOLDED}, {two}]"))
     assert not plan.fits
-    expected = r"needs about 2\.6 GiB, 1\.0 GiB are available; the largest is tiny:bf16"
+    expected = r"needs about 1\.2 GiB, 1\.0 GiB are available; the largest is tiny:twice"
     with pytest.raises(ConfigError, match=expected):
         plan.require_fit()
-
-
-@pytest.mark.parametrize(
-    ("limit", "used", "expected"),
-    [("max", "5", 1000), ("600", "200", 450), ("5000", "200", 1000), (None, None, 1000)],
-)
-def test_a_container_s_limit_counts_where_it_is_smaller(
-    monkeypatch, limit: str | None, used: str | None, expected: int
-) -> None:
-    statistics = "anon 120\nfile 80\ninactive_file 50"
-    files = {"memory.max": limit, "memory.current": used, "memory.stat": statistics}
-
-    def read_text(self: Path) -> str:
-        content = files[self.name]
-        if content is None:
-            raise FileNotFoundError(self)
-        return f"{content}\n"
-
-    class Machine:
-        available = 1000
-
-    monkeypatch.setattr(module.psutil, "virtual_memory", Machine)
-    monkeypatch.setattr(module.Path, "read_text", read_text)
-    assert available_bytes() == expected
 
 
 def test_a_generation_may_take_longer_than_other_requests() -> None:

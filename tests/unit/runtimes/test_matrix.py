@@ -1,0 +1,92 @@
+"""What works here, and what a missing cell says."""
+
+from dataclasses import replace
+
+import pytest
+
+from serving.errors import ConfigError
+from serving.recipes import RECIPES
+from serving.runtimes import RUNTIMES, matrix
+from serving.runtimes.matrix import describe_possible, installed_version, missing_packages, why_not
+from serving.seams import Combination
+from tests.unit.paper import Paper
+
+FOLDED = Combination("folded", "encoder", "cpu", "safetensors")
+
+
+@pytest.mark.usefixtures("paper")
+@pytest.mark.parametrize(
+    ("change", "runtime", "reason"),
+    [
+        ({}, "paper", None),
+        ({"recipe": "fp32", "kind": "generator"}, "paper", None),
+        ({"recipe": "int8-static", "kind": "generator"}, "torch", "is for no generator"),
+        ({"kind": "generator"}, "paper", "recipe 'folded' is for no generator"),
+        ({"device": "cuda"}, "paper", "runtime 'paper' has no cuda"),
+        ({"recipe": "bf16"}, "paper", "paper can only be folded"),
+        ({"config": {"model_type": "stone"}}, "paper", "does not fold"),
+        ({}, "torch", "folded"),
+    ],
+)
+def test_a_missing_cell_says_why(
+    change: dict[str, object], runtime: str, reason: str | None
+) -> None:
+    said = why_not(replace(FOLDED, **change), runtime)
+    assert said is None if reason is None else said is not None and reason in said
+
+
+@pytest.mark.parametrize(
+    ("extra", "installation"),
+    [("paper", "needs pip install 'quantserve[paper]'"), (None, "needs pip install no-such-paper")],
+)
+def test_a_runtime_that_is_not_installed_says_what_brings_it(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch, extra: str | None, installation: str
+) -> None:
+    runtime = replace(RUNTIMES["paper"], preparing_packages=("no-such-paper",), extra=extra)
+    assert missing_packages(runtime) == ["no-such-paper"]
+    monkeypatch.setattr(matrix, "RUNTIMES", {"paper": runtime})
+    assert why_not(FOLDED, "paper") == installation
+
+
+@pytest.mark.usefixtures("paper")
+def test_an_entry_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(vars(RECIPES), "_places", {"broken": "no_such_module:RECIPE"})
+    with pytest.raises(ConfigError, match="recipe 'broken': no_such_module:RECIPE cannot be used"):
+        why_not(replace(FOLDED, recipe="broken"), "paper")
+
+
+@pytest.mark.usefixtures("paper")
+def test_what_is_possible_instead_is_listed() -> None:
+    said = describe_possible(replace(FOLDED, recipe="bf16"), "paper")
+    others, own = said.split("; ")
+    assert others.startswith("recipe 'bf16' works on: ")
+    assert "torch" in others
+    assert "paper" not in others
+    assert own == "runtime 'paper' can: fp32, folded, measured"
+
+
+@pytest.mark.usefixtures("paper")
+def test_where_nothing_is_possible_that_is_said() -> None:
+    stone = replace(FOLDED, config={"model_type": "stone"})
+    assert describe_possible(stone, "paper") == (
+        "recipe 'folded' works on: no other runtime; runtime 'paper' can: no other recipe"
+    )
+
+
+def test_versions_are_those_that_are_installed() -> None:
+    assert installed_version("no-such-paper") is None
+    assert installed_version("pytest") == pytest.__version__
+
+
+def test_every_cell_of_our_own_tables_has_an_answer() -> None:
+    for runtime in RUNTIMES:
+        for recipe in RECIPES:
+            for kind in ("encoder", "generator"):
+                for device in ("cpu", "cuda"):
+                    said = why_not(Combination(recipe, kind, device, "safetensors"), runtime)
+                    assert said is None or said.strip()
+
+
+def test_a_runtime_s_own_recipe_is_possible() -> None:
+    fp32 = Combination("fp32", "encoder", "cpu", "safetensors")
+    assert {runtime: why_not(fp32, runtime) for runtime in RUNTIMES} == dict.fromkeys(RUNTIMES)
