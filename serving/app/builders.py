@@ -18,7 +18,6 @@ from serving.app.applications import (
     variant_application,
 )
 from serving.app.plan import PlannedVariant, make_plan
-from serving.config import VariantConfig
 from serving.errors import ConfigError
 from serving.settings import make_config
 
@@ -53,25 +52,22 @@ def variant(arguments: dict[str, Any]) -> Application:
     name = arguments.get("variant")
     document = {key: value for key, value in arguments.items() if key != "variant"}
     config = make_config(document, "arguments of a variant")
-    chosen = [planned for planned in make_plan(config).variants if planned.variant.name == name]
+    plan = make_plan(config, cluster_has_cuda=bool(ray.cluster_resources().get("GPU", 0)))
+    chosen = [planned for planned in plan.variants if planned.variant.name == name]
     if len(chosen) != 1:
         raise ConfigError(
             f"arguments of a variant: variant: expected a variant of the one model, not {name!r}"
         )
-    return variant_application(chosen[0], config.server, _share_of_cluster(chosen[0]))
+    return variant_application(chosen[0], config, _share_of_cluster(chosen[0]))
 
 
 def _share_of_cluster(planned: PlannedVariant) -> dict[str, Any]:
-    """What a replica asks Ray for where Ray chooses its node, or has one started for it."""
-    options = actor_options(planned.model, planned.variant, _takes_gpu(planned.variant))
-    options["memory"] = (planned.resident_bytes + planned.loading_bytes) // planned.replicas
+    """What a replica asks Ray for where Ray chooses its node, or has one started for it.
+
+    The artifact may have to be prepared there, which is over before the replica opens it.
+    """
+    options = actor_options(planned)
+    options["memory"] = max(planned.replica_bytes, planned.artifact.preparing_bytes)
     if planned.variant.threads is not None:
         options["num_cpus"] = planned.variant.threads
     return options
-
-
-def _takes_gpu(variant: VariantConfig) -> bool:
-    # A cluster may start its first GPU node only when a replica asks for one.
-    if variant.device != "auto":
-        return variant.device == "cuda"
-    return bool(ray.cluster_resources().get("GPU", 0))
