@@ -1,5 +1,6 @@
 """Where sources are found, what is refused, and what the headers of the weights say."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,13 @@ import pytest
 from gguf import GGUFWriter
 from safetensors.numpy import save_file
 
-from serving.checkpoint import find_checkpoint, position_limit, weight_shapes
+from serving.checkpoint import (
+    find_checkpoint,
+    read_config,
+    source_files,
+    weight_files,
+    weight_shapes,
+)
 from serving.errors import SourceError
 from serving.seams import Checkpoint, WeightShape
 from tests.unit.conftest import TENSORS
@@ -60,6 +67,10 @@ def refusal(source: object) -> str:
     return str(caught.value).removeprefix(prefix)
 
 
+def no_weights(folder: Path) -> str:
+    return f"no model.safetensors in {folder}, nor model.safetensors.index.json"
+
+
 def test_a_folder_is_found(checkpoint_folder: Path) -> None:
     assert find_checkpoint("minilm", str(checkpoint_folder)) == Checkpoint(checkpoint_folder)
 
@@ -105,13 +116,14 @@ def test_a_folder_without_a_config_is_refused(checkpoint_folder: Path) -> None:
 
 def test_a_folder_without_weights_is_refused(checkpoint_folder: Path) -> None:
     (checkpoint_folder / "model.safetensors").unlink()
-    assert refusal(checkpoint_folder) == f"no *.safetensors in {checkpoint_folder}"
+    assert refusal(checkpoint_folder) == no_weights(checkpoint_folder)
 
 
 def test_pickled_weights_are_refused_and_named(checkpoint_folder: Path) -> None:
     (checkpoint_folder / "model.safetensors").rename(checkpoint_folder / "pytorch_model.bin")
     (checkpoint_folder / "more.pt").touch()
-    expected = "it holds more.pt, pytorch_model.bin, which is not loaded"
+    (checkpoint_folder / "other.safetensors").touch()
+    expected = "it holds more.pt, other.safetensors, pytorch_model.bin, which is not loaded"
     assert refusal(checkpoint_folder).endswith(expected)
 
 
@@ -153,7 +165,8 @@ def test_a_hub_id_is_fetched_at_its_revision(hub, checkpoint_folder: Path) -> No
 def test_only_safe_files_are_fetched(hub) -> None:
     find_checkpoint("minilm", "hf:org/name@main")
     [(_, arguments)] = hub
-    assert "*.safetensors" in arguments["allow_patterns"]
+    assert {"*.safetensors", "*.jinja"} <= set(arguments["allow_patterns"])
+    assert "consolidated*.safetensors" in arguments["ignore_patterns"]
     assert not {"*", "*.bin", "*.py", "*.pt"} & set(arguments["allow_patterns"])
 
 
@@ -187,23 +200,103 @@ def test_a_failed_fetch_is_told_in_one_line(monkeypatch, error: Exception, expec
 
 def test_a_fetched_folder_is_checked_like_any_other(hub, checkpoint_folder: Path) -> None:
     (checkpoint_folder / "model.safetensors").unlink()
-    assert refusal("hf:org/name@main") == f"no *.safetensors in {checkpoint_folder}"
+    assert refusal("hf:org/name@main") == no_weights(checkpoint_folder)
 
 
-def test_shapes_come_from_every_safetensors_file(checkpoint_folder: Path) -> None:
-    save_file({"head.weight": np.zeros((2, 4), np.float32)}, checkpoint_folder / "z.safetensors")
-    shapes = {shape.name: shape for shape in weight_shapes(Checkpoint(checkpoint_folder))}
-    assert {name: shape.shape for name, shape in shapes.items()} == {
-        **TENSORS,
-        "head.weight": (2, 4),
-    }
-    assert [name for name, shape in shapes.items() if shape.is_embedding] == [
+def write_shards(folder: Path) -> None:
+    """Replace the weights by two files and an index of them."""
+    (folder / "model.safetensors").unlink()
+    save_file({"embed.weight": np.zeros((5, 4), np.float16)}, folder / "a.safetensors")
+    save_file({"head.weight": np.zeros((2, 4), np.float32)}, folder / "b.safetensors")
+    index = {"weight_map": {"embed.weight": "a.safetensors", "head.weight": "b.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_shapes_and_types_come_from_the_headers(checkpoint_folder: Path) -> None:
+    shapes = weight_shapes(Checkpoint(checkpoint_folder))
+    assert {shape.name: shape.shape for shape in shapes} == TENSORS
+    assert {shape.dtype for shape in shapes} == {"F32"}
+    assert [shape.name for shape in shapes if shape.is_embedding] == [
         "embeddings.word_embeddings.weight"
     ]
 
 
+def test_shards_are_those_that_the_index_names(checkpoint_folder: Path) -> None:
+    write_shards(checkpoint_folder)
+    save_file({"embed.weight": np.zeros((5, 4))}, checkpoint_folder / "consolidated.safetensors")
+    found = find_checkpoint("minilm", str(checkpoint_folder))
+    assert weight_shapes(found) == [
+        WeightShape("embed.weight", (5, 4), is_embedding=True, dtype="F16"),
+        WeightShape("head.weight", (2, 4), is_embedding=False, dtype="F32"),
+    ]
+
+
+def test_a_second_copy_of_the_weights_does_not_count(checkpoint_folder: Path) -> None:
+    whole = (checkpoint_folder / "model.safetensors").read_bytes()
+    write_shards(checkpoint_folder)
+    (checkpoint_folder / "model.safetensors").write_bytes(whole)
+    shapes = weight_shapes(Checkpoint(checkpoint_folder))
+    assert {shape.name: shape.shape for shape in shapes} == TENSORS
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ('{"weight_map": {"a": "absent.safetensors"}}', "names files that are missing: absent"),
+        ('{"weights": {}}', "no weight_map"),
+        ('{"weight_map": ["a"]}', "no weight_map"),
+        ("[]", "expected an object"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_an_index_that_is_wrong_is_refused(checkpoint_folder: Path, index: str, said: str) -> None:
+    write_shards(checkpoint_folder)
+    (checkpoint_folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(SourceError, match=rf"index\.json: .*{said}"):
+        weight_files(Checkpoint(checkpoint_folder))
+
+
+def test_files_of_a_source_are_those_that_are_read(checkpoint_folder: Path) -> None:
+    for name in ("tokenizer.json", "chat_template.jinja", "README.md", "model.bin", "own.py"):
+        (checkpoint_folder / name).touch()
+    (checkpoint_folder / "modules.json").write_text('[{"path": ""}, {"path": "2_Dense"}]')
+    for folder in ("2_Dense", "checkpoint-500", "additional_chat_templates"):
+        (checkpoint_folder / folder).mkdir()
+        for name in ("config.json", "model.safetensors", "rag.jinja"):
+            (checkpoint_folder / folder / name).touch()
+    found = {
+        str(file.relative_to(checkpoint_folder))
+        for file in source_files(Checkpoint(checkpoint_folder))
+    }
+    assert found == {
+        "config.json",
+        "model.safetensors",
+        "modules.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "additional_chat_templates/rag.jinja",
+        "2_Dense/config.json",
+        "2_Dense/model.safetensors",
+        "2_Dense/rag.jinja",
+    }
+    trusted = source_files(Checkpoint(checkpoint_folder, None, True))
+    assert checkpoint_folder / "own.py" in trusted
+
+
+@pytest.mark.parametrize("modules", ["{", '[{"name": "0"}]', "[1]"])
+def test_modules_that_cannot_be_read_are_refused(checkpoint_folder: Path, modules: str) -> None:
+    (checkpoint_folder / "modules.json").write_text(modules)
+    with pytest.raises(SourceError, match=r"modules\.json: cannot be read"):
+        source_files(Checkpoint(checkpoint_folder))
+
+
+def test_a_gguf_file_is_its_own_source(gguf_file: Path) -> None:
+    assert source_files(Checkpoint(gguf_file.parent, gguf_file.name)) == [gguf_file]
+
+
 def test_a_vector_is_no_embedding_table(tmp_path: Path) -> None:
-    save_file({"embeddings.LayerNorm.bias": np.zeros(4, np.float32)}, tmp_path / "a.safetensors")
+    tensors = {"embeddings.LayerNorm.bias": np.zeros(4, np.float32)}
+    save_file(tensors, tmp_path / "model.safetensors")
     [shape] = weight_shapes(Checkpoint(tmp_path))
     assert shape == WeightShape("embeddings.LayerNorm.bias", (4,), is_embedding=False)
 
@@ -224,21 +317,17 @@ def test_weights_that_are_no_weights_are_refused(checkpoint_folder: Path, name: 
         weight_shapes(Checkpoint(checkpoint_folder, gguf))
 
 
-@pytest.mark.parametrize(
-    ("config", "expected"), [('{"max_position_embeddings": 64}', 64), ('{"a": 1}', None)]
-)
-def test_positions_are_those_that_the_config_says(
-    checkpoint_folder: Path, config: str, expected: int | None
-) -> None:
+def test_a_config_is_read(checkpoint_folder: Path) -> None:
+    (checkpoint_folder / "config.json").write_text('{"max_position_embeddings": 64}')
+    assert read_config(Checkpoint(checkpoint_folder)) == {"max_position_embeddings": 64}
+
+
+def test_a_gguf_file_says_its_architecture(gguf_file: Path) -> None:
+    assert read_config(Checkpoint(gguf_file.parent, gguf_file.name)) == {"model_type": "llama"}
+
+
+@pytest.mark.parametrize("config", ["{", "[]"])
+def test_a_config_that_is_no_object_is_refused(checkpoint_folder: Path, config: str) -> None:
     (checkpoint_folder / "config.json").write_text(config)
-    assert position_limit(Checkpoint(checkpoint_folder)) == expected
-
-
-def test_a_gguf_file_says_no_positions(gguf_file: Path) -> None:
-    assert position_limit(Checkpoint(gguf_file.parent, gguf_file.name)) is None
-
-
-def test_a_config_that_is_no_json_is_refused(checkpoint_folder: Path) -> None:
-    (checkpoint_folder / "config.json").write_text("{")
-    with pytest.raises(SourceError, match=r"config\.json: cannot be read"):
-        position_limit(Checkpoint(checkpoint_folder))
+    with pytest.raises(SourceError, match=r"config\.json: "):
+        read_config(Checkpoint(checkpoint_folder))

@@ -28,6 +28,32 @@ def problems(document: dict[str, Any]) -> str:
     return explain(caught.value)
 
 
+def test_a_variant_s_name_is_its_recipe_unless_it_names_one() -> None:
+    bare, named = ModelConfig(
+        **model(
+            variants=["fp32", {"name": "int8-ov", "recipe": "int8-static", "runtime": "openvino"}]
+        )
+    ).variants
+    assert (bare.name, bare.recipe, bare.runtime) == ("fp32", "fp32", "torch")
+    assert (named.name, named.recipe, named.runtime) == ("int8-ov", "int8-static", "openvino")
+
+
+def test_one_recipe_may_be_served_twice() -> None:
+    options = [
+        {"name": f"int4-g{size}", "recipe": "int4", "options": {"group_size": size}}
+        for size in (32, 128)
+    ]
+    names = [variant.name for variant in ModelConfig(**model(variants=options)).variants]
+    assert names == ["int4-g32", "int4-g128"]
+
+
+@pytest.mark.parametrize("name", ["Int8", "int8 ov", "a--b", "a/b", "a:b", "x" * 65])
+def test_variant_names_that_would_break_paths_are_refused(name: str) -> None:
+    assert problems({"models": [model(variants=["fp32", name])]}).startswith(
+        "models[0].variants[1].name: "
+    )
+
+
 def test_a_bare_variant_name_stands_for_all_defaults() -> None:
     assert ModelConfig(**model()).variants == (
         VariantConfig(name="fp32"),
@@ -149,6 +175,9 @@ def test_a_wrong_model_names_its_key(changes: dict[str, Any], expected: str) -> 
         ({"max_queued_requests": 0}, ".max_queued_requests: Input should be greater than"),
         ({"max_queued_requests": 65537}, ".max_queued_requests: Input should be less than"),
         ({"options": [1]}, ".options: Input should be a valid dictionary"),
+        ({"source": ""}, ".source: String should have at least 1 character"),
+        ({"calibration": {"count": 0}}, ".calibration.count: Input should be greater than"),
+        ({"calibration": {"date": "x"}}, ".calibration.date: unknown key"),
         (
             {"replicas": 2, "autoscaling": {"max": 3}},
             ": give either replicas or autoscaling, not both",
@@ -196,6 +225,7 @@ def test_a_wrong_server_names_its_key(changes: dict[str, Any], expected: str) ->
         ({"models": []}, "models: Tuple should have at least 1 item"),
         ({"models": [model(), model()]}, "models: models given twice: minilm"),
         ({"models": [model()], "sever": {}}, "sever: unknown key"),
+        ({"models": [model()], "artifacts": {"folders": "x"}}, "artifacts.folders: unknown key"),
     ],
 )
 def test_a_wrong_top_level_names_its_key(document: dict[str, Any], expected: str) -> None:

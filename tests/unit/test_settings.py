@@ -62,6 +62,14 @@ def test_models_can_come_from_the_environment(write, monkeypatch) -> None:
     assert load_config(write(MINIMAL)).models[0].name == "other"
 
 
+def test_the_folder_of_artifacts_has_a_default_and_an_environment_variable(
+    write, monkeypatch
+) -> None:
+    assert load_config(write(MINIMAL)).artifacts.folder == "~/.cache/quantserve/artifacts"
+    monkeypatch.setenv("QUANTSERVE_ARTIFACTS__FOLDER", "/volume")
+    assert load_config(write(MINIMAL)).artifacts.folder == "/volume"
+
+
 @pytest.mark.parametrize("variable", ["QUANTSERVE_SEVER__PORT", "QUANTSERVE_SERVER_PORT"])
 def test_a_variable_of_no_section_is_refused(write, monkeypatch, variable: str) -> None:
     monkeypatch.setenv(variable, "1")
