@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import Request
 
 from serving.config import AUTO
@@ -14,6 +16,9 @@ from serving.routes.schemas import Slo
 from serving.routes.selection import VARIANT_HEADER, Choice, select
 from serving.routes.services import services_of
 from serving.seams import NO_LIMITS, EngineKind, ServedModel
+
+OPERATIONS: Mapping[EngineKind, str] = {"encoder": "encoding", "generator": "generation"}
+"""What a route does that serves every task of a kind."""
 
 
 async def choose(
@@ -44,7 +49,7 @@ async def choose(
     record = record_of(request)
     record.labels = Labels(model.name, variant, model.task)
     if task not in (None, model.task) or kind not in (None, model.kind):
-        served = task or f"the tasks of a {kind}"
+        served = task or OPERATIONS[kind or model.kind]
         raise InvalidField(
             f"model {model.name!r} serves {model.task}, this route {served}", param="model"
         )

@@ -114,7 +114,7 @@ class FakeTask:
             for asked in inputs
         ]
         if not truncate and any(len(text) + 2 > self.max_tokens for text in texts):
-            raise InvalidField("an input is too long", param="input")
+            raise InvalidField("a text is too long", param="input")
         return [FakeItem((1, *text[: self.max_tokens - 2], 2)) for text in texts]
 
     def collate(self, items: Sequence[FakeItem]) -> Arrays:
