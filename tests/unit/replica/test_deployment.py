@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from serving.artifacts import ArtifactRequest
 from serving.config import ModelConfig, ServerConfig
 from serving.errors import (
     ConfigError,
@@ -73,8 +75,26 @@ async def start(**variant: Any) -> Any:
     model = ModelConfig(
         name="tiny", task="generation", source="/m", variants=({"name": "fp32", **variant},)
     )
+    return await replica_of(model, 0)
+
+
+async def replica_of(model: ModelConfig, variant: int) -> Any:
+    """A replica whose artifact nobody looks for: what it would open are the ``parts``."""
+    chosen = model.variants[variant]
+    artifact = ArtifactRequest(
+        model=model.name,
+        variant=chosen.name,
+        checkpoint=Checkpoint(Path("/m")),
+        task=model.task,
+        recipe=chosen.recipe,
+        runtime=chosen.runtime,
+        options={},
+        wanted_device="cpu",
+        calibration=None,
+        preparing_bytes=0,
+    )
     replica = Replica.__new__(Replica)
-    await replica.__init__(model, model.variants[0], Checkpoint("/m"), ServerConfig())
+    await replica.__init__(model, chosen, artifact, Path("/store"), ServerConfig())
     return replica
 
 
@@ -101,10 +121,13 @@ async def test_an_error_that_nobody_foresaw_is_one_without_its_details(parts: Pa
     assert "secret" not in error.message
 
 
-async def test_an_encoder_refuses_to_stream(parts: Parts) -> None:
+async def test_an_encoder_refuses_to_generate_and_to_score(parts: Parts) -> None:
     parts.backend = FakeEncoderBackend("tiny:fp32", ())
-    [error] = await streamed(await start())
-    assert isinstance(error, InvalidField)
+    replica = await start()
+    [error] = await streamed(replica)
+    for refusal in (error, await replica.score(ScoreRequest((1,), (2,), 1))):
+        assert isinstance(refusal, InvalidField)
+        assert refusal.message == "model 'tiny' does not generate"
 
 
 async def test_a_caller_that_goes_away_ends_the_work(parts: Parts) -> None:
@@ -118,6 +141,7 @@ async def test_a_caller_that_goes_away_ends_the_work(parts: Parts) -> None:
 async def test_a_generator_refuses_rows(parts: Parts) -> None:
     answer = await (await start()).infer(InferenceRequest(("a",), False, None, 1))
     assert isinstance(answer, InvalidField)
+    assert "'tiny' generates; use /v1/completions" in answer.message
 
 
 async def test_a_variant_that_cannot_be_loaded_says_why_on_every_call(parts: Parts) -> None:
@@ -200,9 +224,7 @@ async def start_shadowed(variant: int = 1, rate: float = 1) -> Any:
         variants=("fp32", "int4"),
         quality={"shadow": {"rate": rate, "max_per_second": 100}},
     )
-    replica = Replica.__new__(Replica)
-    await replica.__init__(model, model.variants[variant], Checkpoint("/m"), ServerConfig())
-    return replica
+    return await replica_of(model, variant)
 
 
 async def direct(replica: Any, text: str) -> int:

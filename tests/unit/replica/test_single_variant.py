@@ -1,0 +1,46 @@
+"""A replica's one variant is of one kind, or failed and then of both."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.errors import InvalidField, NotReady
+from serving.replica.single_variant import FailedBackend, SingleVariant
+from serving.seams import VariantStatus
+from tests.unit.fakes import (
+    FakeEncoderBackend,
+    FakeGeneratorBackend,
+    FakeTask,
+    describe,
+    describe_generator,
+)
+
+NAME = "minilm", "int4"
+
+
+async def test_an_encoder_is_no_generator() -> None:
+    backend = FakeEncoderBackend("minilm:int4", ())
+    single = SingleVariant(*NAME, backend)
+    assert single.encoder(*NAME) is backend
+    with pytest.raises(InvalidField, match="'minilm' does not generate"):
+        single.generator(*NAME)
+    expected = VariantStatus(*NAME, True, False, "", 1, describe(FakeTask()))
+    assert await single.statuses() == [expected]
+
+
+async def test_a_generator_is_no_encoder() -> None:
+    backend = FakeGeneratorBackend()
+    single = SingleVariant(*NAME, backend)
+    assert single.generator(*NAME) is backend
+    with pytest.raises(InvalidField, match="'minilm' generates; use /v1/completions"):
+        single.encoder(*NAME)
+    assert await single.describe() == describe_generator()
+
+
+async def test_what_could_not_be_loaded_says_so_as_either_kind() -> None:
+    failed = FailedBackend(NotReady("failed to load: no such kernel"))
+    single = SingleVariant(*NAME, failed)
+    assert single.encoder(*NAME) is failed
+    assert single.generator(*NAME) is failed
+    expected = VariantStatus(*NAME, False, True, "failed to load: no such kernel", 1, None)
+    assert await single.statuses() == [expected]
