@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI, Response
 
 from serving import __version__
 from serving.metrics import CONTENT_TYPE, EdgeMetrics, Labels
-from serving.routes import compare, health, inference, models, open_inference, quality
+from serving.routes import compare, health, inference, models, open_inference, quality, rerank
 from serving.routes.edge import Edge
 from serving.routes.error_responses import add_error_handlers
 from serving.routes.generation import routes as generation
@@ -69,7 +69,7 @@ def _new_app(services: Services) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, prefix: str = "") -> None:
-    for room in (inference, generation, models, open_inference, health):
+    for room in (inference, rerank, generation, models, open_inference, health):
         app.include_router(
             room.router,
             prefix=prefix,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
-from numpy.typing import NDArray
 
 from serving.routes.asking import answer
 from serving.routes.choosing import choose
@@ -21,21 +19,19 @@ from serving.routes.schemas import (
     InferenceBody,
 )
 from serving.seams import Outcome, ServedModel
+from serving.tasks import TASKS
 
 router = APIRouter(prefix="/v1", tags=["inference"])
 
 
 @router.post("/embeddings", response_model=EmbeddingsAnswer)
 async def embeddings(request: Request, body: EmbeddingsBody) -> Response:
-    """One unit vector per input."""
+    """One vector per input."""
     model, variant, outcome = await _ask(request, "embeddings", body, body.dimensions)
-    rows: list[Any]
-    if body.encoding_format == "base64":
-        rows = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in outcome.rows]
-    else:
-        rows = list(outcome.rows)
+    show = _show_base64 if body.encoding_format == "base64" else _show("embeddings")
     data = [
-        {"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)
+        {"object": "embedding", "index": index, **show(outcome, index)}
+        for index in range(len(outcome.rows))
     ]
     return _list_answer(model, variant, outcome, data)
 
@@ -44,20 +40,19 @@ async def embeddings(request: Request, body: EmbeddingsBody) -> Response:
 async def classify(request: Request, body: ClassifyBody) -> Response:
     """The most probable label of each input, with the probability of every label."""
     model, variant, outcome = await _ask(request, "classification", body)
-    data = [
-        {"index": index, **classification(outcome.labels, row)}
-        for index, row in enumerate(outcome.rows)
-    ]
+    show = _show("classification")
+    data = [{"index": index, **show(outcome, index)} for index in range(len(outcome.rows))]
     return _list_answer(model, variant, outcome, data)
 
 
-def classification(labels: Sequence[str], row: NDArray[np.float32]) -> dict[str, Any]:
-    """What ``Classification`` says of one text; ``row`` (labels,) is the probability of each."""
-    return {
-        "label": labels[int(row.argmax())],
-        "score": float(row.max()),
-        "scores": dict(zip(labels, row.tolist(), strict=True)),
-    }
+def _show(task: str) -> Callable[[Outcome, int], dict[str, Any]]:
+    show = TASKS[task].show
+    assert show is not None  # as of every encoder's task
+    return show
+
+
+def _show_base64(outcome: Outcome, index: int) -> dict[str, Any]:
+    return {"embedding": base64.b64encode(outcome.rows[index].astype("<f4").tobytes()).decode()}
 
 
 async def _ask(

@@ -18,7 +18,6 @@ from pydantic import (
     StringConstraints,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from serving.config import ServerConfig
@@ -44,18 +43,11 @@ def _only(*harmless: object) -> AfterValidator:
     return AfterValidator(check)
 
 
-class _NullIsAbsent(Body):
+class _StrictBody(Body):
     model_config = ConfigDict(strict=True)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        return {k: v for k, v in data.items() if v is not None or k not in cls.model_fields}
 
-
-class StreamOptions(_NullIsAbsent):
+class StreamOptions(_StrictBody):
     """How to stream.
 
     Attributes:
@@ -66,7 +58,7 @@ class StreamOptions(_NullIsAbsent):
     include_obfuscation: Annotated[Any, _only(False)] = None
 
 
-class GenerationBody(_NullIsAbsent, ChoosingBody):
+class GenerationBody(_StrictBody, ChoosingBody):
     """The fields that both routes have.
 
     Attributes:
@@ -181,7 +173,7 @@ class TextPart(Body):
     text: TextOrNothing
 
 
-class MessageBody(_NullIsAbsent):
+class MessageBody(_StrictBody):
     """One turn of a chat.
 
     Attributes:

@@ -75,8 +75,18 @@ async def test_the_backend_gets_the_texts_and_settings(open_site, given, texts) 
     body = embeddings_body(input=given, truncate=True, dimensions=2, user="someone")
     assert (await site.client.post(EMBEDDINGS, json=body)).status_code == 200
     [request] = site.backend().requests
-    assert request.texts == texts
+    assert request.inputs == texts
     assert (request.truncate, request.dimensions, request.timeout_s) == (True, 2, 7)
+
+
+NULLS = dict.fromkeys(["encoding_format", "dimensions", "truncate", "user", "variant", "slo"])
+
+
+async def test_null_leaves_a_field_out(site) -> None:
+    response = await site.client.post(EMBEDDINGS, json=embeddings_body(**NULLS))
+    assert response.json()["data"][0]["embedding"] == pytest.approx(CAT)
+    [request] = site.backend().requests
+    assert (request.truncate, request.dimensions) == (False, None)
 
 
 @pytest.mark.parametrize("open_it", [open_gateway, lambda: open_replica(SENTIMENT)])
@@ -104,7 +114,7 @@ async def test_a_classify_answer_has_the_score_of_every_label(open_it) -> None:
 INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"temperature": 1}, "temperature", "temperature: unknown field"),
     ({"Input": "x"}, "Input", "Input: unknown field"),
-    ({"input": None}, "input", "input: Input should be a valid string"),
+    ({"input": None}, "input", "input: Field required"),
     ({"input": ""}, "input", "input: String should have at least 1 character"),
     ({"input": [1, 2]}, "input", "input: token ids are not accepted"),
     ({"input": [[1, 2], [3]]}, "input", "input: token ids are not accepted"),

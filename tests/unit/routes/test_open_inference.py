@@ -179,7 +179,7 @@ def tensor(**changes: Any) -> dict[str, Any]:
 async def test_shapes_that_fit_are_accepted(site, shape, data) -> None:
     answer = await site.client.post(MINILM_INFER, json=tensor(shape=shape, data=data))
     assert answer.status_code == 200
-    assert site.backend().requests[0].texts == ("a", "b")
+    assert site.backend().requests[0].inputs == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -193,11 +193,11 @@ async def test_shapes_that_fit_are_accepted(site, shape, data) -> None:
         (tensor(data=[""]), "inputs[0].data[0]: String should have at least 1 character"),
         (tensor(shape=[]), "inputs[0].shape: List should have at least 1 item"),
         (tensor(shape=[1, 1, 1]), "inputs[0].shape: List should have at most 2 items"),
-        (tensor(name="ids"), "inputs[0].name: Input should be 'text'"),
+        (tensor(name="ids"), "inputs: ids; expected text, each once"),
         (tensor(datatype="INT64", data=[1]), "inputs[0].datatype: Input should be 'BYTES'"),
         (tensor(parameters={}), "inputs[0].parameters: unknown field"),
         ({"inputs": []}, "inputs: List should have at least 1 item"),
-        ({"inputs": tensor()["inputs"] * 2}, "inputs: List should have at most 1 item"),
+        ({"inputs": tensor()["inputs"] * 2}, "inputs: text, text; expected text, each once"),
         ({}, "inputs: Field required"),
         (infer_body(binary=True), "binary: unknown field"),
         (infer_body(parameters={"speed": 1}), "parameters.speed: unknown field"),
@@ -216,6 +216,13 @@ async def test_a_wrong_body_is_refused(site, body, message: str) -> None:
     assert answer.status_code == 422
     assert list(answer.json()) == ["error"]
     assert answer.json()["error"].startswith(message)
+
+
+async def test_null_leaves_a_field_out(site) -> None:
+    body = infer_body("a cat", id=None, parameters=None, outputs=None)
+    answer = (await site.client.post(MINILM_INFER, json=body)).json()
+    assert "id" not in answer
+    assert [output["name"] for output in answer["outputs"]] == ["embedding"]
 
 
 async def test_a_request_for_unknown_outputs_is_counted_under_its_variant(site) -> None:

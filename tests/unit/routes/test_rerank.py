@@ -1,0 +1,225 @@
+"""Rerank: both kinds of bodies, their answers, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.fakes import row_of, served_model
+from tests.unit.routes.sites import MODELS, Site, open_gateway, open_replica
+
+RERANKER = served_model("reranker", "rerank", ["fp32", "int4"], "fp32", "fp32")
+RERANK = "/v1/rerank"
+DOCUMENTS = ["a dog", "the cat", "a mat"]
+
+
+def score(document: str, variant: str = "reranker:int4", query: str = "cat") -> float:
+    return float(row_of([1, *query.encode(), 3, *document.encode(), 2], variant)[0])
+
+
+def ranking(variant: str = "reranker:int4") -> list[int]:
+    scores = [score(document, variant) for document in DOCUMENTS]
+    return sorted(range(len(scores)), key=lambda index: -scores[index])
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    """A good body; what is () is left out."""
+    plain = {"model": "reranker:int4", "query": "cat", "documents": DOCUMENTS}
+    return {key: value for key, value in {**plain, **changes}.items() if value != ()}
+
+
+def texts_body(**changes: Any) -> dict[str, Any]:
+    return body(**{"documents": (), "texts": DOCUMENTS, **changes})
+
+
+def open_selecting() -> Site:
+    return open_gateway([*MODELS, RERANKER])
+
+
+@pytest.fixture(params=[open_selecting, lambda: open_replica(RERANKER)], ids=["gateway", "replica"])
+def site(request: pytest.FixtureRequest) -> Site:
+    """Either mount; each test runs for both."""
+    opened: Site = request.param()
+    return opened
+
+
+async def post(site: Site, sent: dict[str, Any], **headers: str) -> Any:
+    response = await site.client.post(RERANK, json=sent, headers=headers)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def refusal(site: Site, sent: dict[str, Any]) -> dict[str, Any]:
+    response = await site.client.post(RERANK, json=sent)
+    assert response.status_code == 422
+    error: dict[str, Any] = response.json()["error"]
+    return error
+
+
+async def test_documents_come_back_by_relevance(site: Site) -> None:
+    assert await post(site, body(), **{"X-Request-Id": "abc"}) == {
+        "id": "abc",
+        "model": "reranker:int4",
+        "results": [
+            {"index": index, "relevance_score": pytest.approx(score(DOCUMENTS[index]))}
+            for index in ranking()
+        ],
+        "usage": {"prompt_tokens": 35, "total_tokens": 35},
+    }
+
+
+async def test_texts_come_back_as_a_list(site: Site) -> None:
+    expected = [
+        {"index": index, "score": pytest.approx(score(DOCUMENTS[index]))} for index in ranking()
+    ]
+    assert await post(site, texts_body()) == expected
+
+
+async def test_only_the_best_if_so_many_are_wanted(site: Site) -> None:
+    results = (await post(site, body(top_n=2)))["results"]
+    assert [result["index"] for result in results] == ranking()[:2]
+    assert len((await post(site, body(top_n=99)))["results"]) == 3
+
+
+async def test_documents_are_returned_as_they_came(site: Site) -> None:
+    documents = ["a dog", {"text": "the cat", "title": "Cats", "page": None}, {"text": "a mat"}]
+    results = (await post(site, body(documents=documents, return_documents=True)))["results"]
+    by_index = {result["index"]: result["document"] for result in results}
+    assert by_index == {0: {"text": "a dog"}, 1: documents[1], 2: documents[2]}
+
+
+async def test_texts_are_returned_on_demand(site: Site) -> None:
+    answer = await post(site, texts_body(return_text=True))
+    assert [entry["text"] for entry in answer] == [DOCUMENTS[index] for index in ranking()]
+
+
+async def test_equally_relevant_documents_keep_their_order(site: Site) -> None:
+    results = (await post(site, body(documents=["x", "x", "x"])))["results"]
+    assert [result["index"] for result in results] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("sent", "truncates"),
+    [
+        (body(), True),
+        (body(truncate=False), False),
+        (texts_body(), False),
+        (texts_body(truncate=True), True),
+        (texts_body(truncate=None), False),
+    ],
+)
+async def test_each_kind_of_client_gets_the_cutting_that_it_knows(
+    site: Site, sent: dict[str, Any], truncates: bool
+) -> None:
+    await post(site, sent)
+    [request] = site.backend("reranker").requests
+    assert request.inputs == tuple(("cat", document) for document in DOCUMENTS)
+    assert (request.truncate, request.dimensions) == (truncates, None)
+
+
+HARMLESS = [
+    body(rank_fields=["text"], max_chunks_per_doc=1, user="someone"),
+    body(top_n=None, return_documents=None, rank_fields=None, max_chunks_per_doc=None),
+    body(texts=None, truncate=None, variant=None),
+    texts_body(raw_scores=False, truncation_direction="Right", return_text=False),
+    texts_body(raw_scores=None, truncation_direction="right", documents=None),
+]
+
+
+@pytest.mark.parametrize("sent", HARMLESS)
+async def test_what_changes_no_answer_is_accepted(site: Site, sent: dict[str, Any]) -> None:
+    await post(site, sent)
+
+
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    (body(query=()), "query", "query: Field required"),
+    (body(query=""), "query", "query: String should have at least 1 character"),
+    (body(documents=()), "documents", "documents: send either documents or texts"),
+    (body(texts=["a"]), "documents", "documents: send either documents or texts"),
+    (body(documents=[]), "documents", "documents: List should have at least 1 item"),
+    (body(documents=["a", ""]), "documents", "documents[1].text: String should have at least 1"),
+    (body(documents=[{"title": "a"}]), "documents", "documents[0].text: Field required"),
+    (body(documents=[5]), "documents", "documents[0]: Input should be a valid dictionary"),
+    (texts_body(texts=[{"text": "a"}]), "texts", "texts[0]: Input should be a valid string"),
+    (body(top_n=0), "top_n", "top_n: Input should be greater than or equal to 1"),
+    (body(max_tokens_per_doc=9), "max_tokens_per_doc", "max_tokens_per_doc: unknown field"),
+    (body(max_chunks_per_doc=10), "max_chunks_per_doc", "max_chunks_per_doc: Input should be 1"),
+    (body(rank_fields=["title"]), "rank_fields", "rank_fields[0]: Input should be 'text'"),
+    (texts_body(raw_scores=True), "raw_scores", "raw_scores: Input should be False"),
+    (
+        texts_body(truncation_direction="Left"),
+        "truncation_direction",
+        "truncation_direction: Input should be 'Right' or 'right'",
+    ),
+    (body(return_text=True), "return_text", "return_text: unknown field where documents are sent"),
+    (texts_body(top_n=1), "top_n", "top_n: unknown field where texts are sent"),
+    (body(documents=["a"] * 257), "input", "257 inputs; at most 256 in one request"),
+    (body(truncate=False, documents=["x" * 50]), "input", "a text is too long"),
+]
+
+
+@pytest.mark.parametrize(("sent", "param", "message"), REFUSED)
+async def test_a_wrong_field_is_named(
+    site: Site, sent: dict[str, Any], param: str, message: str
+) -> None:
+    error = await refusal(site, sent)
+    assert (error["code"], error["param"]) == ("invalid_field", param)
+    assert error["message"].startswith(message)
+
+
+async def test_a_model_of_another_task_is_refused() -> None:
+    error = await refusal(open_selecting(), body(model="minilm"))
+    assert error["message"] == "model 'minilm' serves embeddings, this route rerank"
+
+
+async def test_the_variant_is_chosen_as_everywhere() -> None:
+    site = open_selecting()
+    by_path = await site.client.post(f"/reranker/int4{RERANK}", json=body(model=()))
+    by_header = await post(site, body(model="reranker"), **{"X-Variant": "int4"})
+    by_field = await post(site, body(model="reranker", variant="int4"))
+    default = await post(site, body(model="reranker"))
+    assert by_path.json()["results"] == by_header["results"] == by_field["results"]
+    assert (by_field["model"], default["model"]) == ("reranker:int4", "reranker:fp32")
+    expected = [result["index"] for result in default["results"]]
+    assert expected == ranking("reranker:fp32")
+
+
+def infer_body(query: list[str], text: list[str]) -> dict[str, Any]:
+    tensors = {"query": query, "text": text}
+    return {
+        "inputs": [
+            {"name": name, "shape": [len(data)], "datatype": "BYTES", "data": data}
+            for name, data in tensors.items()
+        ]
+    }
+
+
+async def test_tensors_of_the_open_inference_protocol(site: Site) -> None:
+    path = "/v2/models/reranker/versions/int4"
+    described = (await site.client.get(path)).json()
+    assert described["inputs"] == [
+        {"name": "query", "datatype": "BYTES", "shape": [-1]},
+        {"name": "text", "datatype": "BYTES", "shape": [-1]},
+    ]
+    assert described["outputs"] == [{"name": "score", "datatype": "FP32", "shape": [-1]}]
+    for queries in (["cat"], ["cat"] * 3):
+        answer = await site.client.post(f"{path}/infer", json=infer_body(queries, DOCUMENTS))
+        [output] = answer.json()["outputs"]
+        assert output["shape"] == [3]
+        assert output["data"] == pytest.approx([score(document) for document in DOCUMENTS])
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (infer_body(["a", "b"], DOCUMENTS), "2 queries for 3 texts; send one query for all"),
+        ({"inputs": infer_body(["a"], ["b"])["inputs"][:1]}, "inputs: query; expected query, text"),
+    ],
+)
+async def test_tensors_that_do_not_fit_are_refused(
+    site: Site, sent: dict[str, Any], message: str
+) -> None:
+    response = await site.client.post("/v2/models/reranker/versions/int4/infer", json=sent)
+    assert response.status_code == 422
+    assert response.json()["error"].startswith(message)
