@@ -24,11 +24,10 @@ def test_there_is_something_to_look_at() -> None:
 
 
 def test_no_two_classes_share_a_name() -> None:
-    """``_Private`` ones are told apart by their file, which alone may use them."""
     places: dict[str, list[str]] = defaultdict(list)
     for file in FILES:
         for node in ast.parse(file.read_text()).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.ClassDef):
                 places[node.name].append(str(file.relative_to(ROOT)))
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
 
