@@ -148,7 +148,7 @@ class EmbeddingsAnswer(Body):
     usage: Usage
 
 
-class Classification(Body):
+class ClassifiedText(Body):
     """The most probable label, its probability, and the probability of every label."""
 
     index: int
@@ -161,6 +161,6 @@ class ClassifyAnswer(Body):
     """Answer of ``POST /v1/classify``; ``model`` names the variant that answered."""
 
     object: Literal["list"]
-    data: list[Classification]
+    data: list[ClassifiedText]
     model: str
     usage: Usage
