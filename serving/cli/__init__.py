@@ -11,10 +11,10 @@ from serving.cli.check import check
 from serving.cli.compare import compare_command
 from serving.cli.evaluate import evaluate_command
 from serving.cli.models import models
-from serving.cli.prepare import prepare
+from serving.cli.prepare import prepare_command
 from serving.cli.quality import quality_command
 from serving.cli.serve import serve
-from serving.cli.variants import variants
+from serving.cli.variants import variants_command
 
 app = typer.Typer(
     name="quantserve",
@@ -25,8 +25,8 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(models)
 app.command()(check)
-app.command()(prepare)
-app.command()(variants)
+app.command("prepare")(prepare_command)
+app.command("variants")(variants_command)
 app.add_typer(artifacts_app, name="artifacts")
 app.command("compare")(compare_command)
 app.command("quality")(quality_command)

@@ -46,9 +46,9 @@ def check(
 def plan_table(plan: Plan, artifacts: list[str]) -> Table:
     """One row per variant; ``artifacts`` says of each whether it is prepared."""
     table = new_table(
-        "plan; sizes in MiB are estimates, all replicas together",
-        ["variant", "recipe, runtime, device", "artifact"],
-        ["replicas", "weights", "KV cache", "resident"],
+        "plan; ×: replicas; sizes in MiB are estimates, all replicas together",
+        ["variant", "recipe, runtime, device: artifact"],
+        ["×", "weights", "KV cache", "resident"],
     )
     for planned, artifact in zip(plan.variants, artifacts, strict=True):
         variant = planned.variant
@@ -56,8 +56,7 @@ def plan_table(plan: Plan, artifacts: list[str]) -> Table:
         replicas = f"{bounds.min}–{bounds.max}" if bounds else str(variant.replicas)
         table.add_row(
             planned.artifact.name,
-            f"{variant.recipe}, {variant.runtime}, {planned.device}",
-            artifact,
+            f"{variant.recipe}, {variant.runtime}, {planned.device}: {artifact}",
             replicas,
             mebibytes(planned.weights_bytes * planned.replicas),
             mebibytes(planned.kv_cache_bytes * planned.replicas or None),

@@ -14,7 +14,7 @@ from serving.cli.preparing import event_line, prepare_shown
 from serving.settings import load_config
 
 
-def prepare(
+def prepare_command(
     config: Annotated[Path | None, typer.Argument(help="YAML file; the demo without it.")] = None,
 ) -> None:
     """Make what each variant of CONFIG is opened from, where it is not in the store yet."""

@@ -23,7 +23,13 @@ def prepare_shown(
         What became of each, in their order; of those that ``stop`` prevented, nothing.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True, redirect_stdout=False) as progress:
+    with Progress(
+        *columns,
+        console=err,
+        transient=True,
+        redirect_stdout=False,
+        disable=not err.is_terminal,
+    ) as progress:
         whole = progress.add_task("preparing", total=len(variants))
         bars: dict[str, TaskID] = {}
 

@@ -17,7 +17,7 @@ from serving.seams import Combination, DeviceName, EngineKind
 from serving.tasks import TASKS
 
 
-def variants() -> None:
+def variants_command() -> None:
     """Print what works here: recipe × runtime × kind of engine × device."""
     out.print(legend("recipe", ((name, _recipe_summary(name)) for name in RECIPES)))
     out.print(legend("runtime", ((name, _runtime_summary(name)) for name in RUNTIMES)))

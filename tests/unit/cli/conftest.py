@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from serving.artifacts import ArtifactStore
 from serving.cli import app
 from serving.cli.console import err, out
 
@@ -26,3 +28,10 @@ def run(monkeypatch) -> Run:
         return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
     return call
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
+    """The store that every configuration means."""
+    monkeypatch.setenv("QUANTSERVE_ARTIFACTS__FOLDER", str(tmp_path / "store"))
+    return ArtifactStore(tmp_path / "store")

@@ -7,39 +7,79 @@ import pytest
 from rich.console import Console
 
 from serving.app import plan
+from serving.artifacts import ArtifactStore, ensure
 from serving.cli.check import plan_table
 from serving.settings import load_config
 from tests.unit.cli.conftest import Run
 from tests.unit.conftest import WriteConfig
 
+FOLDED = "{name: folded, runtime: paper}"
+TWO = f"[{FOLDED}, {{name: twice, recipe: folded, runtime: paper, options: {{folds: 2}}}}]"
+
+pytestmark = pytest.mark.usefixtures("paper", "store")
+
 
 @pytest.fixture(autouse=True)
-def memory(monkeypatch) -> None:
+def memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine has 16 GiB left."""
     monkeypatch.setattr(plan, "available_bytes", lambda: 16 * 1024**3)
 
 
 def test_a_good_config_prints_every_variant(run: Run, write_config: WriteConfig) -> None:
-    result = run("check", write_config("[{name: fp32, autoscaling: {min: 2, max: 3}}, bf16]"))
+    scaled = "{name: folded, runtime: paper, autoscaling: {min: 2, max: 3}}"
+    result = run("check", write_config(f"[{scaled}, {{name: fp32, runtime: paper}}]"))
     assert result.exit_code == 0
-    assert [word in result.stdout for word in ("tiny", "fp32", "bf16", "2–3")] == [True] * 4
+    for word in ("tiny:folded", "tiny:fp32", "folded, paper, cpu", "2–3", "missing"):
+        assert word in result.stdout
     assert "16,384.0 MiB are available" in result.stdout
 
 
+def test_what_is_prepared_already_is_told(
+    run: Run, write_config: WriteConfig, store: ArtifactStore
+) -> None:
+    config = write_config(TWO, "letters")
+    [folded, twice] = plan.make_plan(load_config(config)).variants
+    first, second = ensure(folded.artifact, store), ensure(twice.artifact, store)
+    (second.weights_folder / "first.bin").unlink()
+    lines = run("check", config).stdout.splitlines()
+    [line] = [line for line in lines if "tiny:folded" in line]
+    assert first.id[:8] in line
+    [line] = [line for line in lines if "tiny:twice" in line]
+    assert "damaged" in line
+
+
+def test_too_little_to_calibrate_with_is_told(run: Run, write_config: WriteConfig) -> None:
+    result = run("check", write_config("[{name: measured, runtime: paper}]"))
+    assert result.exit_code == 0
+    assert (
+        "tiny:measured: calibrated with 72 inputs, all that probes has; 300 were asked"
+        in result.stdout
+    )
+
+
 def test_a_plan_with_long_names_fits_80_columns(write_config: WriteConfig) -> None:
-    file = write_config("[int8-dynamic]", "generation")
+    file = write_config("[{name: int8-dynamic, recipe: fp32, runtime: paper}]", "generation")
     file.write_text(file.read_text().replace("tiny", "sentiment"))
     screen = Console(width=80, record=True, file=io.StringIO())
-    screen.print(plan_table(plan.make_plan(load_config(file))))
+    screen.print(plan_table(plan.make_plan(load_config(file)), ["0123abcd"]))
     text = screen.export_text()
     assert "KV cache" in text
+    assert "0123abcd" in text
+    assert "sentiment:int8-dynamic" in text
     assert "…" not in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"variants": "[fp32, int2]"}, "error: models[0].variants[1].name: unknown variant 'int2'"),
+        (
+            {"variants": "[fp32, int2]"},
+            "error: models[0].variants[1].recipe: unknown recipe 'int2'; known: fp32",
+        ),
+        (
+            {"variants": "[{name: fp32, runtime: pen}]"},
+            "error: models[0].variants[0].runtime: unknown runtime 'pen'; known: torch",
+        ),
         ({"variants": "[auto]"}, "models[0].variants[0].name: 'auto' is reserved"),
         ({"task": "poetry"}, "error: models[0].task: unknown task 'poetry'"),
         ({"more": "sever: {}"}, "sever: unknown key"),
@@ -58,10 +98,10 @@ def test_a_bad_config_prints_one_message(
 
 
 def test_a_plan_that_does_not_fit_is_printed_and_refused(
-    run: Run, write_config: WriteConfig, monkeypatch
+    run: Run, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "available_bytes", lambda: 1024**2)
-    result = run("check", write_config())
+    result = run("check", write_config(TWO))
     assert result.exit_code == 1
     assert "tiny" in result.stdout
     assert "the largest is tiny:" in result.stderr

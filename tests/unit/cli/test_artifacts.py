@@ -1,0 +1,102 @@
+"""``quantserve artifacts`` lists, removes and prunes what a store holds."""
+
+import os
+import time
+
+import pytest
+
+from serving.artifacts import Artifact, ArtifactStore, ensure
+from tests.unit.cli.conftest import Run
+from tests.unit.conftest import WriteConfig
+from tests.unit.paper import Paper
+
+DAY_S = 24 * 60 * 60
+
+
+@pytest.fixture
+def three(paper: Paper, store: ArtifactStore) -> list[Artifact]:
+    """Artifacts that were used three days, two days and one day ago."""
+    artifacts = []
+    for folds in (1, 2, 3):
+        artifact = ensure(paper.request(f"f{folds}", options={"folds": folds}), store)
+        moment = time.time() - (4 - folds) * DAY_S + 60
+        os.utime(artifact.folder / "manifest.json", (moment, moment))
+        artifacts.append(artifact)
+    return artifacts
+
+
+def test_a_list_has_a_line_for_each(run: Run, three: list[Artifact], store: ArtifactStore) -> None:
+    (three[1].folder / "manifest.json").write_text("{")
+    result = run("artifacts", "list", "--folder", store.folder)
+    assert result.exit_code == 0
+    for artifact in (three[0], three[2]):
+        [line] = [line for line in result.stdout.splitlines() if artifact.id[:8] in line]
+        assert artifact.manifest.made_for in line
+        assert "letters, folded, paper, cpu" in line
+    [line] = [line for line in result.stdout.splitlines() if three[1].id[:8] in line]
+    assert "damaged" in line
+    assert "3 artifacts, " in result.stdout
+
+
+def test_the_beginning_of_an_id_is_enough_to_remove_it(
+    run: Run, three: list[Artifact], store: ArtifactStore
+) -> None:
+    result = run("artifacts", "remove", three[0].id[:10], three[1].id, "--folder", store.folder)
+    assert result.exit_code == 0
+    assert store.ids() == [three[2].id]
+    assert "2 artifacts removed" in result.stdout
+
+
+def test_an_id_that_is_not_there_removes_nothing(
+    run: Run, three: list[Artifact], store: ArtifactStore
+) -> None:
+    result = run("artifacts", "remove", three[0].id, "xyz", "--folder", store.folder)
+    assert result.exit_code == 1
+    assert "no artifact starts with 'xyz'" in result.stderr
+    assert len(store.ids()) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "staying"),
+    [
+        (["--older-than", "2.5"], [1, 2]),
+        (["--older-than", "1.5"], [2]),
+        (["--older-than", "10"], [0, 1, 2]),
+        (["--max-size", "0.0000015"], [2]),
+        (["--max-size", "1"], [0, 1, 2]),
+        (["--older-than", "2.5", "--max-size", "0.0000015"], [2]),
+    ],
+)
+def test_what_is_old_or_too_much_goes(
+    run: Run, three: list[Artifact], store: ArtifactStore, options: list[str], staying: list[int]
+) -> None:
+    result = run("artifacts", "prune", *options, "--folder", store.folder)
+    assert result.exit_code == 0
+    assert store.ids() == sorted(three[index].id for index in staying)
+    assert f"{3 - len(staying)} artifacts removed" in result.stdout
+
+
+def test_what_no_configuration_uses_goes(
+    run: Run,
+    three: list[Artifact],
+    store: ArtifactStore,
+    write_config: WriteConfig,
+) -> None:
+    variant = "{name: x, recipe: folded, runtime: paper, options: {folds: 2}}"
+    config = write_config(f"[{variant}]", "letters")
+    result = run("artifacts", "prune", "--unused", config, "--folder", store.folder)
+    assert result.exit_code == 0
+    assert store.ids() == [three[1].id]
+
+
+def test_pruning_clears_away_what_the_dead_left(run: Run, store: ArtifactStore) -> None:
+    (store.folder / f"{'a' * 32}.x.unfinished").mkdir()
+    result = run("artifacts", "prune", "--older-than", "1", "--folder", store.folder)
+    assert result.exit_code == 0
+    assert list(store.folder.iterdir()) == []
+
+
+def test_pruning_nothing_in_particular_is_refused(run: Run, store: ArtifactStore) -> None:
+    result = run("artifacts", "prune", "--folder", store.folder)
+    assert result.exit_code == 1
+    assert "say what may go: --older-than DAYS" in result.stderr
