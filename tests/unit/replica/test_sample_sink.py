@@ -42,7 +42,7 @@ class Receiver:
             await self.gate.wait()
             if self.failures:
                 raise self.failures.pop(0)
-            self.texts.append(sample.text)
+            self.texts.append(sample.input)
         finally:
             self.at_once -= 1
             if self.calls == 2:
