@@ -11,7 +11,7 @@ import psutil
 from loadtests.conditions import processor
 from serving.machine.isa import instruction_set
 
-PACKAGES = ("torch", "transformers", "torchao", "ray")
+PACKAGES = ("torch", "transformers", "torchao", "openvino", "onnxruntime", "ray")
 
 
 def conditions(threads: int) -> str:

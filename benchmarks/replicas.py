@@ -30,7 +30,7 @@ import httpx
 import psutil
 
 from benchmarks.conditions import conditions
-from benchmarks.encoders import SOURCE, open_variant, sample_sentences
+from benchmarks.demo_variants import SOURCE, open_variant, sample_sentences
 from benchmarks.http_load import measure
 from serving.checkpoint import find_checkpoint
 from tests.integration.running_service import RunningService, free_port
