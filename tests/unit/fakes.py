@@ -198,6 +198,7 @@ class FakeGenerator:
     """
 
     device = "cpu"
+    can_score = True
 
     def __init__(self, *answers: str | bytes | Exception, max_tokens: int = 1_000) -> None:
         self.answers = list(answers)

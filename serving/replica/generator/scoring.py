@@ -42,8 +42,13 @@ class Scoring:
         """Make a request to the engine out of it.
 
         Raises:
-            InvalidField: There is nothing to score, or more than fits.
+            InvalidField: There is nothing to score, or more than fits, or the engine cannot.
         """
+        if not self.engine.can_score:
+            raise InvalidField(
+                f"what runs {self.model!r} here cannot say how probable given tokens are",
+                param="model",
+            )
         prompt, continuation = await self._tokens(request)
         if not continuation:
             raise InvalidField("continuation has no token to score", param="continuation")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from serving.metrics import GeneratorMetrics, Labels, ReplicaMetrics
 from serving.replica.generator.local_generator import LocalGenerator
+from serving.runtimes import RUNTIMES
 from serving.seams import (
     NUM_TRACED,
-    Checkpoint,
     GenerationRequest,
     GenerationSummary,
     Sampling,
@@ -25,8 +26,9 @@ from serving.seams import (
 from tests.unit.fakes import FakeGenerationTask, FakeTextStream, describe_generator
 from tests.unit.runtimes.tiny_generators import (
     MODELS,
-    load_tiny_generator,
     logits_of,
+    open_request,
+    prepare_request,
     random_model,
     random_tokens,
     save_generator,
@@ -54,8 +56,11 @@ class Silence(FakeTextStream):
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return save_generator(tmp_path_factory.mktemp("llama"), **MODELS["llama"])
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    checkpoint = save_generator(tmp_path_factory.mktemp("llama"), **MODELS["llama"])
+    folder = tmp_path_factory.mktemp("prepared")
+    RUNTIMES["torch"].prepare(prepare_request("fp32", checkpoint, folder))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +69,10 @@ def model() -> Any:
 
 
 @pytest.fixture
-def backend(checkpoint: Checkpoint) -> Iterator[LocalGenerator]:
-    engine = load_tiny_generator("fp32", checkpoint, num_slots=3, slot_tokens=MAX_TOKENS)
+def backend(prepared: Path) -> Iterator[LocalGenerator]:
+    open_generator = RUNTIMES["torch"].open_generator
+    assert open_generator is not None
+    engine = open_generator(open_request("fp32", prepared, num_slots=3, slot_tokens=MAX_TOKENS))
     metrics = GeneratorMetrics(
         ReplicaMetrics(Labels("tiny", "fp32", "generation"), "r1"), engine.load
     )

@@ -61,6 +61,14 @@ async def test_what_cannot_be_scored_is_refused(parts: Any, message: str) -> Non
     assert one.value("in_flight_requests") == 0
 
 
+async def test_an_engine_that_cannot_score_is_not_asked_to() -> None:
+    one = replica()
+    one.engine.can_score = False
+    with pytest.raises(InvalidField, match="'smollm2' here cannot say how probable"):
+        await one.backend.score(score((1,), (2,)))
+    assert one.engine.requests == []
+
+
 async def test_a_score_that_does_not_come_in_time_frees_its_place() -> None:
     one = replica()
     one.engine.hold()
