@@ -1,15 +1,17 @@
-"""Load the transformers model of a checkpoint."""
+"""Make the transformers model of a checkpoint, or its empty form from a configuration alone."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 
 from serving.errors import SourceError
+from serving.runtimes.torch.lean_transformers import no_init_weights, transformers
 from serving.seams import Checkpoint
 
 REASON_CHARACTERS = 200
@@ -30,7 +32,6 @@ def load_pretrained(checkpoint: Checkpoint, auto_class: str, dtype: torch.dtype)
     form: dict[str, Any] = (
         {"gguf_file": checkpoint.gguf_file} if checkpoint.gguf_file else {"use_safetensors": True}
     )
-    transformers.utils.logging.disable_progress_bar()
     try:
         model, report = getattr(transformers, auto_class).from_pretrained(
             checkpoint.folder,
@@ -52,6 +53,35 @@ def load_pretrained(checkpoint: Checkpoint, auto_class: str, dtype: torch.dtype)
             f"{checkpoint.folder}: no weights for {', '.join(missing[:3])}"
             f"{' …' if len(missing) > 3 else ''}, which {auto_class} needs"
         )
+    model.eval().requires_grad_(False)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def write_configuration(model: nn.Module, checkpoint: Checkpoint, folder: Path) -> None:
+    """Write what ``empty_model`` needs; where the checkpoint brings code, its files as well."""
+    config: Any = model.config
+    if hasattr(config, "quantization_config"):
+        # The numbers are expanded by now; GGUF files above all leave this behind.
+        del config.quantization_config
+    config.save_pretrained(folder)
+    if checkpoint.trust_remote_code:
+        for file in sorted(checkpoint.folder.glob("*.py")):
+            shutil.copy2(file, folder)
+
+
+def empty_model(folder: Path, auto_class: str) -> nn.Module:
+    """Build a model from its configuration on the meta device: modules, and no numbers.
+
+    Python code beside the configuration runs: ``write_configuration`` put it there only where the
+    operator trusts it.
+    """
+    has_code = any(folder.glob("*.py"))
+    config = transformers.AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=has_code
+    )
+    with torch.device("meta"), no_init_weights():
+        model = getattr(transformers, auto_class).from_config(config, trust_remote_code=has_code)
     model.eval().requires_grad_(False)
     assert isinstance(model, nn.Module)
     return model

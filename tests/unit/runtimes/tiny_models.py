@@ -1,16 +1,28 @@
-"""Small random checkpoints, and heads that do what the tasks' heads do."""
+"""Small random encoders, and how to prepare and open them as a replica does."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
-from serving.runtimes import get_variant
-from serving.seams import Checkpoint, EncoderEngine, EncoderHead, LoadRequest
+from serving.recipes import RECIPES
+from serving.runtimes import RUNTIMES
+from serving.seams import (
+    Arrays,
+    Checkpoint,
+    EncoderEngine,
+    Head,
+    Logits,
+    OpenRequest,
+    Pooled,
+    Prepared,
+    PrepareRequest,
+)
 
 TINY = {
     "vocab_size": 1000,
@@ -23,28 +35,9 @@ TINY = {
     "initializer_range": 0.1,
 }
 
+HEADS: dict[str, Head] = {"embeddings": Pooled(), "classification": Logits()}
 
-class MeanHead:
-    """Mean of the token vectors, of length one."""
-
-    auto_class = "AutoModel"
-
-    def rows(self, model_output: Any, attention_mask: Any) -> Any:
-        mask = attention_mask.unsqueeze(-1).float()
-        total = (model_output.last_hidden_state.float() * mask).sum(1)
-        return functional.normalize(total / mask.sum(1), dim=-1)
-
-
-class LogitsHead:
-    """Class scores before the softmax."""
-
-    auto_class = "AutoModelForSequenceClassification"
-
-    def rows(self, model_output: Any, attention_mask: Any) -> Any:
-        return model_output.logits
-
-
-HEADS: dict[str, EncoderHead] = {"embeddings": MeanHead(), "classification": LogitsHead()}
+WIDTHS = {"embeddings": TINY["hidden_size"], "classification": 5}
 
 
 def save_model(folder: Path, task: str, seed: int = 0, **config: Any) -> Checkpoint:
@@ -56,10 +49,66 @@ def save_model(folder: Path, task: str, seed: int = 0, **config: Any) -> Checkpo
     return Checkpoint(folder)
 
 
-def load(
-    variant: str, checkpoint: Checkpoint, task: str, threads: int = 2, **options: Any
+def padded_batch(lengths: Sequence[int], seed: int = 0) -> Arrays:
+    """Random token ids of the given lengths, padded with 0 on the right."""
+    ids = np.random.default_rng(seed).integers(1, 1000, (len(lengths), max(lengths)))
+    mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def one_row(batch: Arrays, index: int) -> Arrays:
+    """The row ``index`` of a batch without its padding."""
+    length = int(batch["attention_mask"][index].sum())
+    return {name: array[index : index + 1, :length].copy() for name, array in batch.items()}
+
+
+def calibration_batches() -> list[Arrays]:
+    """What recipes that calibrate get: eight batches of other tokens than the tests use."""
+    return [padded_batch([8, 16, 24, 32, 40, 48, 56, 64], seed) for seed in range(100, 108)]
+
+
+def prepare(
+    runtime: str,
+    recipe: str,
+    checkpoint: Checkpoint,
+    head: Head,
+    folder: Path,
+    example: Arrays | None = None,
+    calibration: Sequence[Arrays] | None = None,
+    threads: int = 1,
+    **options: Any,
+) -> Prepared:
+    """Write an encoder's artifact on the CPU."""
+    entry = RECIPES[recipe]
+    wanted = calibration_batches() if calibration is None else calibration
+    folder.mkdir(parents=True, exist_ok=True)
+    return RUNTIMES[runtime].prepare(
+        PrepareRequest(
+            checkpoint=checkpoint,
+            recipe=recipe,
+            options=entry.options(**options),
+            kind="encoder",
+            head=head,
+            device="cpu",
+            threads=threads,
+            example=padded_batch([9, 4, 30]) if example is None else example,
+            calibration=wanted if entry.calibrates else (),
+            folder=folder,
+        )
+    )
+
+
+def open_prepared(
+    runtime: str, recipe: str, head: Head, folder: Path, threads: int = 1, **options: Any
 ) -> EncoderEngine:
-    """Build the engine of ``variant`` on the CPU."""
-    entry = get_variant(variant)
-    validated = entry.options(**options)
-    return entry.load(LoadRequest(checkpoint, HEADS[task], "cpu", threads, validated))
+    """Open what ``prepare`` wrote."""
+    return RUNTIMES[runtime].open_encoder(
+        OpenRequest(
+            folder=folder,
+            recipe=recipe,
+            options=RECIPES[recipe].options(**options),
+            head=head,
+            device="cpu",
+            threads=threads,
+        )
+    )

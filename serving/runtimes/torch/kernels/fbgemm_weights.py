@@ -43,7 +43,7 @@ def pack(weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Any:
         return torch.ops.quantized.linear_prepack(tensor, bias)
 
 
-def unpack(packed: Any) -> tuple[Tensor, Tensor]:
-    """Undo ``pack``: int8 (out, in) and float32 (out,)."""
-    weight, _ = torch.ops.quantized.linear_unpack(packed)
-    return weight.int_repr(), weight.q_per_channel_scales().float()
+def unpack(packed: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Undo ``pack``: int8 (out, in), float32 (out,) and the bias, if it has one."""
+    weight, bias = torch.ops.quantized.linear_unpack(packed)
+    return weight.int_repr(), weight.q_per_channel_scales().float(), bias

@@ -28,6 +28,8 @@ class Int8CompactLinear(KernelModule):
         exact: See ``Int8Linear``.
     """
 
+    copied_tensors = frozenset({"weight"})
+
     bias: Tensor | None
     scale: Tensor
     zero: Tensor

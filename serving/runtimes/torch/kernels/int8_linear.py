@@ -36,6 +36,8 @@ class Int8Linear(KernelModule):
         ConfigError: This build of torch has no fbgemm, i.e. the CPU is no x86.
     """
 
+    copied_tensors = frozenset({"weight", "scale"})
+
     bias: Tensor
 
     def __init__(
@@ -57,7 +59,7 @@ class Int8Linear(KernelModule):
         return cls(weight, scale, bias.clone(), exact)
 
     def stored_tensors(self) -> dict[str, Tensor]:
-        weight, scale = unpack(self.packed)
+        weight, scale, _ = unpack(self.packed)
         return {"weight": weight, "scale": scale, "bias": self.bias}
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -16,7 +16,12 @@ class KernelModule(nn.Module):
     A class is made from numbers in the module's own form, by its constructor; a class method
     ``of`` computes them from a module of the model. ``settings`` and ``stored_tensors`` give back
     what the constructor needs, which is what an artifact holds.
+
+    Attributes:
+        copied_tensors: Names of stored tensors of which a kernel keeps a packed copy instead.
     """
+
+    copied_tensors: ClassVar[frozenset[str]] = frozenset()
 
     def settings(self) -> dict[str, Setting]:
         """Return the constructor's arguments that are no tensors."""

@@ -27,6 +27,8 @@ class PrepackedLinear(KernelModule):
         bias: (out,).
     """
 
+    copied_tensors = frozenset({"weight"})
+
     bias: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:

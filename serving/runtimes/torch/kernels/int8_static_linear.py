@@ -1,0 +1,86 @@
+"""A linear layer of 8-bit weights that quantizes its input at one scale, measured before (CPU)."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from torch import Tensor, nn
+
+from serving.machine.isa import multiplies_int8_exactly
+from serving.runtimes.torch.kernels.fbgemm_weights import (
+    linear_with_fixed_scale,
+    pack,
+    quantize_per_output,
+    unpack,
+)
+from serving.runtimes.torch.kernels.kernel_module import KernelModule, Setting
+from serving.runtimes.torch.packed_sizes import int8_linear_bytes
+
+
+class Int8StaticLinear(KernelModule):
+    """``y = q(x) @ W8 + b`` with codes of ``x`` spread evenly from ``low`` to ``high``.
+
+    One kernel does all of it. What lies beyond the range is cut, and a token's answer does not
+    depend on the others in the batch. Errors: half of ``(high - low) / 255`` per input, cut ones
+    apart, and half of ``max|w| / 127`` of the output's row per weight.
+
+    Args:
+        weight: int8 (out, in); only read here, its packed form is a copy.
+        scale: float32 (out,).
+        bias: float32 (out,); the packed form keeps it.
+        low: Least input that is told apart from less, at most 0.
+        high: Largest likewise, at least 0.
+        exact: Whether the CPU sums 8-bit products without saturating; by default, as this CPU.
+            Where it does not, inputs keep 7 bits.
+
+    Raises:
+        ConfigError: This build of torch has no fbgemm, i.e. the CPU is no x86.
+    """
+
+    copied_tensors = frozenset({"weight", "scale"})
+
+    def __init__(
+        self,
+        weight: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        *,
+        low: float,
+        high: float,
+        exact: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self._low, self._high = low, high
+        self._is_exact = multiplies_int8_exactly() if exact is None else exact
+        steps = 255 if self._is_exact else 127
+        # A layer whose inputs were always 0 has no range.
+        self._input_scale = (high - low) / steps or 1.0
+        self._input_zero = round(-low / self._input_scale)
+        self._packed = pack(weight, scale, bias)
+
+    @classmethod
+    def of(cls, linear: nn.Linear, low: float, high: float, exact: bool | None = None) -> Self:
+        """Round the weight of a float layer (out, in) whose inputs lie between two numbers."""
+        weight, scale = quantize_per_output(linear.weight.detach().float())
+        bias = scale.new_zeros(len(scale)) if linear.bias is None else linear.bias.detach().float()
+        return cls(weight, scale, bias, low=min(low, 0.0), high=max(high, 0.0), exact=exact)
+
+    def settings(self) -> dict[str, Setting]:
+        return {"low": self._low, "high": self._high}
+
+    def stored_tensors(self) -> dict[str, Tensor]:
+        weight, scale, bias = unpack(self._packed)
+        assert bias is not None
+        return {"weight": weight, "scale": scale, "bias": bias}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float32 (..., in) to float32 (..., out)."""
+        if not self._is_exact:
+            # The kernel itself cuts at 8 bits only.
+            x = x.clamp(self._low, self._high)
+        y: Tensor = linear_with_fixed_scale(x, self._input_scale, self._input_zero, self._packed)
+        return y
+
+    def packed_bytes(self) -> int:
+        return int8_linear_bytes((self.out_features, self.in_features)) + 4 * self.out_features

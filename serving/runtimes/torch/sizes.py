@@ -1,0 +1,35 @@
+"""Sizes of a torch replica and of its preparation, before anything is loaded; imports no torch."""
+
+from __future__ import annotations
+
+from math import prod
+
+from serving.runtimes.torch.conversions import CONVERSIONS
+from serving.seams import SizeEstimate, SizeRequest
+
+PROCESS_BYTES = 440 * 2**20
+"""Resident memory of a replica with Ray, torch and transformers, before any weights (CPU)."""
+
+FREED_BYTES = 64 * 2**20
+"""Freed activations that malloc may keep; see ``serving.machine.process_memory``."""
+
+
+def estimate(request: SizeRequest) -> SizeEstimate:
+    """Sum the packed sizes of a checkpoint's tensors.
+
+    Preparing holds the float32 model and the converted one, and writes from a copy of it.
+    """
+    conversion = CONVERSIONS[request.recipe]
+    is_generator = request.kind == "generator"
+    weight_bytes = conversion.weight_bytes
+    if is_generator and conversion.generator_weight_bytes is not None:
+        weight_bytes = conversion.generator_weight_bytes
+    weights = sum(weight_bytes(s, request.options, request.device) for s in request.shapes)
+    float32 = sum(4 * prod(shape.shape) for shape in request.shapes)
+    return SizeEstimate(
+        weights_bytes=weights,
+        process_bytes=PROCESS_BYTES,
+        extra_bytes=FREED_BYTES if request.device == "cpu" else 0,
+        preparing_bytes=PROCESS_BYTES + float32 + 2 * weights,
+        kv_number_bytes=conversion.kv_number_bytes if is_generator else 0,
+    )
