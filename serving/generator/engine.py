@@ -49,6 +49,8 @@ class SlotGenerator:
         stuck_after_s: Seconds after which a step counts as stuck.
     """
 
+    can_score = True
+
     def __init__(
         self,
         make_decoder: Callable[[], Decoder],

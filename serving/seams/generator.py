@@ -169,6 +169,9 @@ class GeneratorEngine(Protocol):
     max_tokens: int
     """Most tokens of a sequence, prompt and continuation together."""
 
+    can_score: bool
+    """Whether it reports log-probabilities of a prompt, as ``TokenRequest.logprobs_from`` asks."""
+
     @property
     def device(self) -> DeviceName:
         """Where the weights are."""

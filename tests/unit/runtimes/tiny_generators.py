@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from serving.runtimes import VARIANTS, get_variant
-from serving.runtimes.torch.decoder.causal_lm import Numerics, fuse, rotations
-from serving.runtimes.torch.decoder.loading import load_decoder
+from serving.recipes import RECIPES
+from serving.runtimes.torch.conversions import CONVERSIONS
+from serving.runtimes.torch.decoder.causal_lm import Numerics
+from serving.runtimes.torch.decoder.fusing import fuse
 from serving.runtimes.torch.decoder.torch_decoder import TorchDecoder
-from serving.seams import Checkpoint, Decoder, GeneratorEngine, GeneratorRequest
+from serving.seams import Checkpoint, DeviceName, OpenGeneratorRequest, PrepareRequest
 
 VOCABULARY = 320
 
@@ -85,6 +86,10 @@ MODELS: dict[str, dict[str, Any]] = {
 """Every architecture that is known, in the forms in which it comes."""
 
 
+TORCH_RECIPES = [name for name in CONVERSIONS if RECIPES[name].generator is not None]
+"""Those in which torch makes generators."""
+
+
 def random_model(seed: int = 0, **config: Any) -> Any:
     """A float32 transformers model; ``config`` overrides ``TINY``."""
     torch.manual_seed(seed)
@@ -104,30 +109,42 @@ def save_generator(folder: Path, seed: int = 0, **config: Any) -> Checkpoint:
     return Checkpoint(folder)
 
 
-def numerics_of(variant: str, **options: Any) -> Numerics:
-    """How ``variant`` makes a generator on the CPU."""
-    module = import_module(VARIANTS[variant].partition(":")[0])
-    numerics: Numerics = module.generator_numerics(get_variant(variant).options(**options))
-    return numerics
+def save_gguf(folder: Path, seed: int = 0, **config: Any) -> Checkpoint:
+    """Write a random model of the Llama architecture as a GGUF file in float32."""
+    model = random_model(seed, **{"model_type": "llama", **config})
+    sizes = model.config
+    writer = GGUFWriter(folder / "tiny.gguf", "llama")
+    writer.add_block_count(sizes.num_hidden_layers)
+    writer.add_context_length(sizes.max_position_embeddings)
+    writer.add_embedding_length(sizes.hidden_size)
+    writer.add_feed_forward_length(sizes.intermediate_size)
+    writer.add_head_count(sizes.num_attention_heads)
+    writer.add_head_count_kv(sizes.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(sizes.rms_norm_eps)
+    writer.add_rope_freq_base(ROPE["rope_theta"])
+    writer.add_vocab_size(sizes.vocab_size)
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, sizes.num_hidden_layers)
+    heads = {"q_proj": sizes.num_attention_heads, "k_proj": sizes.num_key_value_heads}
+    for name, tensor in model.state_dict().items():
+        numbers = tensor.numpy()
+        for part, count in heads.items():
+            if part in name:  # GGUF keeps numbers that turn together side by side
+                halves = numbers.reshape(count, 2, -1, numbers.shape[1])
+                numbers = halves.swapaxes(1, 2).reshape(numbers.shape)
+        place = names.get_name(name.removesuffix(".weight"))
+        writer.add_tensor(f"{place}.weight", np.ascontiguousarray(numbers))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return Checkpoint(folder, "tiny.gguf")
 
 
-def generator_request(
-    variant: str,
-    checkpoint: Checkpoint,
-    num_slots: int = 4,
-    slot_tokens: int = 128,
-    max_waiting: int = 64,
-    **options: Any,
-) -> GeneratorRequest:
-    return GeneratorRequest(
-        checkpoint=checkpoint,
-        device="cpu",
-        threads=1,
-        options=get_variant(variant).options(**options),
-        max_running=num_slots,
-        max_waiting=max_waiting,
-        max_tokens=slot_tokens,
-    )
+def numerics_of(recipe: str, **options: Any) -> Numerics:
+    """How a recipe makes a generator on the CPU."""
+    make = CONVERSIONS[recipe].generator_numerics
+    assert make is not None
+    return make(RECIPES[recipe].options(**options))
 
 
 def decoder_of(
@@ -135,18 +152,47 @@ def decoder_of(
 ) -> TorchDecoder:
     """A decoder of a model, which it takes apart; in float32 unless ``numerics`` say otherwise."""
     numerics = numerics_of("fp32") if numerics is None else numerics
-    fused, turns = fuse(model, numerics), rotations(model, slot_tokens)
-    return TorchDecoder(fused, turns, numerics.dtype, numerics.cache_dtype, num_slots, threads=1)
+    dtypes = numerics.dtype, numerics.cache_dtype
+    return TorchDecoder(fuse(model, numerics), *dtypes, num_slots, slot_tokens, threads=1)
 
 
-def load_tiny_decoder(variant: str, checkpoint: Checkpoint, **changes: Any) -> Decoder:
-    """The decoder of ``variant`` without the engine around it."""
-    return load_decoder(generator_request(variant, checkpoint, **changes), numerics_of(variant))
+def prepare_request(
+    recipe: str, checkpoint: Checkpoint, folder: Path, device: DeviceName = "cpu", **options: Any
+) -> PrepareRequest:
+    """What preparing a generator takes."""
+    return PrepareRequest(
+        checkpoint=checkpoint,
+        recipe=recipe,
+        options=RECIPES[recipe].options(**options),
+        kind="generator",
+        head=None,
+        device=device,
+        threads=1,
+        example={},
+        calibration=(),
+        folder=folder,
+    )
 
 
-def load_tiny_generator(variant: str, checkpoint: Checkpoint, **changes: Any) -> GeneratorEngine:
-    """The engine of ``variant``, as a replica loads it."""
-    return get_variant(variant).load_generator(generator_request(variant, checkpoint, **changes))
+def open_request(
+    recipe: str,
+    folder: Path,
+    num_slots: int = 4,
+    slot_tokens: int = 128,
+    max_waiting: int = 64,
+    **options: Any,
+) -> OpenGeneratorRequest:
+    """What opening it takes."""
+    return OpenGeneratorRequest(
+        folder=folder,
+        recipe=recipe,
+        options=RECIPES[recipe].options(**options),
+        device="cpu",
+        threads=1,
+        max_running=num_slots,
+        max_waiting=max_waiting,
+        max_tokens=slot_tokens,
+    )
 
 
 def random_tokens(length: int, seed: int) -> list[int]:

@@ -14,14 +14,13 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from transformers import ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.continuous_batching import ContinuousBatchingManager
 from transformers.generation.continuous_batching.continuous_api import OutputRouter
@@ -40,19 +39,16 @@ from serving.errors import (
     RequestError,
 )
 from serving.generator.token_stream import TokenStream
-from serving.machine.process_memory import release_freed_memory
 from serving.runtimes.torch import footprint
 from serving.runtimes.torch.cuda.paged_steps import Job, Steps
 from serving.runtimes.torch.cuda.token_chooser import MAX_TOP_LOGPROBS, TokenChooser
-from serving.runtimes.torch.pretrained import load_pretrained
 from serving.seams import (
     DeviceName,
     FinishReason,
     Footprint,
     GeneratedToken,
-    GeneratorEngine,
     GeneratorLoad,
-    GeneratorRequest,
+    OpenGeneratorRequest,
     Progress,
     TokenLogprob,
     TokenRequest,
@@ -71,28 +67,6 @@ MEMORY_SHARE = 0.8
 
 CLOSE_TIMEOUT_S = 10.0
 """How long closing waits for the step that runs."""
-
-
-def load_paged_generator(
-    request: GeneratorRequest,
-    dtype: torch.dtype,
-    convert: Callable[[nn.Module], nn.Module] | None = None,
-) -> GeneratorEngine:
-    """Load, convert and start a generator on the device of ``request``.
-
-    Args:
-        request: What was asked for.
-        dtype: Type in which the checkpoint is read.
-        convert: Makes the variant of a model on the CPU and puts it on the device.
-
-    Raises:
-        ConfigError: transformers cannot batch this model continuously, or the cache does not fit.
-        SourceError: The checkpoint lacks weights.
-    """
-    model = load_pretrained(request.checkpoint, "AutoModelForCausalLM", dtype)
-    model = convert(model) if convert else model.to(request.device)
-    release_freed_memory()
-    return PagedGenerator(model, request)
 
 
 _Event = tuple[Job, GeneratedToken | InternalError]
@@ -148,9 +122,11 @@ class PagedGenerator:
         ConfigError: transformers cannot batch this model continuously, or the cache does not fit.
     """
 
-    def __init__(self, model: Any, request: GeneratorRequest) -> None:
+    can_score = False
+
+    def __init__(self, model: Any, request: OpenGeneratorRequest) -> None:
         self.max_tokens = request.max_tokens
-        self._model = model
+        self._weights_bytes = footprint.weights_bytes(model)
         self._device: DeviceName = request.device
         self._max_running = request.max_running
         self._max_waiting = request.max_waiting
@@ -236,12 +212,7 @@ class PagedGenerator:
 
     def footprint(self) -> Footprint:
         """Measure what the engine occupies now; its weights without the cache."""
-        return footprint.measure(self._model, self._device)
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Return the tensors of this variant, as they would be saved to disk."""
-        state: Mapping[str, Any] = self._model.state_dict()
-        return state
+        return footprint.measure(self._weights_bytes, self._device)
 
     def close(self) -> None:
         """End the thread after the step that runs; sequences that have not ended get NotReady."""
@@ -417,7 +388,7 @@ def _num_pages(num_tokens: int) -> int:
     return math.ceil(num_tokens / PAGE_TOKENS)
 
 
-def _make_manager(model: Any, request: GeneratorRequest) -> ContinuousBatchingManager:
+def _make_manager(model: Any, request: OpenGeneratorRequest) -> ContinuousBatchingManager:
     num_sequences = request.max_running + 1
     is_half = model.dtype in (torch.bfloat16, torch.float16)
     config = ContinuousBatchingConfig(
@@ -444,7 +415,7 @@ def _make_manager(model: Any, request: GeneratorRequest) -> ContinuousBatchingMa
     return manager
 
 
-def _allocate(manager: ContinuousBatchingManager, request: GeneratorRequest) -> tuple[int, int]:
+def _allocate(manager: ContinuousBatchingManager, request: OpenGeneratorRequest) -> tuple[int, int]:
     """Make the cache and, where the library uses them, graphs; return its pages and bytes."""
     try:
         manager.warmup()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -108,29 +108,31 @@ class TorchDecoder:
 
     Args:
         model: The converted model.
-        rotations: complex64 (slot_tokens, width / 2), of each position.
         dtype: Type of the activations that go into linear layers.
         cache_dtype: Type of cached keys and values.
         num_slots: Sequences that the cache holds.
+        slot_tokens: Most tokens of each.
         threads: Intra-op threads.
     """
 
     def __init__(
         self,
         model: FusedModel,
-        rotations: Tensor,
         dtype: torch.dtype,
         cache_dtype: torch.dtype,
         num_slots: int,
+        slot_tokens: int,
         threads: int,
     ) -> None:
-        self.num_slots, self.slot_tokens = num_slots, len(rotations)
+        self.num_slots, self.slot_tokens = num_slots, slot_tokens
         self._model, self._shape = model, model.shape
         self._layers = [_calls_of(layer) for layer in model.layers]
-        self._rotations, self._dtype = rotations, dtype
+        self._rotations, self._dtype = model.rotary.table(slot_tokens), dtype
+        self._weights_bytes = footprint.weights_bytes(model)
         self._threads = threads
         self._thread: int | None = None
         # Zeros, because a masked place still takes part in a product with weight 0.
+        self._num_written = [0] * num_slots
         shape = (len(model.layers), num_slots, self.slot_tokens, 2, *_kv_shape(model))
         self._cache = _untouched_zeros(shape, cache_dtype)
         self._rows = self._cache.flatten(1, 2).flatten(2, 3).unbind(0)
@@ -144,15 +146,13 @@ class TorchDecoder:
         return self._cache.numel() * self._cache.element_size()
 
     def footprint(self) -> Footprint:
-        return footprint.measure(self._model, "cpu")
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return self._model.state_dict()
+        return footprint.measure(self._weights_bytes, "cpu")
 
     def step(self, segments: Sequence[Segment]) -> NDArray[np.float32]:
         self._use_threads()
         with torch.inference_mode():
             layout = self._lay_out(segments)
+            self._forget(segments)
             hidden = self._model.table(layout.ids).float()
             seen = [self._visible(attention) for attention in layout.attentions]
             for index, layer in enumerate(self._layers):
@@ -166,6 +166,18 @@ class TorchDecoder:
             logits = self._model.head(self._norm(hidden, self._model.norm))
             result: NDArray[np.float32] = logits.float().numpy()
         return result
+
+    def _forget(self, segments: Sequence[Segment]) -> None:
+        """Clear what earlier sequences have left behind the segments' ends.
+
+        It is masked, but a NaN or an infinity would still reach the sum: it is multiplied by the
+        weight 0.
+        """
+        for segment in segments:
+            end = segment.start + len(segment.token_ids)
+            written, self._num_written[segment.slot] = self._num_written[segment.slot], end
+            if end < written:
+                self._cache[:, segment.slot, end:written].zero_()
 
     def _visible(self, attention: _Attention) -> list[tuple[Tensor, Tensor]]:
         """Keys and values (slots, kv_heads, length, width) of every layer, as views."""

@@ -26,16 +26,17 @@ from serving.errors import ConfigError, InternalError, InvalidField, NotReady, Q
 from serving.generator.sampling import Sampler
 from serving.generator.token_stream import TokenStream
 from serving.runtimes.torch.cuda import paged_generator, paged_steps
-from serving.runtimes.torch.cuda.paged_generator import PAGE_TOKENS, load_paged_generator
+from serving.runtimes.torch.cuda.paged_generator import PAGE_TOKENS, PagedGenerator
 from serving.runtimes.torch.cuda.paged_steps import Steps
 from serving.runtimes.torch.cuda.token_chooser import MAX_TOP_LOGPROBS, NUM_INTEGERS, TokenChooser
 from serving.runtimes.torch.footprint import weights_bytes
+from serving.runtimes.torch.pretrained import load_pretrained
 from serving.seams import (
     Checkpoint,
     GeneratedToken,
     GeneratorEngine,
-    GeneratorRequest,
     NoOptions,
+    OpenGeneratorRequest,
     TokenLogprob,
     TokenRequest,
 )
@@ -81,6 +82,30 @@ def reference(checkpoint: Checkpoint) -> LlamaForCausalLM:
     return LlamaForCausalLM.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
 
 
+def model_of(checkpoint: Checkpoint) -> nn.Module:
+    return load_pretrained(checkpoint, "AutoModelForCausalLM", torch.float32)
+
+
+def asked_for(
+    max_running: int = 1,
+    max_waiting: int = 1,
+    max_tokens: int = 80,
+    stuck_after_s: float = math.inf,
+) -> OpenGeneratorRequest:
+    """On the CPU, where the engine runs as well."""
+    return OpenGeneratorRequest(
+        folder=Path("unused"),
+        recipe="fp32",
+        options=NoOptions(),
+        device="cpu",
+        threads=2,
+        max_running=max_running,
+        max_waiting=max_waiting,
+        max_tokens=max_tokens,
+        stuck_after_s=stuck_after_s,
+    )
+
+
 class Bench:
     """An engine whose steps a test can see, hold and break."""
 
@@ -96,25 +121,11 @@ class Bench:
         self.gate, self.held = threading.Event(), threading.Event()
         self.gate.set()
         self.failure: Exception | None = None
-        self.engine = load_paged_generator(
-            GeneratorRequest(
-                checkpoint,
-                "cpu",
-                2,
-                NoOptions(),
-                max_running,
-                max_waiting,
-                max_tokens,
-                stuck_after_s,
-            ),
-            torch.float32,
-            self._watch,
+        self.model = model_of(checkpoint)
+        self.model.register_forward_pre_hook(self._before_step, with_kwargs=True)
+        self.engine = PagedGenerator(
+            self.model, asked_for(max_running, max_waiting, max_tokens, stuck_after_s)
         )
-
-    def _watch(self, model: nn.Module) -> nn.Module:
-        model.register_forward_pre_hook(self._before_step, with_kwargs=True)
-        self.model = model
-        return model
 
     def _before_step(self, model: nn.Module, args: object, kwargs: dict[str, Any]) -> None:
         self.steps.append(kwargs["input_ids"][0].tolist())
@@ -559,7 +570,7 @@ async def test_what_the_engine_says_of_itself(build: Build, checkpoint: Checkpoi
     assert bench.engine.device == "cpu"
     assert bench.engine.footprint().weights_bytes == weights_bytes(bench.model)
     assert bench.engine.footprint().peak_bytes >= bench.engine.footprint().resident_bytes > 0
-    assert bench.engine.state_dict().keys() == bench.model.state_dict().keys()
+    assert not bench.engine.can_score
 
 
 async def test_a_failed_step_ends_the_engine(
@@ -669,21 +680,14 @@ def test_a_model_that_the_library_does_not_know_is_told(tmp_path: Path) -> None:
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path)
 
-    def strange(model: nn.Module) -> nn.Module:
-        model.config.layer_types = ["chunked_attention"]
-        return model
-
-    asked = GeneratorRequest(Checkpoint(tmp_path), "cpu", 1, NoOptions(), 1, 1, 8)
+    model = model_of(Checkpoint(tmp_path))
+    model.config.layer_types = ["chunked_attention"]
     with pytest.raises(ConfigError, match="cannot batch this model continuously"):
-        load_paged_generator(asked, torch.float32, strange)
+        PagedGenerator(model, asked_for(max_tokens=8))
 
 
-async def test_without_a_conversion_the_model_is_served_as_it_is(
-    checkpoint: Checkpoint, reference: LlamaForCausalLM
-) -> None:
-    asked = GeneratorRequest(checkpoint, "cpu", 2, NoOptions(), 1, 1, 80)
-    engine = load_paged_generator(asked, torch.bfloat16)
-    assert next(iter(engine.state_dict().values())).dtype == torch.bfloat16
+async def test_a_model_in_half_precision_is_served_in_it(checkpoint: Checkpoint) -> None:
+    engine = PagedGenerator(model_of(checkpoint).bfloat16(), asked_for())
     assert len(await collect(engine.generate(request([1, 2], 5)))) == 5
     engine.close()
 
@@ -693,8 +697,7 @@ def test_flash_attention_is_for_half_precision(
     checkpoint: Checkpoint, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paged_generator, "is_flash_attn_2_available", lambda: True)
-    asked = GeneratorRequest(checkpoint, "cpu", 2, NoOptions(), 1, 1, 80)
-    engine = load_paged_generator(asked, dtype)
+    engine = PagedGenerator(model_of(checkpoint).to(dtype), asked_for())
     config = engine._manager.continuous_batching_config
     assert config.auto_switch_to_flash == (dtype is torch.bfloat16)
     engine.close()
