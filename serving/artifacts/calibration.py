@@ -40,7 +40,7 @@ def shortfall(origin: CalibrationOrigin, count: int) -> str | None:
     """Say that there are fewer inputs than were asked for; None if there are enough."""
     if count >= origin.count:
         return None
-    return f"calibrated with {count} inputs, all that {origin.name} has; {origin.count} were asked"
+    return f"calibrates with {count} inputs of {origin.count} asked for: {origin.name} has no more"
 
 
 def calibration_batches(task: EncoderTask, inputs: Sequence[Input]) -> list[Arrays]:

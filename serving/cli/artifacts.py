@@ -89,24 +89,22 @@ def store_table(store: ArtifactStore, stored: list[StoredArtifact]) -> Table:
     """One row per artifact."""
     table = new_table(
         str(store.folder),
-        ["id", "made for", "task, recipe, runtime, device", "last used"],
+        ["id, made for", "task, recipe, runtime, device", "last used"],
         ["made in, s", "MiB"],
     )
     for one in stored:
-        used = datetime.fromtimestamp(one.last_used, UTC).strftime("%Y-%m-%d %H:%M")
+        used = datetime.fromtimestamp(one.last_used, UTC).strftime("%Y-%m-%d")
         try:
             artifact = store.look_up(one.id)
         except DamagedArtifact as error:
-            table.add_row(short_id(one.id), "damaged", escape(str(error)), used, "–", "–")
+            table.add_row(f"{short_id(one.id)} damaged", escape(str(error)), used, "–", "–")
             continue
         if artifact is None:  # removed meanwhile
             continue
         manifest, key = artifact.manifest, artifact.manifest.key
-        made_of = (key.task, key.recipe, key.runtime, key.device, key.instructions)
         table.add_row(
-            short_id(one.id),
-            escape(manifest.made_for),
-            escape(", ".join(made_of)),
+            f"{short_id(one.id)} {escape(manifest.made_for)}",
+            escape(", ".join((key.task, key.recipe, key.runtime, key.device))),
             used,
             f"{manifest.seconds:.1f}",
             mebibytes(one.size),

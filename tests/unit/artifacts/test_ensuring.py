@@ -95,7 +95,7 @@ def test_a_recipe_that_calibrates_gets_its_inputs_shortest_first(
 
 def test_too_few_inputs_to_calibrate_with_are_said(paper: Paper, store: ArtifactStore) -> None:
     notes = ensure(paper.measured(count=300), store).manifest.notes
-    assert notes[0] == "calibrated with 12 inputs, all that probes has; 300 were asked"
+    assert notes[0] == "calibrates with 12 inputs of 300 asked for: probes has no more"
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_too_little_to_calibrate_with_is_told(run: Run, write_config: WriteConfi
     result = run("check", write_config("[{name: measured, runtime: paper}]"))
     assert result.exit_code == 0
     assert (
-        "tiny:measured: calibrated with 72 inputs, all that probes has; 300 were asked"
+        "tiny:measured: calibrates with 72 inputs of 300 asked for: probes has no more"
         in result.stdout
     )
 
