@@ -89,7 +89,9 @@ def same_label(
     """Whether the labels of one text are the same, 1 or 0; both arrays are (labels,).
 
     Where the labels exclude each other (see ``_exclude_each_other``) the most probable one counts,
-    else all that are above one half. A variant's row with NaN or infinity agrees in nothing.
+    else all that are above one half. A regression's values, which are no probabilities, agree the
+    less, from 1 to 0, the more the worst of them is off, as a share of the value or of 1. A
+    variant's row with NaN or infinity agrees in nothing.
 
     Raises:
         ValueError: The reference's row has NaN or infinity.
@@ -97,6 +99,8 @@ def same_label(
     p, q = _reference_probabilities(reference), probabilities.astype(np.float64)
     if not np.isfinite(q).all():
         return 0.0
+    if not _are_probabilities(p):
+        return float(np.clip(1 - np.abs(p - q) / np.maximum(np.abs(p), 1), 0, 1).min())
     if _exclude_each_other(p):
         return float(p.argmax() == q.argmax())
     return float(np.array_equal(p > 0.5, q > 0.5))
@@ -110,20 +114,25 @@ def classification_measures(
     ``probability_change`` is the largest of any label, absolute. ``divergence`` is the
     Jensen-Shannon one of the two distributions, in nats, 0 to ln 2; where each label has a
     probability of its own, the mean of the labels' own. A variant's row with NaN or infinity is as
-    far away as possible.
+    far away as possible. Of a regression's values, which are no probabilities, there is only the
+    largest ``score_change``, and nothing of a variant's row with NaN or infinity.
 
     Raises:
         ValueError: The reference's row has NaN or infinity.
     """
     p, q = _reference_probabilities(reference), probabilities.astype(np.float64)
+    if not _are_probabilities(p):
+        return {"score_change": float(np.abs(p - q).max())} if np.isfinite(q).all() else {}
     if not np.isfinite(q).all():
         return {"probability_change": 1.0, "divergence": math.log(2)}
+    change = float(np.abs(p - q).max())
+    q = np.clip(q, 0, 1)  # where a regression's value is a probability in the reference alone
     if _exclude_each_other(p):
         divergence = _jensen_shannon(p, q)
     else:
         divergence = _jensen_shannon(np.stack([p, 1 - p], -1), np.stack([q, 1 - q], -1)).mean()
     return {
-        "probability_change": float(np.abs(p - q).max()),
+        "probability_change": change,
         "divergence": float(divergence),
     }
 
@@ -179,6 +188,10 @@ def _reference_probabilities(row: NDArray[np.float32]) -> NDArray[np.float64]:
     if not np.isfinite(row).all():
         raise ValueError("the reference's probabilities have NaN or infinity")
     return row.astype(np.float64)
+
+
+def _are_probabilities(reference: NDArray[np.float64]) -> bool:
+    return bool(((reference >= 0) & (reference <= 1)).all())
 
 
 def _exclude_each_other(reference: NDArray[np.float64]) -> bool:

@@ -170,8 +170,9 @@ def same_order(
 
 
 def score_measures(row: NDArray[np.float32], reference: NDArray[np.float32]) -> Mapping[str, float]:
-    """``score_change`` of a pair, absolute."""
-    return {"score_change": float(np.abs(row.astype(np.float64) - reference)[0])}
+    """``score_change`` of a pair, absolute; nothing if a score is NaN or infinite."""
+    change = float(np.abs(row.astype(np.float64) - reference)[0])
+    return {"score_change": change} if np.isfinite(change) else {}
 
 
 def _judging() -> EncoderJudging:

@@ -131,3 +131,19 @@ def test_broken_probabilities_agree_in_nothing() -> None:
     assert compared.measures == {"probability_change": 1.0, "divergence": math.log(2)}
     with pytest.raises(ValueError, match="reference's probabilities"):
         compare_classification(fine, broken)
+
+
+def test_values_of_a_regression_agree_the_less_the_further_they_are_off() -> None:
+    equal = compare_classification([2.5, -3], [2.5, -3])
+    assert (equal.agreement, equal.measures) == (1, {"score_change": 0})
+    off = compare_classification([2.5, -4], [2.5, -3.2])
+    assert off.agreement == pytest.approx(0.75)  # 0.8 of 3.2
+    assert off.measures == {"score_change": pytest.approx(0.8)}
+    assert compare_classification([9.0], [-2.0]).agreement == 0
+    broken = compare_classification([float("nan")], [-2.0])
+    assert (broken.agreement, broken.measures) == (0, {})
+
+
+def test_a_value_beyond_the_probabilities_of_the_reference_has_a_divergence() -> None:
+    measures = compare_classification([1.25], [1.0]).measures
+    assert measures == {"probability_change": 0.25, "divergence": 0}

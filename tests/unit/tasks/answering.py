@@ -1,4 +1,4 @@
-"""Answers of a task over a checkpoint: prepared, opened, and run by transformers' own model."""
+"""Answers of a task over a checkpoint: prepared, opened, and run by the runtime ``torch``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoModelForSequenceClassification
 
-from serving.heads import pool
-from serving.seams import Checkpoint, EncoderTask, Input, Logits
+from serving.recipes import RECIPES
+from serving.runtimes import RUNTIMES
+from serving.seams import (
+    Checkpoint,
+    EncoderEngine,
+    EncoderTask,
+    Input,
+    OpenRequest,
+    PrepareRequest,
+)
 from serving.tasks import TASKS
 
 
@@ -25,14 +31,36 @@ def prepare_and_open(
     return TASKS[task].open(folder, max_tokens)
 
 
+def open_engine(
+    task: EncoderTask, checkpoint: Path, folder: Path, inputs: Sequence[Input]
+) -> EncoderEngine:
+    """Prepare and open an engine in ``fp32``; ``inputs`` are its example, at least two."""
+    folder.mkdir()
+    options = RECIPES["fp32"].options()
+    RUNTIMES["torch"].prepare(
+        PrepareRequest(
+            checkpoint=Checkpoint(checkpoint),
+            recipe="fp32",
+            options=options,
+            kind="encoder",
+            head=task.head,
+            device="cpu",
+            threads=1,
+            example=task.collate(task.prepare(inputs, True)),
+            calibration=(),
+            folder=folder,
+        )
+    )
+    request = OpenRequest(folder, "fp32", options, task.head, "cpu", 1)
+    return RUNTIMES["torch"].open_encoder(request)
+
+
 def answers(
-    task: EncoderTask, checkpoint: Path, inputs: Sequence[Input], dimensions: int | None = None
+    task: EncoderTask,
+    engine: EncoderEngine,
+    inputs: Sequence[Input],
+    dimensions: int | None = None,
 ) -> NDArray[np.float32]:
     """Answer inputs in one batch, over-long ones cut."""
-    maker: Any = AutoModelForSequenceClassification if isinstance(task.head, Logits) else AutoModel
-    model = maker.from_pretrained(checkpoint).eval()
-    arrays = task.collate(task.prepare(inputs, True))
-    with torch.inference_mode():
-        output = model(**{name: torch.from_numpy(array) for name, array in arrays.items()})
-    raw = output.logits if isinstance(task.head, Logits) else output.last_hidden_state
-    return task.decode(pool(task.head, raw.numpy(), arrays["attention_mask"]), dimensions)
+    rows = engine.forward(task.collate(task.prepare(inputs, True)))
+    return task.decode(rows, dimensions)

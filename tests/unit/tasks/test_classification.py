@@ -12,7 +12,7 @@ from transformers import pipeline
 from serving.errors import ConfigError, InvalidField
 from serving.seams import Checkpoint, Logits, Outcome, Timings
 from serving.tasks.classification import TASK, Classification
-from tests.unit.tasks.answering import answers, prepare_and_open
+from tests.unit.tasks.answering import answers, open_engine, prepare_and_open
 from tests.unit.tasks.conftest import Folder
 from tests.unit.tasks.tiny_checkpoints import save_checkpoint
 
@@ -52,11 +52,12 @@ def test_scores_are_those_of_transformers_own_pipeline(
         {entry["label"]: entry["score"] for entry in entries}
         for entries in library(TEXTS, top_k=None, truncation=True)
     ]
-    rows = answers(task, checkpoint, TEXTS)
+    engine = open_engine(task, checkpoint, tmp_path / "weights", TEXTS)
+    rows = answers(task, engine, TEXTS)
     np.testing.assert_allclose(
         rows, [[scores[label] for label in task.labels] for scores in expected], atol=TOLERANCE
     )
-    alone = np.concatenate([answers(task, checkpoint, [text]) for text in TEXTS])
+    alone = np.concatenate([answers(task, engine, [text]) for text in TEXTS])
     np.testing.assert_allclose(alone, rows, atol=TOLERANCE)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder
 
-from tests.unit.tasks.answering import answers, prepare_and_open
+from tests.unit.tasks.answering import answers, open_engine, prepare_and_open
 from tests.unit.tasks.tiny_checkpoints import save_checkpoint
 
 # Both run the same model in float32; only the width of the padding differs.
@@ -31,10 +31,11 @@ def assert_same_as_the_library(checkpoint: Path, folder: Path) -> np.ndarray:
     library = CrossEncoder(str(checkpoint), device="cpu")
     expected = library.predict(PAIRS)
     task = prepare_and_open("rerank", checkpoint, folder)
-    together = answers(task, checkpoint, PAIRS)
+    engine = open_engine(task, checkpoint, folder.with_name("weights"), PAIRS)
+    together = answers(task, engine, PAIRS)
     assert together.shape == (len(PAIRS), task.width)
     np.testing.assert_allclose(together[:, 0], expected, atol=TOLERANCE)
-    alone = np.concatenate([answers(task, checkpoint, [pair]) for pair in PAIRS])
+    alone = np.concatenate([answers(task, engine, [pair]) for pair in PAIRS])
     np.testing.assert_allclose(alone[:, 0], expected, atol=TOLERANCE)
     return together
 

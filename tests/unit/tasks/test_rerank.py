@@ -139,8 +139,9 @@ def test_a_reference_without_a_score_is_an_error() -> None:
 
 def test_the_change_of_a_score_is_measured() -> None:
     assert TASK.judging is not None
-    measures = TASK.judging().measures(np.float32([0.25]), np.float32([0.75]))
-    assert measures == {"score_change": 0.5}
+    measures = TASK.judging().measures
+    assert measures(np.float32([0.25]), np.float32([0.75])) == {"score_change": 0.5}
+    assert measures(np.float32([np.nan]), np.float32([0.75])) == {}
 
 
 def test_an_answer_is_shown_as_its_score() -> None:

@@ -11,7 +11,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
-from tests.unit.tasks.answering import answers, prepare_and_open
+from tests.unit.tasks.answering import answers, open_engine, prepare_and_open
 from tests.unit.tasks.tiny_checkpoints import save_checkpoint
 
 # Both run the same model in float32; the library pads to the longest text and sums in torch, we pad
@@ -50,10 +50,11 @@ def assert_same_as_the_library(saved: Path, folder: Path) -> np.ndarray:
     library = SentenceTransformer(str(saved), device="cpu")
     expected = library.encode(TEXTS)
     task = prepare_and_open("embeddings", saved, folder)
-    together = answers(task, saved, TEXTS)
+    engine = open_engine(task, saved, folder.with_name("weights"), TEXTS)
+    together = answers(task, engine, TEXTS)
     assert together.shape == expected.shape == (len(TEXTS), task.width)
     np.testing.assert_allclose(together, expected, atol=TOLERANCE)
-    alone = np.concatenate([answers(task, saved, [text]) for text in TEXTS])
+    alone = np.concatenate([answers(task, engine, [text]) for text in TEXTS])
     np.testing.assert_allclose(alone, expected, atol=TOLERANCE)
     return together
 
