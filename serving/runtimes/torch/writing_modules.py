@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from serving.runtimes.torch.aligned_file import save_aligned
 from serving.runtimes.torch.kernels.kernel_module import KernelModule
 
 WEIGHTS, MODULES = "weights.safetensors", "modules.json"
@@ -46,7 +45,7 @@ def write_modules(model: nn.Module, folder: Path) -> None:
                 tensors[name] = tensor
             else:
                 tied[name] = first
-    save_file(_apart(tensors), folder / WEIGHTS)
+    save_aligned(tensors, folder / WEIGHTS)
     description = {"kernels": list(kernels.values()), "tied": tied}
     (folder / MODULES).write_text(json.dumps(description, indent=1), encoding="utf-8")
 
@@ -69,17 +68,3 @@ def _outermost(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Modu
         for name, child in module._modules.items():
             if child is not None:
                 yield from _outermost(child, full_name(path, name))
-
-
-def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors of which no two share memory, as the format wants them."""
-    separate: dict[str, Tensor] = {}
-    storages: set[int] = set()
-    for name, tensor in tensors.items():
-        own = tensor.detach().contiguous()
-        storage = own.untyped_storage()
-        if storage.data_ptr() in storages or storage.nbytes() != own.nbytes:
-            own = own.clone(memory_format=torch.contiguous_format)
-        storages.add(own.untyped_storage().data_ptr())
-        separate[name] = own
-    return separate
