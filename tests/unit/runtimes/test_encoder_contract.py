@@ -36,7 +36,6 @@ from tests.unit.runtimes.tiny_models import (
     save_model,
 )
 
-
 VARIANTS = [
     (runtime, recipe)
     for runtime, recipe in product(RUNTIMES, RECIPES)

@@ -138,7 +138,7 @@ def generator_numerics(options: BaseModel) -> Numerics:
     assert isinstance(options, Int4Options)
     dtype = compute_dtype()
 
-    def quantize(linear: nn.Linear, importance: Tensor | None) -> nn.Module:
+    def quantize(linear: nn.Linear, importance: Tensor | None) -> KernelModule:
         size = legal_group_size(linear.in_features, options.group_size)
         if size is None:
             raise ConfigError(

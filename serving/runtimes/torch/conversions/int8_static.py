@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from serving.machine.isa import multiplies_int8_exactly
 from serving.runtimes.torch.conversions.conversion import Conversion
 from serving.runtimes.torch.conversions.int8_layers import (
     KEPT_IN_FLOAT,
@@ -30,21 +29,20 @@ def kernels() -> tuple[type[KernelModule], ...]:
 
 
 def convert_encoder(model: nn.Module, request: PrepareRequest) -> tuple[str, ...]:
-    """Measure the inputs of linear layers, then replace these and tables; a pooler stays float."""
+    """Measure what linear layers get, then replace them and tables; a pooler stays float."""
     import torch
     from torch import nn
 
     from serving.runtimes.torch.conversions.direct_reads import kept_note, modules_read_directly
-    from serving.runtimes.torch.conversions.input_ranges import measure_input_ranges
+    from serving.runtimes.torch.conversions.layer_inputs import measure_layer_inputs
     from serving.runtimes.torch.conversions.module_swap import swap_modules
+    from serving.runtimes.torch.conversions.static_scales import quantize_statically
     from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
     from serving.runtimes.torch.kernels.int8_linear import Int8Linear
-    from serving.runtimes.torch.kernels.int8_static_linear import Int8StaticLinear
 
     kept = modules_read_directly(model, request.example)
     notes = kept_note(model, kept)
-    steps = 255 if multiplies_int8_exactly() else 127
-    ranges = measure_input_ranges(model, request.calibration, steps)
+    inputs = measure_layer_inputs(model, request.calibration)
 
     def quantize(module: nn.Module) -> nn.Module | None:
         if module in kept:
@@ -53,13 +51,21 @@ def convert_encoder(model: nn.Module, request: PrepareRequest) -> tuple[str, ...
             return Int8Embedding.of(module, torch.float32)
         if not is_quantized(module):
             return None
-        if module not in ranges:
+        if module not in inputs:
             return Int8Linear.of(module)
         # Taking the entry out lets go of the layer.
-        return Int8StaticLinear.of(module, *ranges.pop(module))
+        return quantize_statically(module, inputs.pop(module))
 
     swap_modules(model, quantize, keep=KEPT_IN_FLOAT)
-    return notes
+    return (*notes, _smoothing_note(model))
+
+
+def _smoothing_note(model: nn.Module) -> str:
+    from serving.runtimes.torch.kernels.int8_static_linear import Int8StaticLinear
+
+    layers = [module for module in model.modules() if isinstance(module, Int8StaticLinear)]
+    smooth = sum(layer.shares is not None for layer in layers)
+    return f"{smooth} of {len(layers)} layers divide their inputs by factors of their own"
 
 
 CONVERSION = Conversion(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from serving.machine.isa import multiplies_int8_exactly
@@ -18,16 +19,18 @@ from serving.runtimes.torch.packed_sizes import int8_linear_bytes
 
 
 class Int8StaticLinear(KernelModule):
-    """``y = q(x) @ W8 + b`` with codes of ``x`` spread evenly from ``low`` to ``high``.
+    """``y = q(x * shares) @ W8 + b`` with codes spread evenly from ``low`` to ``high``.
 
-    One kernel does all of it. What lies beyond the range is cut, and a token's answer does not
-    depend on the others in the batch. Errors: half of ``(high - low) / 255`` per input, cut ones
-    apart, and half of ``max|w| / 127`` of the output's row per weight.
+    One kernel does all of it but the multiplication, which most layers do without. What lies beyond
+    the range is cut, and a token's answer does not depend on the others in the batch. Errors: half
+    of ``(high - low) / 255`` per input, cut ones apart, and half of ``max|w| / 127`` of the
+    output's row per weight.
 
     Args:
         weight: int8 (out, in); only read here, its packed form is a copy.
         scale: float32 (out,).
         bias: float32 (out,); the packed form keeps it.
+        shares: float32 (in,), what each input is multiplied by first; None multiplies none.
         low: Least input that is told apart from less, at most 0.
         high: Largest likewise, at least 0.
         exact: Whether the CPU sums 8-bit products without saturating; by default, as this CPU.
@@ -39,11 +42,14 @@ class Int8StaticLinear(KernelModule):
 
     copied_tensors = frozenset({"weight", "scale"})
 
+    shares: Tensor | None
+
     def __init__(
         self,
         weight: Tensor,
         scale: Tensor,
         bias: Tensor,
+        shares: Tensor | None = None,
         *,
         low: float,
         high: float,
@@ -58,13 +64,34 @@ class Int8StaticLinear(KernelModule):
         self._input_scale = (high - low) / steps or 1.0
         self._input_zero = round(-low / self._input_scale)
         self._packed = pack(weight, scale, bias)
+        self.register_buffer("shares", shares)
 
     @classmethod
-    def of(cls, linear: nn.Linear, low: float, high: float, exact: bool | None = None) -> Self:
-        """Round the weight of a float layer (out, in) whose inputs lie between two numbers."""
-        weight, scale = quantize_per_output(linear.weight.detach().float())
-        bias = scale.new_zeros(len(scale)) if linear.bias is None else linear.bias.detach().float()
-        return cls(weight, scale, bias, low=min(low, 0.0), high=max(high, 0.0), exact=exact)
+    def of(
+        cls,
+        linear: nn.Linear,
+        low: Tensor,
+        high: Tensor,
+        factors: Tensor | None = None,
+        exact: bool | None = None,
+    ) -> Self:
+        """Round the weight of a float32 layer (out, in).
+
+        Args:
+            linear: The layer.
+            low: float32 (in,), the least number of each input.
+            high: float32 (in,), the largest.
+            factors: float32 (in,), by which inputs are divided and their weights multiplied.
+            exact: As of the constructor.
+        """
+        weight, shares = linear.weight.detach(), None
+        if factors is not None:
+            weight, shares = weight * factors, 1 / factors
+            low, high = low * shares, high * shares
+        rounded, scale = quantize_per_output(weight)
+        bias = torch.zeros(len(scale)) if linear.bias is None else linear.bias.detach().clone()
+        ends = {"low": min(float(low.min()), 0.0), "high": max(float(high.max()), 0.0)}
+        return cls(rounded, scale, bias, shares, **ends, exact=exact)
 
     def settings(self) -> dict[str, Setting]:
         return {"low": self._low, "high": self._high}
@@ -72,10 +99,12 @@ class Int8StaticLinear(KernelModule):
     def stored_tensors(self) -> dict[str, Tensor]:
         weight, scale, bias = unpack(self._packed)
         assert bias is not None
-        return {"weight": weight, "scale": scale, "bias": bias}
+        return {"weight": weight, "scale": scale, "bias": bias, **super().stored_tensors()}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float32 (..., in) to float32 (..., out)."""
+        if self.shares is not None:
+            x = x * self.shares
         if not self._is_exact:
             # The kernel itself cuts at 8 bits only.
             x = x.clamp(self._low, self._high)

@@ -11,8 +11,7 @@ from torch import nn
 
 from serving.runtimes.torch.conversions import bf16
 from serving.runtimes.torch.kernels.bf16_stored import Bf16StoredEmbedding, Bf16StoredLinear
-from serving.seams import TokenBatch
-from tests.unit.runtimes.tiny_models import load, save_model
+from tests.unit.runtimes.tiny_models import HEADS, open_prepared, padded_batch, prepare, save_model
 
 
 def test_layers_compute_in_float32_with_rounded_weights() -> None:
@@ -20,23 +19,25 @@ def test_layers_compute_in_float32_with_rounded_weights() -> None:
     linear, embedding = nn.Linear(64, 32), nn.Embedding(10, 8)
     x, ids = torch.randn(5, 64), torch.tensor([[1, 9]])
     expected = x.double() @ linear.weight.bfloat16().double().T + linear.bias.double()
-    torch.testing.assert_close(Bf16StoredLinear(linear)(x).double(), expected, rtol=1e-5, atol=1e-6)
-    rows = Bf16StoredEmbedding(embedding)(ids)
+    y = Bf16StoredLinear.of(linear)(x)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-6)
+    rows = Bf16StoredEmbedding.of(embedding)(ids)
     assert torch.equal(rows, embedding.weight.bfloat16().float()[ids])
 
 
-def test_the_variant_uses_them_where_the_cpu_needs_it(
+def test_the_recipe_uses_them_where_the_cpu_needs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = save_model(tmp_path, "embeddings")
-    batch = TokenBatch(np.arange(1, 41).reshape(2, 20), np.ones((2, 20), np.int64))
-    reference = load("fp32", checkpoint, "embeddings")
+    checkpoint, head = save_model(tmp_path / "model", "embeddings"), HEADS["embeddings"]
     monkeypatch.setattr(bf16, "multiplies_bf16", lambda: False)
-    engine = load("bf16", checkpoint, "embeddings")
-    share = engine.footprint().weights_bytes / reference.footprint().weights_bytes
+    rows = {}
+    for recipe in ("fp32", "bf16"):
+        prepare("torch", recipe, checkpoint, head, tmp_path / recipe)
+        engine = open_prepared("torch", recipe, head, tmp_path / recipe)
+        rows[recipe] = engine.forward(padded_batch([20, 20]))
+        rows[recipe] /= np.linalg.norm(rows[recipe], axis=1, keepdims=True)
+    sizes = [(tmp_path / recipe / "weights.safetensors").stat().st_size for recipe in rows]
     # Layer norms and biases stay float32: under 1 % of the model.
-    assert 0.5 < share < 0.51
-    dtypes = {tensor.dtype for tensor in engine.state_dict().values()}
-    assert dtypes == {torch.bfloat16, torch.float32}
+    assert 0.5 < sizes[1] / sizes[0] < 0.51
     # Only weights are rounded, to 8 bits.
-    np.testing.assert_allclose(engine.forward(batch), reference.forward(batch), atol=0.005)
+    np.testing.assert_allclose(rows["bf16"], rows["fp32"], atol=0.005)

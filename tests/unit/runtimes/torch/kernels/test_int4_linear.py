@@ -40,9 +40,9 @@ def test_the_expanded_weight_is_the_reference(
     torch.manual_seed(seed)
     linear, importance = nn.Linear(inputs, outputs), torch.rand(inputs) + 0.1
     expected = dequantized(*round_to_int4(linear.weight.data, importance, group_size), group_size)
-    layer = Int4Linear(linear, importance, group_size, torch.bfloat16)
+    layer = Int4Linear.of(linear, importance, group_size, torch.bfloat16)
     assert torch.equal(layer.expand().t(), expected.bfloat16())
-    wide = Int4Linear(linear, importance, group_size, torch.float32)
+    wide = Int4Linear.of(linear, importance, group_size, torch.float32)
     assert torch.equal(wide.expand().t(), expected.float())
 
 
@@ -55,7 +55,7 @@ def test_both_ways_to_multiply_equal_the_reference(
     torch.manual_seed(seed)
     linear, importance = nn.Linear(inputs, outputs), torch.ones(inputs)
     weight = dequantized(*round_to_int4(linear.weight.data, importance, group_size), group_size)
-    layer = Int4Linear(linear, importance, group_size, dtype)
+    layer = Int4Linear.of(linear, importance, group_size, dtype)
     x = torch.randn(MAX_KERNEL_ROWS + 1, inputs).bfloat16().to(dtype)
     expected = x.double() @ weight.T + linear.bias.detach().double()
     for rows in (MAX_KERNEL_ROWS, MAX_KERNEL_ROWS + 1):
@@ -68,7 +68,7 @@ def test_both_ways_to_multiply_equal_the_reference(
 def test_outputs_are_padded_to_whole_blocks_and_cut_again() -> None:
     torch.manual_seed(0)
     linear = nn.Linear(64, 70, bias=False)
-    layer = Int4Linear(linear, torch.ones(64), 32, torch.bfloat16)
+    layer = Int4Linear.of(linear, torch.ones(64), 32, torch.bfloat16)
     x = torch.randn(2, 50, 64).bfloat16()
     assert layer(x).shape == (2, 50, 70)
     # A slice of every other token is not contiguous, which the kernel alone would refuse.

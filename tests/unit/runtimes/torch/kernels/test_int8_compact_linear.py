@@ -43,7 +43,7 @@ def reference(linear: nn.Linear, x: Tensor, steps: int) -> NDArray[np.float64]:
 @pytest.mark.parametrize(("inputs", "outputs"), SHAPES)
 def test_it_equals_the_reference(inputs: int, outputs: int, seed: int, exact: bool) -> None:
     linear, x = layer_and_input(inputs, outputs, seed)
-    y = Int8CompactLinear(linear, exact)(x).double().numpy()
+    y = Int8CompactLinear.of(linear, exact)(x).double().numpy()
     assert y.shape == (15, outputs)
     # float32 may round one input of a token to the other side of a half: one step, times one
     # weight. Besides that only the float32 rounding of scales and of the result.
@@ -59,7 +59,7 @@ def test_it_equals_the_reference(inputs: int, outputs: int, seed: int, exact: bo
 @pytest.mark.parametrize("exact", EXACTNESS)
 def test_its_numbers_are_those_of_the_padded_layer(exact: bool) -> None:
     linear, x = layer_and_input(576, 128, seed=6)
-    compact, padded = Int8CompactLinear(linear, exact)(x), Int8Linear(linear, exact)(x)
+    compact, padded = Int8CompactLinear.of(linear, exact)(x), Int8Linear.of(linear, exact)(x)
     error = torch.linalg.norm(compact - padded, dim=1) / torch.linalg.norm(padded, dim=1)
     # The same codes but where a value lies on a half, which one rounds up and the other to even.
     assert error.median() < 1e-6
@@ -70,7 +70,7 @@ def test_its_numbers_are_those_of_the_padded_layer(exact: bool) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_token_does_not_depend_on_its_batch(rows: int, seed: int) -> None:
     linear, x = layer_and_input(576, 192, seed, rows=90)
-    layer = Int8CompactLinear(linear)
+    layer = Int8CompactLinear.of(linear)
     # Sums of integers have no rounding that their order could change.
     assert torch.equal(layer(x)[:rows], layer(x[:rows]))
     assert torch.equal(layer(x)[rows - 1 : rows], layer(x[rows - 1 : rows]))
@@ -82,9 +82,9 @@ def test_sums_do_not_saturate(exact: bool) -> None:
     nn.init.constant_(linear.weight, 0.5)
     nn.init.zeros_(linear.bias)
     # All products at their largest: kernels that add pairs in 16 bits lose here with 8-bit inputs.
-    y = Int8CompactLinear(linear, exact)(torch.ones(4, 512))
+    y = Int8CompactLinear.of(linear, exact)(torch.ones(4, 512))
     torch.testing.assert_close(y, torch.full((4, 64), 256.0), rtol=1e-5, atol=0)
-    y = Int8CompactLinear(linear, exact)(-torch.ones(4, 512))
+    y = Int8CompactLinear.of(linear, exact)(-torch.ones(4, 512))
     torch.testing.assert_close(y, torch.full((4, 64), -256.0), rtol=1e-5, atol=0)
 
 
@@ -92,15 +92,15 @@ def test_sums_do_not_saturate(exact: bool) -> None:
 def test_tokens_of_zeros_or_next_to_nothing_give_the_bias(size: float) -> None:
     linear, x = layer_and_input(64, 48, seed=4, rows=3)
     tokens = torch.stack([x[1], torch.full((64,), size), x[2]])
-    y = Int8CompactLinear(linear)(tokens)
+    y = Int8CompactLinear.of(linear)(tokens)
     torch.testing.assert_close(y[1], linear.bias.detach(), rtol=0, atol=1e-7)
-    assert torch.equal(y[[0, 2]], Int8CompactLinear(linear)(x[1:]))
+    assert torch.equal(y[[0, 2]], Int8CompactLinear.of(linear)(x[1:]))
 
 
 def test_without_bias_and_with_an_output_of_zeros() -> None:
     linear = nn.Linear(64, 40, bias=False)
     nn.init.zeros_(linear.weight[3:4])
-    y = Int8CompactLinear(linear)(torch.randn(2, 64))
+    y = Int8CompactLinear.of(linear)(torch.randn(2, 64))
     assert torch.isfinite(y).all()
     assert not y[:, 3].any()
     assert y[:, 4].all()
@@ -108,7 +108,7 @@ def test_without_bias_and_with_an_output_of_zeros() -> None:
 
 def test_the_saved_weight_is_int8_and_within_half_a_step() -> None:
     linear, _ = layer_and_input(128, 40, seed=5)
-    saved = Int8CompactLinear(linear).state_dict()
+    saved = Int8CompactLinear.of(linear).stored_tensors()
     assert set(saved) == {"weight", "scale", "bias"}
     assert saved["weight"].dtype == torch.int8
     restored = saved["weight"] * saved["scale"][:, None]
@@ -118,7 +118,7 @@ def test_the_saved_weight_is_int8_and_within_half_a_step() -> None:
 
 
 def test_its_size_is_counted() -> None:
-    layer = Int8CompactLinear(nn.Linear(576, 192, bias=False))
+    layer = Int8CompactLinear.of(nn.Linear(576, 192, bias=False))
     # The two constants of a layer are eight bytes more.
     assert weights_bytes(layer) == int8_compact_linear_bytes((192, 576)) + 8
     assert int8_compact_linear_bytes((192, 576)) == 192 * 576 + 192 * 8

@@ -47,7 +47,7 @@ def test_it_equals_the_reference(
     inputs: int, outputs: int, seed: int, exact: bool, steps: int
 ) -> None:
     linear, x = layer_and_input(inputs, outputs, seed)
-    y = Int8Linear(linear, exact)(x).double().numpy()
+    y = Int8Linear.of(linear, exact)(x).double().numpy()
     # float32 may round one input to the other side of a half: one step, times one weight. Besides
     # that only the float32 rounding of scales and of the result.
     largest = x.abs().amax(-1, keepdim=True).double().numpy()
@@ -61,7 +61,7 @@ def test_it_equals_the_reference(
 @pytest.mark.parametrize("rows", [1, 2, 7, 64])
 def test_a_token_does_not_depend_on_its_batch(rows: int) -> None:
     linear, x = layer_and_input(384, 96, seed=3)
-    layer, tokens = Int8Linear(linear), x.flatten(0, 1).repeat(6, 1)
+    layer, tokens = Int8Linear.of(linear), x.flatten(0, 1).repeat(6, 1)
     assert torch.equal(layer(tokens)[:rows], layer(tokens[:rows]))
 
 
@@ -70,20 +70,20 @@ def test_sums_do_not_saturate() -> None:
     nn.init.constant_(linear.weight, 0.5)
     nn.init.zeros_(linear.bias)
     # All products at their largest: kernels that add pairs in 16 bits lose here with 8-bit inputs.
-    y = Int8Linear(linear)(torch.ones(4, 512))
+    y = Int8Linear.of(linear)(torch.ones(4, 512))
     torch.testing.assert_close(y, torch.full((4, 32), 256.0), rtol=1e-5, atol=0)
 
 
 def test_a_token_of_zeros_gives_the_bias() -> None:
     linear, _ = layer_and_input(64, 48, seed=4)
-    y = Int8Linear(linear)(torch.zeros(2, 64))
+    y = Int8Linear.of(linear)(torch.zeros(2, 64))
     torch.testing.assert_close(y, linear.bias.detach().expand(2, -1), rtol=0, atol=1e-7)
 
 
 def test_without_bias_and_with_an_output_of_zeros() -> None:
     linear = nn.Linear(64, 40, bias=False)
     nn.init.zeros_(linear.weight[3:4])
-    y = Int8Linear(linear)(torch.randn(2, 64))
+    y = Int8Linear.of(linear)(torch.randn(2, 64))
     assert torch.isfinite(y).all()
     assert not y[:, 3].any()
     assert y[:, 4].all()
@@ -91,10 +91,10 @@ def test_without_bias_and_with_an_output_of_zeros() -> None:
 
 def test_the_saved_weight_is_int8_and_within_half_a_step() -> None:
     linear, _ = layer_and_input(96, 40, seed=5)
-    saved = Int8Linear(linear).state_dict()
+    saved = Int8Linear.of(linear).stored_tensors()
     assert saved["weight"].dtype == torch.int8
-    restored = saved["weight"] * saved["weight_scale"][:, None]
-    half_step = saved["weight_scale"][:, None] / 2
+    restored = saved["weight"] * saved["scale"][:, None]
+    half_step = saved["scale"][:, None] / 2
     assert ((restored - linear.weight).abs() <= half_step * 1.0001).all()
 
 

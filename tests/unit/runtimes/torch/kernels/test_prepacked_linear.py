@@ -29,7 +29,7 @@ def test_it_is_a_linear_layer(
         expected = x.double() @ linear.weight.double().T
         if has_bias:
             expected = expected + linear.bias.double()
-        y = PrepackedLinear(linear)(x)
+        y = PrepackedLinear.of(linear)(x)
         assert y.dtype == dtype
         error = torch.linalg.norm(y.double() - expected) / torch.linalg.norm(expected)
         assert error < ERROR[dtype]
@@ -38,7 +38,7 @@ def test_it_is_a_linear_layer(
 @pytest.mark.parametrize("dtype", ERROR)
 def test_what_it_saves_is_the_weight(dtype: torch.dtype) -> None:
     linear = nn.Linear(192, 70).to(dtype)
-    saved = PrepackedLinear(linear).state_dict()
+    saved = PrepackedLinear.of(linear).stored_tensors()
     assert set(saved) == {"weight", "bias"}
     assert torch.equal(saved["weight"], linear.weight)
     assert torch.equal(saved["bias"], linear.bias)
@@ -46,13 +46,13 @@ def test_what_it_saves_is_the_weight(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", ERROR)
 def test_its_size_is_counted(dtype: torch.dtype) -> None:
-    layer = PrepackedLinear(nn.Linear(192, 64).to(dtype))
+    layer = PrepackedLinear.of(nn.Linear(192, 64).to(dtype))
     assert weights_bytes(layer) == (192 * 64 + 64) * dtype.itemsize
 
 
 def test_it_keeps_nothing_of_the_layer() -> None:
     linear = nn.Linear(64, 64)
-    layer, x = PrepackedLinear(linear), torch.randn(2, 64)
+    layer, x = PrepackedLinear.of(linear), torch.randn(2, 64)
     before = layer(x)
     with torch.no_grad():
         linear.weight.zero_()

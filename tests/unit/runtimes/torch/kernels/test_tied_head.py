@@ -49,7 +49,7 @@ def test_float32(rows: int, width: int, seed: int) -> None:
 @pytest.mark.parametrize(("rows", "width"), SHAPES)
 def test_bfloat16(rows: int, width: int, seed: int, dtype: torch.dtype) -> None:
     embedding, x = table_and_input(rows, width, seed)
-    table, x = Bf16StoredEmbedding(embedding), x.to(dtype)
+    table, x = Bf16StoredEmbedding.of(embedding), x.to(dtype)
     expected = x.double() @ table.weight.double().T
     # The input, where it comes in float32, and the result keep 8 bits: each is off by 2^-8 of
     # itself at most, and by less over a row.
@@ -61,7 +61,7 @@ def test_bfloat16(rows: int, width: int, seed: int, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(("rows", "width"), SHAPES)
 def test_int8(rows: int, width: int, seed: int) -> None:
     embedding, x = table_and_input(rows, width, seed)
-    table = Int8Embedding(embedding, torch.float32)
+    table = Int8Embedding.of(embedding, torch.float32)
     largest = x.double().abs().amax(1, keepdim=True)
     codes = (x.double() / largest * 127).round()
     expected = codes / 127 * largest @ dequantized(table).T
@@ -80,7 +80,7 @@ def test_int8(rows: int, width: int, seed: int) -> None:
 @pytest.mark.parametrize(("rows", "width"), SHAPES)
 def test_int8_weights(rows: int, width: int, seed: int) -> None:
     embedding, x = table_and_input(rows, width, seed)
-    table = Int8Embedding(embedding, torch.bfloat16)
+    table = Int8Embedding.of(embedding, torch.bfloat16)
     expected = x.bfloat16().double() @ dequantized(table).T
     # Scale and result keep 8 bits each, as above.
     assert relative_error(Int8WeightTiedHead(table)(x), expected).max() < 2**-8
@@ -90,7 +90,7 @@ def test_int8_weights(rows: int, width: int, seed: int) -> None:
 def test_rows_of_zeros_give_zeros(kind: type[nn.Module]) -> None:
     embedding, x = table_and_input(320, 64, seed=0)
     embedding.requires_grad_(False)
-    table = embedding if kind is TiedHead else Int8Embedding(embedding, torch.float32)
+    table = embedding if kind is TiedHead else Int8Embedding.of(embedding, torch.float32)
     x[4] = 0
     logits = kind(table)(x)
     assert torch.isfinite(logits).all()
@@ -102,7 +102,7 @@ def test_rows_of_zeros_give_zeros(kind: type[nn.Module]) -> None:
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_int8_logits_do_not_depend_on_the_batch(count: int) -> None:
     embedding, x = table_and_input(1000, 576, seed=1)
-    head = Int8TiedHead(Int8Embedding(embedding, torch.float32))
+    head = Int8TiedHead(Int8Embedding.of(embedding, torch.float32))
     assert torch.equal(head(x)[:count], head(x[:count]))
 
 
@@ -110,7 +110,7 @@ def test_int8_logits_do_not_depend_on_the_batch(count: int) -> None:
 def test_int8_sums_do_not_saturate(kind: type[nn.Module]) -> None:
     embedding = nn.Embedding(64, 512)
     nn.init.constant_(embedding.weight, 0.5)
-    logits = kind(Int8Embedding(embedding, torch.float32))(torch.ones(3, 512))
+    logits = kind(Int8Embedding.of(embedding, torch.float32))(torch.ones(3, 512))
     # All products at their largest; bfloat16 keeps 8 bits of scale and result.
     torch.testing.assert_close(logits, torch.full((3, 64), 256.0), rtol=2**-7, atol=0)
 
@@ -119,9 +119,9 @@ def test_the_table_is_counted_and_saved_once() -> None:
     embedding = nn.Embedding(320, 64)
     plain = nn.ModuleList([embedding, TiedHead(embedding)])
     assert weights_bytes(plain) == 320 * 64 * 4
-    half = Bf16StoredEmbedding(embedding)
+    half = Bf16StoredEmbedding.of(embedding)
     assert weights_bytes(nn.ModuleList([half, TiedHead(half)])) == 320 * 64 * 2
-    table = Int8Embedding(embedding, torch.float32)
+    table = Int8Embedding.of(embedding, torch.float32)
     pair = nn.ModuleList([table, Int8TiedHead(table)])
     assert weights_bytes(pair) == int8_embedding_bytes((320, 64))
     saved = pair.state_dict()

@@ -1,0 +1,68 @@
+"""What the linear layers of a model get, over data that stands for requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from serving.runtimes.torch.model_inputs import as_tensors
+from serving.seams import Arrays
+
+SAMPLED_ROWS = 128
+
+
+@dataclass
+class LayerInputs:
+    """The inputs of one layer.
+
+    Attributes:
+        low: float32 (in,), the least number of each input.
+        high: float32 (in,), the largest.
+        rows: Some of them as they came, float32 (about ``SAMPLED_ROWS``, in).
+    """
+
+    low: Tensor
+    high: Tensor
+    rows: list[Tensor] = field(default_factory=list)
+
+
+def measure_layer_inputs(
+    model: nn.Module, batches: Sequence[Arrays]
+) -> dict[nn.Module, LayerInputs]:
+    """Run ``model`` and watch every ``nn.Linear``.
+
+    Args:
+        model: A float32 encoder on the CPU.
+        batches: Inputs for it; what is padding in them does not count.
+
+    Returns:
+        What each linear layer got; those that never ran are left out.
+    """
+    seen: dict[nn.Module, LayerInputs] = {}
+    rows_of_a_batch = -(-SAMPLED_ROWS // max(len(batches), 1))
+    is_token: Tensor
+
+    def watch(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        x: Tensor = inputs[0].detach()
+        # Poolers and classifiers see one row for each input, and no padding.
+        x = x[is_token] if x.shape[:-1] == is_token.shape else x.flatten(0, -2)
+        low, high = x.amin(0), x.amax(0)
+        known = seen.setdefault(module, LayerInputs(low, high))
+        known.low, known.high = torch.minimum(known.low, low), torch.maximum(known.high, high)
+        stride = max(1, len(x) // rows_of_a_batch)
+        known.rows.append(x[::stride][:rows_of_a_batch].clone())
+
+    linears = [module for module in model.modules() if type(module) is nn.Linear]
+    hooks = [module.register_forward_pre_hook(watch) for module in linears]
+    with torch.no_grad():
+        for batch in batches:
+            tensors = as_tensors(batch, "cpu")
+            is_token = tensors["attention_mask"].bool()
+            model(**tensors)
+    for hook in hooks:
+        hook.remove()
+    return seen
