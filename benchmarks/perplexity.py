@@ -1,63 +1,83 @@
 """Perplexity of SmolLM2 on review text in every variant, beside transformers' own float32 pass.
 
-Run as ``python -m benchmarks.perplexity`` after ``python -m serving.demo.prepare``. The text is
-read in pieces, as the engine reads a prompt; each token but the first is predicted from all before.
+Run as ``python -m benchmarks.perplexity`` after ``python -m serving.demo.prepare``. The engine of
+each variant, opened from its artifact, scores the text as one prompt, piece by piece; each token
+but the first is predicted from all before.
 """
 
 from __future__ import annotations
 
-import argparse
-import math
 import os
+
+from serving.app.ray_environment import GENERATOR_KERNEL_THREADS
+
+# As the service sets it for generators, and before torch loads OpenMP.
+os.environ.update(GENERATOR_KERNEL_THREADS)
+
+import argparse
+import asyncio
+import math
+import statistics
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.conditions import conditions
-
-# First of all: it sets what OpenMP reads when torch loads it.
-from benchmarks.generation import REVIEWS, SOURCE, load_decoder
+from benchmarks.demo_generators import (
+    MAX_TOKENS,
+    SOURCE,
+    DemoGenerator,
+    possible_forms,
+    prepare_generator,
+)
+from benchmarks.demo_variants import REVIEWS
 from serving.checkpoint import find_checkpoint
-from serving.runtimes import VARIANTS, get_variant
-from serving.seams import Decoder, Segment
-from serving.tasks import load_generation_task
+from serving.seams import GREEDY, GeneratorEngine, TokenLogprob, TokenRequest
 
-NUM_TOKENS = 2_048
 NUM_SENTENCES = 200
-PIECE = 256
+SCORED = replace(GREEDY, logprobs=1)
 
 
 def main() -> None:
+    forms = possible_forms()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", default=list(forms), choices=list(forms))
+    parser.add_argument("--tokens", type=int, default=MAX_TOKENS, help="length of the text")
     arguments = parser.parse_args()
     print(conditions(arguments.threads))
-    tokens = read_tokens()
-    print(f"\nperplexity over {len(tokens) - 1} predictions of review text, in pieces of {PIECE}")
+    generators = [
+        prepare_generator(name, forms[name], arguments.threads) for name in arguments.variants
+    ]
+    tokens = read_tokens(generators[0], arguments.tokens)
+    print(f"\nperplexity over {len(tokens) - 1} predictions of review text")
     print(f"{'':>22} {'perplexity':>11} {'of reference':>13}  same top token")
-    expected = logits_of_transformers(tokens)
-    reference = perplexity(expected, tokens)
+    expected = scores_of_transformers(tokens)
+    reference = perplexity(expected)
     print(f"{'transformers, float32':>22} {reference:11.3f}")
-    for variant in arguments.variants:
-        logits = logits_of(load_decoder(variant, arguments.threads), tokens)
-        found = perplexity(logits, tokens)
-        same = (logits.argmax(1) == expected.argmax(1)).mean()
-        print(f"{variant:>22} {found:11.3f} {found / reference:13.4f}  {same:.4f}")
-        options = get_variant(variant).options().model_dump()
+    for generator in generators:
+        scores = asyncio.run(scores_of(generator.open_engine(), tokens))
+        found = perplexity(scores)
+        same = np.mean([a.top[0][0] == b.top[0][0] for a, b in zip(scores, expected, strict=True)])
+        name, options = generator.variant.name, generator.artifact.manifest.key.options
+        print(f"{name:>22} {found:11.3f} {found / reference:13.4f}  {same:.4f}")
         if options:
             print(f"{'':>22} {', '.join(f'{name} {value}' for name, value in options.items())}")
 
 
-def read_tokens() -> tuple[int, ...]:
-    """The first 2,048 tokens of the reviews, one sentence a line."""
+def read_tokens(generator: DemoGenerator, count: int) -> tuple[int, ...]:
+    """The first tokens of the reviews, one sentence a line."""
     lines = REVIEWS.read_text(encoding="utf-8").splitlines()[:NUM_SENTENCES]
-    task = load_generation_task("generation", find_checkpoint("smollm2", SOURCE), 8_192)
-    return task.encode_prompt("\n".join(line.split("\t")[2] for line in lines))[:NUM_TOKENS]
+    text = "\n".join(line.split("\t")[2] for line in lines)
+    # The limit that refuses long prompts shall be the model's own.
+    return generator.open_task(8_192).encode_prompt(text)[:count]
 
 
-def logits_of_transformers(tokens: tuple[int, ...]) -> NDArray[np.float32]:
-    """float32 (tokens, vocabulary), by the model's own forward pass over all tokens at once."""
+def scores_of_transformers(tokens: tuple[int, ...]) -> list[TokenLogprob]:
+    """Scores of the tokens from the second on, by the model's own pass over all of them at once."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -65,24 +85,30 @@ def logits_of_transformers(tokens: tuple[int, ...]) -> NDArray[np.float32]:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
         logits: NDArray[np.float32] = model(torch.tensor([tokens])).logits[0].numpy()
-    return logits
+    return [_score(row, token) for row, token in zip(logits, tokens[1:], strict=False)]
 
 
-def logits_of(decoder: Decoder, tokens: tuple[int, ...]) -> NDArray[np.float32]:
-    """float32 (tokens, vocabulary)."""
-    pieces = [(start, tokens[start : start + PIECE]) for start in range(0, len(tokens), PIECE)]
-    return np.concatenate(
-        [decoder.step([Segment(0, start, piece, len(piece))]) for start, piece in pieces]
-    )
+def _score(row: NDArray[np.float32], token: int) -> TokenLogprob:
+    logs = row.astype(np.float64) - np.logaddexp.reduce(row.astype(np.float64))
+    best = int(row.argmax())
+    return TokenLogprob(token, float(logs[token]), ((best, float(logs[best])),))
 
 
-def perplexity(logits: NDArray[np.float32], tokens: tuple[int, ...]) -> float:
-    """``exp`` of the mean negative log-probability of the tokens from the second on."""
-    losses = []
-    for row, token in zip(logits, tokens[1:], strict=False):
-        scores = row.astype(np.float64)
-        losses.append(float(np.logaddexp.reduce(scores) - scores[token]))
-    return math.exp(sum(losses) / len(losses))
+async def scores_of(engine: GeneratorEngine, tokens: tuple[int, ...]) -> Sequence[TokenLogprob]:
+    """Likewise, by an engine, which is closed after that."""
+    assert engine.can_score, "this engine cannot say how probable given tokens are"
+    request = TokenRequest(tokens, 0, frozenset(), SCORED, logprobs_from=1)
+    try:
+        async with aclosing(engine.generate(request)) as answer:
+            first = await anext(answer)
+    finally:
+        engine.close()
+    return first.prompt
+
+
+def perplexity(scores: Sequence[TokenLogprob]) -> float:
+    """``exp`` of the mean negative log-probability."""
+    return math.exp(-statistics.fmean(score.logprob for score in scores))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from serving.app.ray_environment import KERNEL_THREADS
 os.environ.update(KERNEL_THREADS)
 
 import argparse
-import asyncio
 import http.client
 import json
 import statistics
@@ -25,14 +24,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import aiohttp
 import httpx
 
 from benchmarks.conditions import conditions
 from benchmarks.cpu_time import PARTIES, CpuAccount
-from benchmarks.engines import SOURCE, load_variant, sample_sentences
-from serving.replica.encoder.batching import pad, split_by_length
-from serving.replica.encoder.loading import MAX_BATCH_TOKENS, Loaded
+from benchmarks.demo_variants import SOURCE, open_variant, sample_sentences
+from benchmarks.http_load import measure
+from serving.replica.encoder.batching import split_by_cost
+from serving.replica.encoder.loading import MAX_BATCH_TOKENS, OpenedEncoder
 from tests.integration.running_service import RunningService, running_service
 
 CONFIG = f"""
@@ -63,19 +62,20 @@ def main() -> None:
         with running_service(config, Path(folder, "service.log")) as service:
             service.wait_until_probed()
             for variant in arguments.variants:
-                loaded = load_variant(variant, threads)
-                measure_latency(service, variant, loaded, arguments.rounds, arguments.requests)
-                measure_throughput(service, variant, loaded, arguments.rounds, arguments.seconds)
+                opened = open_variant(variant, threads)
+                measure_latency(service, variant, opened, arguments.rounds, arguments.requests)
+                measure_throughput(service, variant, opened, arguments.rounds, arguments.seconds)
 
 
 def measure_latency(
-    service: RunningService, variant: str, loaded: Loaded, rounds: int, requests: int
+    service: RunningService, variant: str, opened: OpenedEncoder, rounds: int, requests: int
 ) -> None:
     text = sample_sentences()[0]
     connection = http.client.HTTPConnection("127.0.0.1", service.port)
 
     def in_process() -> None:
-        loaded.engine.forward(pad(loaded.task.encode([text], False), loaded.task.max_tokens))
+        task = opened.task
+        opened.engine.forward(task.collate(task.prepare([text], False)))
 
     def post(path: str, body: dict[str, str]) -> Callable[[], None]:
         payload = json.dumps(body)
@@ -129,23 +129,25 @@ def timed(call: Callable[[], None]) -> float:
 
 
 def measure_throughput(
-    service: RunningService, variant: str, loaded: Loaded, rounds: int, seconds: float
+    service: RunningService, variant: str, opened: OpenedEncoder, rounds: int, seconds: float
 ) -> None:
     texts = sample_sentences()
-    asyncio.run(load(service.url, variant, texts, seconds))
-    in_process_rate(loaded, texts, seconds / 2)
+    url = f"{service.url}/minilm/{variant}/v1/embeddings"
+    bodies = [{"input": text, **BASE64} for text in texts]
+    measure(url, bodies, CONNECTIONS, seconds)
+    in_process_rate(opened, texts, seconds / 2)
     account = CpuAccount(service, "minilm", variant)
     rows = []
     cpu: dict[str, list[Spent]] = {"in process": [], "direct": []}
     for _ in range(rounds):
         batches_before, before = batches(service.url, variant), account.read()
-        done, rate = asyncio.run(load(service.url, variant, texts, seconds))
-        cpu["direct"].append(per_request(account.spent(before, account.read()), done))
+        got = measure(url, bodies, CONNECTIONS, seconds)
+        cpu["direct"].append(per_request(account.spent(before, account.read()), got.requests))
         size = average_batch(batches_before, batches(service.url, variant))
         before = account.read()
-        own_done, own, own_size = in_process_rate(loaded, texts, seconds / 2)
+        own_done, own, own_size = in_process_rate(opened, texts, seconds / 2)
         cpu["in process"].append(per_request(account.spent(before, account.read()), own_done))
-        rows.append((rate, size, own, own_size, rate / own))
+        rows.append((got.per_second, size, own, own_size, got.per_second / own))
     rate, size, own, own_size, ratio = map(statistics.median, zip(*rows, strict=True))
     print(
         f"{variant}, {CONNECTIONS} connections, direct path: {rate:.0f} requests/s, mean batch "
@@ -177,28 +179,6 @@ def print_cpu(cpu: dict[str, list[Spent]]) -> None:
         print(f"  {way:10} " + " ".join(f"{cell:>13}" for cell in cells))
 
 
-async def load(url: str, variant: str, texts: list[str], seconds: float) -> tuple[int, float]:
-    """Requests, and requests per second, of 16 clients that each send the next on the answer."""
-    path = f"{url}/minilm/{variant}/v1/embeddings"
-    done = 0
-    started = time.perf_counter()
-    deadline = started + seconds
-
-    async def client(session: aiohttp.ClientSession, number: int) -> None:
-        nonlocal done
-        while time.perf_counter() < deadline:
-            text = texts[(number * 31 + done) % len(texts)]
-            async with session.post(path, json={"input": text, **BASE64}) as response:
-                await response.read()
-                assert response.status == 200
-            done += 1
-
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        await asyncio.gather(*(client(session, number) for number in range(CONNECTIONS)))
-    return done, done / (time.perf_counter() - started)
-
-
 def batches(url: str, variant: str) -> tuple[float, float]:
     """Forward passes and texts so far."""
     values = {"count": 0.0, "sum": 0.0}
@@ -214,17 +194,18 @@ def average_batch(before: tuple[float, float], after: tuple[float, float]) -> fl
     return (after[1] - before[1]) / (after[0] - before[0])
 
 
-def in_process_rate(loaded: Loaded, texts: list[str], seconds: float) -> tuple[int, float, float]:
+def in_process_rate(
+    opened: OpenedEncoder, texts: list[str], seconds: float
+) -> tuple[int, float, float]:
     """Texts, texts per second, and mean batch, of the same batching over windows of 16 texts."""
+    task = opened.task
     done = passes = 0
     started = time.perf_counter()
     while time.perf_counter() - started < seconds:
         window = [texts[(done + i) % len(texts)] for i in range(CONNECTIONS)]
-        token_ids = loaded.task.encode(window, False)
-        for batch in split_by_length([len(ids) for ids in token_ids], MAX_BATCH_TOKENS["cpu"]):
-            loaded.engine.forward(
-                pad([token_ids[index] for index in batch], loaded.task.max_tokens)
-            )
+        items = task.prepare(window, False)
+        for batch in split_by_cost([item.cost for item in items], MAX_BATCH_TOKENS["cpu"]):
+            opened.engine.forward(task.collate([items[index] for index in batch]))
             passes += 1
         done += CONNECTIONS
     return done, done / (time.perf_counter() - started), done / passes

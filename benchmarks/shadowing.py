@@ -24,7 +24,7 @@ import httpx
 import numpy as np
 
 from benchmarks.conditions import conditions
-from benchmarks.engines import SOURCE, sample_sentences
+from benchmarks.demo_variants import SOURCE, sample_sentences
 from serving.config import ShadowConfig
 from tests.integration.running_service import RunningService, running_service
 
