@@ -1,231 +1,292 @@
-"""What a replica of either kind is made of; the parts that need torch are fakes."""
+"""What a replica of either kind is made of: a real artifact, and fakes for what is opened of it."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from serving.artifacts import ArtifactRequest, ArtifactStore
 from serving.config import ModelConfig, ServerConfig
 from serving.errors import ConfigError, InvalidField
-from serving.replica.encoder import loading as encoder_loading
-from serving.replica.encoder.local_encoder import LocalBackend
-from serving.replica.generator import loading as generator_loading
+from serving.machine.device import instructions_of
+from serving.recipes import RECIPES
+from serving.recipes.int4 import Int4Options
+from serving.replica.encoder.local_encoder import LocalEncoder
 from serving.replica.generator.local_generator import LocalGenerator
-from serving.replica.loaded_variant import STUCK_AFTER_DEADLINES, Held
-from serving.replica.loading import hold
+from serving.replica.loaded_variant import STUCK_AFTER_DEADLINES, LoadedVariant
+from serving.replica.loading import load_variant
 from serving.seams import (
     Checkpoint,
     Description,
-    EncoderEngine,
-    EncoderTask,
     GenerationRequest,
-    GenerationTask,
-    GeneratorEngine,
-    GeneratorRequest,
     InferenceRequest,
-    LoadRequest,
     NoOptions,
+    OpenGeneratorRequest,
+    OpenRequest,
     Sampling,
-    Variant,
 )
-from tests.unit.fakes import FakeEngine, FakeGenerationTask, FakeGenerator, FakeTask, row_of
+from tests.unit.fakes import row_of
+from tests.unit.replica.staged_package import (
+    ENCODER_TASK,
+    GENERATOR_TASK,
+    PROBES,
+    RUNTIME_NAME,
+    TASK_FILE,
+    WEIGHTS_FILE,
+    Stage,
+    installed,
+)
 
 SERVER = ServerConfig(request_timeout_s=7)
+LABELS = {"model": "tiny", "variant": "fp32", "replica": "r1"}
+
+Load = Callable[..., Awaitable[LoadedVariant]]
+
+each_task = pytest.mark.parametrize("task", [ENCODER_TASK, GENERATOR_TASK])
 
 
-@dataclass
-class Parts:
-    """What would be loaded, and what was asked for."""
-
-    checkpoint: Checkpoint
-    task: FakeTask = field(default_factory=FakeTask)
-    engine: FakeEngine = field(default_factory=FakeEngine)
-    generation_task: FakeGenerationTask = field(default_factory=FakeGenerationTask)
-    generator: FakeGenerator = field(default_factory=FakeGenerator)
-    asked: list[LoadRequest | GeneratorRequest] = field(default_factory=list)
-    threads: list[threading.Thread] = field(default_factory=list)
-
-    def load(self, request: LoadRequest) -> EncoderEngine:
-        self.asked.append(request)
-        self.threads.append(threading.current_thread())
-        return self.engine
-
-    def load_generator(self, request: GeneratorRequest) -> GeneratorEngine:
-        self.asked.append(request)
-        self.threads.append(threading.current_thread())
-        return self.generator
-
-    def load_task(self, name: str, checkpoint: Checkpoint, limit: int | None) -> EncoderTask:
-        assert (name, checkpoint) == ("embeddings", self.checkpoint)
-        return self.task
-
-    def load_generation_task(
-        self, name: str, checkpoint: Checkpoint, limit: int | None
-    ) -> GenerationTask:
-        assert (name, checkpoint) == ("generation", self.checkpoint)
-        if limit is not None:
-            self.generation_task.max_tokens = self.generator.max_tokens = limit
-        return self.generation_task
-
-    async def hold(self, task: str, limit: int | None = None, **variant: int) -> Held:
-        model = ModelConfig(
-            name="tiny",
-            task=task,
-            source="/m",
-            max_tokens=limit,
-            variants=({"name": "fp32", "device": "cpu", **variant},),
-        )
-        return await hold(model, model.variants[0], self.checkpoint, SERVER, "r1")
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ArtifactStore:
+    """Of all tests, so that each artifact is made once."""
+    return ArtifactStore(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture
-def parts(tmp_path, monkeypatch) -> Parts:
-    parts = Parts(Checkpoint(tmp_path))
-    variant = Variant(
-        "as trained", "fake", lambda *_: 0, parts.load, parts.load_generator, NoOptions
-    )
-    for module in (encoder_loading, generator_loading):
-        monkeypatch.setattr(module, "get_variant", lambda name: variant)
-    monkeypatch.setattr(encoder_loading, "load_task", parts.load_task)
-    monkeypatch.setattr(generator_loading, "load_generation_task", parts.load_generation_task)
-    return parts
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    with installed(tmp_path, monkeypatch) as stage:
+        yield stage
 
 
-async def test_an_encoder_gets_a_batcher(parts: Parts) -> None:
-    held = await parts.hold("embeddings")
-    assert isinstance(held.backend, LocalBackend)
-    outcome = await held.backend.infer(InferenceRequest(("cat",), False, None, 7))
+@pytest.fixture
+def load(stage: Stage, store: ArtifactStore, checkpoint_folder: Path) -> Load:
+    """Loads a model's one variant."""
+
+    async def load(task: str, limit: int | None = None, **variant: Any) -> LoadedVariant:
+        model = ModelConfig(
+            name="tiny",
+            task=task,
+            source=str(checkpoint_folder),
+            max_tokens=limit,
+            variants=({"name": "fp32", "runtime": RUNTIME_NAME, "device": "cpu", **variant},),
+        )
+        asked = model.variants[0]
+        request = ArtifactRequest(
+            model=model.name,
+            variant=asked.name,
+            checkpoint=Checkpoint(checkpoint_folder),
+            task=task,
+            recipe=asked.recipe,
+            runtime=asked.runtime,
+            options=RECIPES[asked.recipe].options(**asked.options).model_dump(),
+            wanted_device=asked.device,
+            calibration=None,
+            preparing_bytes=1,
+        )
+        return await load_variant(model, asked, request, store.folder, SERVER, "r1")
+
+    return load
+
+
+def value(loaded: LoadedVariant, name: str) -> float | None:
+    return loaded.metrics.registry.get_sample_value(f"quantserve_{name}", LABELS)
+
+
+@each_task
+async def test_the_artifact_is_made_first_and_then_found(
+    load: Load, stage: Stage, store: ArtifactStore, task: str
+) -> None:
+    for _ in range(2):
+        loaded = await load(task, recipe="int4", options={"group_size": 128})
+        loaded.close()
+    described = await loaded.backend.describe()
+    artifact = store.look_up(described.artifact)
+    assert artifact is not None
+    assert described.disk_bytes == artifact.size > 0
+    assert artifact.manifest.made_for == "tiny:fp32"
+    assert stage.tasks_from == [artifact.task_folder] * 2
+    assert [request.folder for request in stage.asked] == [artifact.weights_folder] * 2
+    assert (artifact.task_folder / TASK_FILE).exists()
+    assert (artifact.weights_folder / WEIGHTS_FILE).read_text() == "int4 group_size=128"
+
+
+async def test_an_encoder_gets_a_batcher(load: Load) -> None:
+    loaded = await load(ENCODER_TASK)
+    assert isinstance(loaded.backend, LocalEncoder)
+    outcome = await loaded.backend.infer(InferenceRequest(("cat",), False, None, 7))
     assert outcome.rows.tolist() == [row_of([1, *b"cat", 2], "fp32").tolist()]
-    held.check_health()
-    held.close()
+    loaded.check_health()
+    loaded.close()
 
 
-async def test_an_encoder_is_loaded_and_warmed_in_the_thread_of_its_passes(parts: Parts) -> None:
-    held = await parts.hold("embeddings")
-    assert parts.threads[0].name.startswith("forward")
-    assert len(parts.engine.batches) == 1
-    assert parts.task.encoded_in == parts.threads
-    held.close()
+async def test_an_encoder_is_opened_and_warmed_in_the_thread_of_its_passes(
+    load: Load, stage: Stage
+) -> None:
+    loaded = await load(ENCODER_TASK)
+    assert stage.threads[0].name.startswith("forward")
+    assert stage.engine.batches == [[[1, *PROBES[0].encode(), 2]]]
+    assert stage.task.prepared_in == stage.threads
+    loaded.close()
 
 
-async def test_a_generator_gets_a_backend_of_its_own(parts: Parts) -> None:
-    held = await parts.hold("generation")
-    assert isinstance(held.backend, LocalGenerator)
-    assert await held.backend.describe() == Description(
-        "cpu",
-        (await held.backend.describe()).isa,
-        100,
-        90,
-        200,
-        300,
-        (await held.backend.describe()).load_seconds,
-        1_000,
-        0,
-        (),
-        kv_cache_bytes=4_000,
+async def test_an_encoder_is_told_what_to_open(load: Load, stage: Stage) -> None:
+    loaded = await load(
+        ENCODER_TASK, limit=24, recipe="int4", options={"group_size": 32}, threads=3
     )
-
-
-async def test_a_generator_is_told_its_limits(parts: Parts) -> None:
-    await parts.hold(
-        "generation", limit=64, threads=3, max_running_requests=5, max_queued_requests=6
-    )
-    assert parts.asked == [
-        GeneratorRequest(
-            checkpoint=parts.checkpoint,
+    assert stage.asked == [
+        OpenRequest(
+            folder=stage.asked[0].folder,
+            recipe="int4",
+            options=Int4Options(group_size=32),
+            head=stage.task.head,
             device="cpu",
             threads=3,
+        )
+    ]
+    assert stage.task.max_tokens == 24
+    loaded.close()
+
+
+async def test_an_encoder_says_what_it_is(load: Load, stage: Stage, store: ArtifactStore) -> None:
+    loaded = await load(ENCODER_TASK)
+    described = await loaded.backend.describe()
+    (artifact_folder,) = stage.tasks_from
+    assert described == Description(
+        artifact=artifact_folder.parent.name,
+        device="cpu",
+        isa=instructions_of("cpu"),
+        weights_bytes=100,
+        disk_bytes=described.disk_bytes,
+        resident_bytes=200,
+        private_bytes=150,
+        peak_bytes=300,
+        load_seconds=described.load_seconds,
+        max_tokens=40,
+        width=8,
+        labels=(),
+    )
+    assert described.load_seconds > 0
+    loaded.close()
+
+
+async def test_a_generator_gets_a_backend_of_its_own(load: Load, stage: Stage) -> None:
+    loaded = await load(GENERATOR_TASK)
+    assert isinstance(loaded.backend, LocalGenerator)
+    described = await loaded.backend.describe()
+    (artifact_folder,) = stage.tasks_from
+    assert described == Description(
+        artifact=artifact_folder.parent.name,
+        device="cpu",
+        isa=instructions_of("cpu"),
+        weights_bytes=100,
+        disk_bytes=described.disk_bytes,
+        resident_bytes=200,
+        private_bytes=150,
+        peak_bytes=300,
+        load_seconds=described.load_seconds,
+        max_tokens=1_000,
+        width=0,
+        labels=(),
+        kv_cache_bytes=4_000,
+    )
+    assert described.load_seconds > 0
+
+
+async def test_a_generator_is_told_its_limits(load: Load, stage: Stage) -> None:
+    await load(GENERATOR_TASK, limit=64, threads=3, max_running_requests=5, max_queued_requests=6)
+    assert stage.asked == [
+        OpenGeneratorRequest(
+            folder=stage.asked[0].folder,
+            recipe="fp32",
             options=NoOptions(),
+            device="cpu",
+            threads=3,
             max_running=5,
             max_waiting=6,
             max_tokens=64,
             stuck_after_s=STUCK_AFTER_DEADLINES * 7,
         )
     ]
-    assert parts.threads[0] is not threading.current_thread()
+    assert stage.threads[0] is not threading.current_thread()
 
 
-async def test_a_generator_takes_as_many_sequences_as_may_run_and_wait(parts: Parts) -> None:
-    held = await parts.hold("generation", max_running_requests=2, max_queued_requests=3)
+async def test_a_generator_takes_as_many_sequences_as_may_run_and_wait(load: Load) -> None:
+    loaded = await load(GENERATOR_TASK, max_running_requests=2, max_queued_requests=3)
+    assert isinstance(loaded.backend, LocalGenerator)
     greedy = Sampling(0, 1, 0, 0, 0, 0, None)
 
     def asked(n: int) -> GenerationRequest:
         return GenerationRequest(("a",), (), n, 1, greedy, (), False, False, 7, 7)
 
-    sent = [item async for item in held.backend.stream(asked(5))]
+    sent = [item async for item in loaded.backend.stream(asked(5))]
     assert len(sent) == 5 + 1
     with pytest.raises(InvalidField, match="at most 5 at once"):
-        await anext(held.backend.stream(asked(6)))
+        await anext(loaded.backend.stream(asked(6)))
 
 
 @pytest.mark.parametrize("limit", [8, None])
 async def test_a_generator_takes_its_first_steps_before_the_first_request(
-    parts: Parts, limit: int | None
+    load: Load, stage: Stage, limit: int | None
 ) -> None:
-    held = await parts.hold("generation", limit=limit)
-    [request] = parts.generator.requests
-    assert len(request.prompt) + request.max_new_tokens <= parts.generator.max_tokens
-    assert parts.generator.steps == request.max_new_tokens
-    assert parts.generator.open == []
-    labels = {"model": "tiny", "variant": "fp32", "replica": "r1"}
+    loaded = await load(GENERATOR_TASK, limit=limit)
+    [request] = stage.generator.requests
+    assert len(request.prompt) + request.max_new_tokens <= stage.generator.max_tokens
+    assert stage.generator.steps == request.max_new_tokens
+    assert stage.generator.open == []
     for name in ("output_tokens_total", "input_tokens_total", "prefill_duration_seconds_count"):
-        assert held.metrics.registry.get_sample_value(f"quantserve_{name}", labels) == 0
+        assert value(loaded, name) == 0
 
 
-async def test_the_steps_of_a_generator_are_measured(parts: Parts) -> None:
-    held = await parts.hold("generation")
-    parts.generator.on_step(3)
-    labels = {"model": "tiny", "variant": "fp32", "replica": "r1"}
-    assert held.metrics.registry.get_sample_value("quantserve_batch_size_sum", labels) == 3
+async def test_the_steps_of_a_generator_are_measured(load: Load, stage: Stage) -> None:
+    loaded = await load(GENERATOR_TASK)
+    stage.generator.on_step(3)
+    assert value(loaded, "batch_size_sum") == 3
 
 
-async def test_health_and_end_of_a_generator_are_its_engine_s(parts: Parts) -> None:
-    held = await parts.hold("generation")
-    held.check_health()
-    parts.generator.health = RuntimeError("stuck")
+async def test_health_and_end_of_a_generator_are_its_engine_s(load: Load, stage: Stage) -> None:
+    loaded = await load(GENERATOR_TASK)
+    loaded.check_health()
+    stage.generator.health = RuntimeError("stuck")
     with pytest.raises(RuntimeError, match="stuck"):
-        held.check_health()
-    held.close()
-    assert parts.generator.is_closed
+        loaded.check_health()
+    loaded.close()
+    assert stage.generator.is_closed
 
 
-@pytest.mark.parametrize("task", ["embeddings", "generation"])
-async def test_what_a_variant_is_is_exported(parts: Parts, task: str) -> None:
-    held = await parts.hold(task)
+@each_task
+async def test_what_a_variant_is_is_exported(load: Load, task: str) -> None:
+    loaded = await load(task, recipe="int4")
     [sample] = [
         sample
-        for family in held.metrics.registry.collect()
+        for family in loaded.metrics.registry.collect()
         if family.name == "quantserve_variant_info"
         for sample in family.samples
     ]
-    assert {**sample.labels, "isa": "any"} == {
-        "model": "tiny",
-        "variant": "fp32",
-        "replica": "r1",
+    assert sample.labels == {
+        **LABELS,
         "task": task,
         "role": "reference",
         "device": "cpu",
-        "runtime": "fake",
-        "recipe": "as trained",
-        "isa": "any",
+        "runtime": RUNTIME_NAME,
+        "recipe": "int4",
+        "isa": instructions_of("cpu"),
+        "artifact": (await loaded.backend.describe()).artifact,
     }
+    loaded.close()
 
 
-async def test_what_the_machine_cannot_run_is_raised(parts: Parts, monkeypatch) -> None:
-    def refuse(request: GeneratorRequest) -> GeneratorEngine:
-        raise ConfigError("no such kernel")
-
-    variant = Variant("x", "fake", lambda *_: 0, parts.load, refuse, NoOptions)
-    monkeypatch.setattr(generator_loading, "get_variant", lambda name: variant)
+@each_task
+async def test_what_the_machine_cannot_run_is_raised(load: Load, stage: Stage, task: str) -> None:
+    stage.refusal = ConfigError("no such kernel")
     with pytest.raises(ConfigError, match="no such kernel"):
-        await parts.hold("generation")
+        await load(task)
 
 
-@pytest.mark.parametrize("task", ["embeddings", "generation"])
-async def test_the_limit_of_the_queue_is_exported(parts: Parts, task: str) -> None:
-    held = await parts.hold(task, max_queued_requests=6)
-    labels = {"model": "tiny", "variant": "fp32", "replica": "r1"}
-    assert held.metrics.registry.get_sample_value("quantserve_queue_limit_requests", labels) == 6
-    held.close()
+@each_task
+async def test_the_limit_of_the_queue_is_exported(load: Load, task: str) -> None:
+    loaded = await load(task, max_queued_requests=6)
+    assert value(loaded, "queue_limit_requests") == 6
+    loaded.close()
