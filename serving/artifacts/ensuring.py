@@ -109,16 +109,17 @@ def _build_apart(order: BuildOrder, log_file: Path, stop: threading.Event) -> No
                 process.stdin.write(order.model_dump_json().encode() + b"\n")
             _wait(process, stop)
             said = process.stdout.read().decode()
+        except InterruptedError:
+            log_file.unlink(missing_ok=True)
+            raise
         finally:
             process.kill()
-    if process.returncode == 0:
-        log_file.unlink(missing_ok=True)
-        return
-    name = order.request.name
+    if process.returncode not in (0, REFUSED):
+        end = _describe_end(process.returncode, said)
+        raise ConfigError(f"{order.request.name}: {end} ({log_file})")
+    log_file.unlink(missing_ok=True)
     if process.returncode == REFUSED:
-        log_file.unlink(missing_ok=True)
-        raise ConfigError(f"{name}: {said}")
-    raise ConfigError(f"{name}: {_describe_end(process.returncode, said)} ({log_file})")
+        raise ConfigError(f"{order.request.name}: {said}")
 
 
 def _wait(process: subprocess.Popen[bytes], stop: threading.Event) -> None:
