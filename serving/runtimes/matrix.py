@@ -22,13 +22,13 @@ def why_not(combination: Combination, runtime_name: str) -> str | None:
     recipe, runtime = RECIPES[combination.recipe], RUNTIMES[runtime_name]
     expectation = recipe.encoder if combination.kind == "encoder" else recipe.generator
     if expectation is None:
-        return f"recipe {combination.recipe!r} is for no {combination.kind}"
+        return f"no {combination.kind}s in {combination.recipe}"
     if combination.kind == "generator" and runtime.open_generator is None:
-        return f"runtime {runtime_name!r} has no generators"
+        return f"no generators on {runtime_name}"
     if missing := missing_packages(runtime):
         return f"needs {installation(runtime, missing)}"
     if combination.device not in runtime.devices:
-        return f"runtime {runtime_name!r} has no {combination.device}"
+        return f"no {combination.device} on {runtime_name}"
     return runtime.why_not(combination)
 
 

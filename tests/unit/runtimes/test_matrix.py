@@ -20,9 +20,9 @@ FOLDED = Combination("folded", "encoder", "cpu", "safetensors")
     [
         ({}, "paper", None),
         ({"recipe": "fp32", "kind": "generator"}, "paper", None),
-        ({"recipe": "int8-static", "kind": "generator"}, "torch", "is for no generator"),
-        ({"kind": "generator"}, "paper", "recipe 'folded' is for no generator"),
-        ({"device": "cuda"}, "paper", "runtime 'paper' has no cuda"),
+        ({"recipe": "int8-static", "kind": "generator"}, "torch", "no generators in int8-static"),
+        ({"kind": "generator"}, "paper", "no generators in folded"),
+        ({"device": "cuda"}, "paper", "no cuda on paper"),
         ({"recipe": "bf16"}, "paper", "paper can only be folded"),
         ({"config": {"model_type": "stone"}}, "paper", "does not fold"),
         ({}, "torch", "folded"),
@@ -90,3 +90,12 @@ def test_every_cell_of_our_own_tables_has_an_answer() -> None:
 def test_a_runtime_s_own_recipe_is_possible() -> None:
     fp32 = Combination("fp32", "encoder", "cpu", "safetensors")
     assert {runtime: why_not(fp32, runtime) for runtime in RUNTIMES} == dict.fromkeys(RUNTIMES)
+
+
+@pytest.mark.parametrize(("architecture", "refused"), [("gpt2", True), ("llama", False)])
+def test_an_architecture_that_cannot_be_generated_with_is_refused(
+    architecture: str, refused: bool
+) -> None:
+    config = {"model_type": architecture}
+    said = why_not(Combination("fp32", "generator", "cpu", "safetensors", config), "torch")
+    assert (said is not None and f"this checkpoint is {architecture!r}" in said) == refused
