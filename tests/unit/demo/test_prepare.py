@@ -25,9 +25,9 @@ from serving.demo.prepare import (
 )
 from serving.demo.reviews import TEST_FILE, read_reviews, split_reviews
 from serving.errors import SourceError
-from serving.quality.dataset import Passage, read_dataset
-from serving.seams import Message
-from serving.tasks import load_generation_task
+from serving.quality.dataset import Passage
+from serving.seams import Checkpoint, GenerationTask, Message
+from serving.tasks import TASKS
 
 
 def write_times(folder: Path) -> dict[str, int]:
@@ -185,18 +185,25 @@ def test_the_expanded_generator_is_the_packages(tmp_path: Path) -> None:
     sizes = [sum(math.prod(s.shape) for s in weight_shapes(c)) for c in (packaged, expanded)]
     assert sizes[0] == sizes[1]
     texts = ["Tell me a story.", "<|im_start|>user\n¡Olé! 日本<|im_end|>"]
-    tasks = [load_generation_task("generation", checkpoint) for checkpoint in (packaged, expanded)]
+    one, other = open_task(packaged, tmp_path / "one"), open_task(expanded, tmp_path / "other")
     for text in texts:
-        assert tasks[0].encode_prompt(text) == tasks[1].encode_prompt(text)
+        assert one.encode_prompt(text) == other.encode_prompt(text)
     chat = [Message("user", "Hello")]
-    assert tasks[0].encode_chat(chat) == tasks[1].encode_chat(chat)
-    assert tasks[0].stop_tokens == tasks[1].stop_tokens
+    assert one.encode_chat(chat) == other.encode_chat(chat)
+    assert one.stop_tokens == other.stop_tokens
+
+
+def open_task(checkpoint: Checkpoint, folder: Path) -> GenerationTask:
+    folder.mkdir()
+    TASKS["generation"].prepare(checkpoint, folder)
+    task: GenerationTask = TASKS["generation"].open(folder, None)
+    return task
 
 
 def test_the_data_are_the_held_out_reviews(tmp_path: Path) -> None:
     folder = prepare_data(tmp_path)
     assert (folder / "reviews_test.jsonl").read_bytes() == TEST_FILE.read_bytes()
-    passages = read_dataset(folder / "reviews_continued.jsonl", "generation")
+    passages = TASKS["generation"].read_labelled(folder / "reviews_continued.jsonl")
     assert len(passages) == 200
     _, test = split_reviews(read_reviews())
     held_out = {" ".join(review.text.split()) for review in test}
@@ -224,7 +231,7 @@ def test_the_demo_config_names_the_prepared_data(
     prepare_data(demo_directory())
     config = Config.model_validate(yaml.safe_load(DEMO_CONFIG.read_text()))
     sizes = {
-        model.name: len(read_dataset(Path(model.quality.dataset), model.task))
+        model.name: len(TASKS[model.task].read_labelled(Path(model.quality.dataset).expanduser()))
         for model in config.models
         if model.quality.dataset is not None
     }
