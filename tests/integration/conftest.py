@@ -17,7 +17,7 @@ NUM_EXAMPLES = 8
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    """The demo's models in all four variants, with few labelled examples."""
+    """The demo's models in all their variants, with few labelled examples."""
     folder = tmp_path_factory.mktemp("demo")
     with running_service(with_few_examples(folder), folder / "service.log") as service:
         assert service.not_ready() == []

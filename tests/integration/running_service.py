@@ -15,7 +15,9 @@ from pathlib import Path
 import httpx
 import psutil
 
-START_S = 300
+START_S = 900
+"""The first start prepares every artifact."""
+
 PROBED_S = 600
 STOP_S = 60
 POLL_S = 0.3

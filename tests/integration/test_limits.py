@@ -149,14 +149,14 @@ def test_two_replicas_share_the_work_and_each_counts_its_own(http: httpx.Client)
 def test_variant_that_cannot_load_says_why(limited: RunningService, http: httpx.Client) -> None:
     (failed,) = limited.not_ready() or []
     assert (failed["model"], failed["variant"], failed["failed"]) == ("broken", "fp32", True)
-    assert "no weights for classifier" in str(failed["reason"])
+    assert "has no classifier" in str(failed["reason"])
     assert "broken:fp32 failed to load" in " ".join(limited.log.read_text().split())
     for path in ("direct", "suffix"):
         answer = ask(http, path, "broken", "fp32", "v1/classify", input="x")
-        assert "no weights for classifier" in error_of(answer, 503)["message"]
+        assert "has no classifier" in error_of(answer, 503)["message"]
         assert ask(http, path, "minilm", "fp32", "v1/embeddings", input="x").status_code == 200
     entries = {e["id"]: e["quantserve"] for e in http.get("/v1/models").json()["data"]}
-    assert "no weights for classifier" in entries["broken:fp32"]["reason"]
+    assert "has no classifier" in entries["broken:fp32"]["reason"]
     assert entries["minilm:fp32"]["ready"]
     assert http.get("/v2/models/broken/versions/fp32/ready").status_code == 503
 
