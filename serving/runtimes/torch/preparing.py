@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from textwrap import shorten
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,7 +17,11 @@ from serving.runtimes.torch.encoder import TorchEncoder
 from serving.runtimes.torch.footprint import weights_bytes
 from serving.runtimes.torch.opening import read_encoder
 from serving.runtimes.torch.pooling import AUTO_CLASSES
-from serving.runtimes.torch.pretrained import load_pretrained, write_configuration
+from serving.runtimes.torch.pretrained import (
+    REASON_CHARACTERS,
+    load_pretrained,
+    write_configuration,
+)
 from serving.runtimes.torch.writing_modules import write_modules
 from serving.seams import Head, Prepared, PrepareRequest
 
@@ -31,35 +39,50 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
     For CUDA the float32 weights are written, which ``open_encoder`` quantizes on the GPU.
 
     Raises:
-        ConfigError: The recipe cannot convert the model, or the model holds something that cannot
-            be written: what was opened again gives other rows.
+        ConfigError: The model does not answer the example, the recipe cannot convert it, or it
+            holds something that cannot be written: what was opened again gives other rows.
         SourceError: The checkpoint lacks weights that the head needs, or is no such model.
     """
-    assert request.head is not None
+    head, folder = request.head, request.checkpoint.folder
+    assert head is not None, "encoders have a head"
     torch.set_num_threads(request.threads)
-    conversion = CONVERSIONS[request.recipe]
-    auto_class = AUTO_CLASSES[type(request.head)]
-    model = load_pretrained(request.checkpoint, auto_class, torch.float32)
-    notes: tuple[str, ...] = ("quantized when it is opened",)
-    if request.device == "cpu":
-        assert conversion.convert_encoder is not None, f"{request.recipe} makes no encoders"
-        notes = conversion.convert_encoder(model, request)
+    model = load_pretrained(request.checkpoint, AUTO_CLASSES[type(head)], torch.float32)
+    with _refused(f"{folder}: as an encoder, the model does not run"):
+        _rows(model, request, head)
+    with _refused(f"{folder}: recipe {request.recipe} does not suit the model"):
+        notes = _convert(model, request)
+        expected = _rows(model, request, head)
     write_configuration(model, request.checkpoint, request.folder)
     write_modules(model, request.folder)
-    _check_it_opens(model, request, request.head)
-    return Prepared(weights_bytes(model), notes)
-
-
-def _check_it_opens(model: nn.Module, request: PrepareRequest, head: Head) -> None:
-    expected = _rows(model, request, head)
     found = _rows(read_encoder(request.folder, request.recipe, head), request, head)
     lengths = np.linalg.norm(expected, axis=-1, keepdims=True)
     if not (np.abs(found - expected) <= TOLERANCE * lengths).all():
         raise ConfigError(
-            f"{request.checkpoint.folder}: the model keeps numbers where an artifact cannot hold "
-            f"them; opened again, it gives other answers. Serve it on another runtime"
+            f"{folder}: the model keeps numbers where an artifact cannot hold them; opened again, "
+            f"it gives other answers. Serve it on another runtime"
         )
+    return Prepared(weights_bytes(model), notes)
+
+
+def _convert(model: nn.Module, request: PrepareRequest) -> tuple[str, ...]:
+    if request.device == "cuda":
+        return ("the artifact holds float32; quantized when it is opened",)
+    convert_encoder = CONVERSIONS[request.recipe].convert_encoder
+    assert convert_encoder is not None, f"{request.recipe} makes no encoders"
+    return convert_encoder(model, request)
 
 
 def _rows(model: nn.Module, request: PrepareRequest, head: Head) -> NDArray[np.float32]:
     return TorchEncoder(model, head, "cpu", request.threads).forward(request.example)
+
+
+@contextmanager
+def _refused(what: str) -> Iterator[None]:
+    """Explain what a model of other people's code raises, whatever that is."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = shorten(f"{type(error).__name__}: {error}", REASON_CHARACTERS, placeholder=" …")
+        raise ConfigError(f"{what}: {reason}") from error

@@ -17,7 +17,8 @@ FREED_BYTES = 64 * 2**20
 def estimate(request: SizeRequest) -> SizeEstimate:
     """Sum the packed sizes of a checkpoint's tensors.
 
-    Preparing holds the float32 model and the converted one, and writes from a copy of it.
+    Preparing holds the float32 model and the converted one, and writes from a copy of that; rounding
+    a layer takes scratch.
     """
     conversion = CONVERSIONS[request.recipe]
     is_generator = request.kind == "generator"
@@ -30,6 +31,6 @@ def estimate(request: SizeRequest) -> SizeEstimate:
         weights_bytes=weights,
         process_bytes=PROCESS_BYTES,
         extra_bytes=FREED_BYTES if request.device == "cpu" else 0,
-        preparing_bytes=PROCESS_BYTES + float32 + 2 * weights,
+        preparing_bytes=PROCESS_BYTES + float32 + 2 * weights + FREED_BYTES,
         kv_number_bytes=conversion.kv_number_bytes if is_generator else 0,
     )

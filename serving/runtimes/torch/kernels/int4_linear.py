@@ -57,9 +57,7 @@ class Int4Linear(KernelModule):
         self.register_buffer("bias", bias)
 
     @classmethod
-    def of(
-        cls, linear: nn.Linear, importance: Tensor, group_size: int, dtype: torch.dtype
-    ) -> Self:
+    def of(cls, linear: nn.Linear, importance: Tensor, group_size: int, dtype: torch.dtype) -> Self:
         """Round the weight of a float32 layer (out, in).
 
         Args:

@@ -7,8 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from serving.machine.isa import multiplies_int8_exactly
-from serving.runtimes.torch.kernels.fbgemm_weights import quantize_per_output
+from serving.runtimes.torch.kernels.fbgemm_weights import quantize_per_output, weight_steps
+from serving.runtimes.torch.kernels.int8_linear import INPUT_SCALE, INPUT_ZERO
 from serving.runtimes.torch.kernels.kernel_module import KernelModule
 from serving.runtimes.torch.packed_sizes import int8_compact_linear_bytes
 
@@ -25,7 +25,6 @@ class Int8CompactLinear(KernelModule):
         weight: int8 (out, in); only read here, its packed form is a copy.
         scale: float32 (out,).
         bias: float32 (out,).
-        exact: See ``Int8Linear``.
     """
 
     copied_tensors = frozenset({"weight"})
@@ -36,36 +35,27 @@ class Int8CompactLinear(KernelModule):
     steps: Tensor
     rounding: Tensor
 
-    def __init__(
-        self,
-        weight: Tensor,
-        scale: Tensor,
-        bias: Tensor | None = None,
-        exact: bool | None = None,
-    ) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         self._shape = tuple(weight.shape)
         self.packed = torch.ops.onednn.qlinear_prepack(weight, None)
         self.register_buffer("bias", bias)
         self.register_buffer("scale", scale)
-        is_exact = multiplies_int8_exactly() if exact is None else exact
-        levels = 127 if is_exact else 63
-        self.input_scale, self.input_zero = 1 / levels, levels + 1
         # Tensors, because torch turns a number into one at every call. Truncating after the
         # addition of the zero point and a half rounds to the nearest.
         for name, value in {
             "zero": torch.zeros(len(scale), dtype=torch.int32),
-            "steps": torch.tensor(float(levels)),
-            "rounding": torch.tensor(self.input_zero + 0.5),
+            "steps": torch.tensor(1 / INPUT_SCALE),
+            "rounding": torch.tensor(INPUT_ZERO + 0.5),
         }.items():
             self.register_buffer(name, value, persistent=False)
 
     @classmethod
     def of(cls, linear: nn.Linear, exact: bool | None = None) -> Self:
-        """Round the weight of a float layer (out, in)."""
-        weight, scale = quantize_per_output(linear.weight.detach().float())
+        """Round the weight of a float layer (out, in); for ``exact`` see ``weight_steps``."""
+        weight, scale = quantize_per_output(linear.weight.detach().float(), weight_steps(exact))
         bias = None if linear.bias is None else linear.bias.detach().float().clone()
-        return cls(weight, scale, bias, exact)
+        return cls(weight, scale, bias)
 
     def stored_tensors(self) -> dict[str, Tensor]:
         weight = self.packed.to_dense().t().contiguous()
@@ -79,8 +69,8 @@ class Int8CompactLinear(KernelModule):
         codes = torch.addcmul(self.rounding, x, self.steps / largest).to(torch.uint8)
         y: Tensor = multiply(
             codes,
-            self.input_scale,
-            self.input_zero,
+            INPUT_SCALE,
+            INPUT_ZERO,
             self.packed,
             self.scale,
             self.zero,

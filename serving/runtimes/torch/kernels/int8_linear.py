@@ -7,15 +7,18 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from serving.machine.isa import multiplies_int8_exactly
 from serving.runtimes.torch.kernels.fbgemm_weights import (
     linear_with_fixed_scale,
     pack,
     quantize_per_output,
     unpack,
+    weight_steps,
 )
 from serving.runtimes.torch.kernels.kernel_module import KernelModule
 from serving.runtimes.torch.packed_sizes import int8_linear_bytes
+
+INPUT_SCALE, INPUT_ZERO = 1 / 127, 128
+"""An input in [-1, 1] becomes one of the codes 1 … 255."""
 
 
 class Int8Linear(KernelModule):
@@ -29,8 +32,6 @@ class Int8Linear(KernelModule):
         weight: int8 (out, in); only read here, its packed form is a copy.
         scale: float32 (out,).
         bias: float32 (out,).
-        exact: Whether the CPU sums 8-bit products without saturating; by default, as this CPU.
-            Where it does not, inputs keep 7 bits.
 
     Raises:
         ConfigError: This build of torch has no fbgemm, i.e. the CPU is no x86.
@@ -40,23 +41,18 @@ class Int8Linear(KernelModule):
 
     bias: Tensor
 
-    def __init__(
-        self, weight: Tensor, scale: Tensor, bias: Tensor, exact: bool | None = None
-    ) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self.packed = pack(weight, scale)
         self.register_buffer("bias", bias)
-        is_exact = multiplies_int8_exactly() if exact is None else exact
-        steps = 127 if is_exact else 63
-        self.input_scale, self.input_zero = 1 / steps, steps + 1
 
     @classmethod
     def of(cls, linear: nn.Linear, exact: bool | None = None) -> Self:
-        """Round the weight of a float layer (out, in)."""
-        weight, scale = quantize_per_output(linear.weight.detach().float())
+        """Round the weight of a float layer (out, in); for ``exact`` see ``weight_steps``."""
+        weight, scale = quantize_per_output(linear.weight.detach().float(), weight_steps(exact))
         bias = torch.zeros(len(scale)) if linear.bias is None else linear.bias.detach().float()
-        return cls(weight, scale, bias.clone(), exact)
+        return cls(weight, scale, bias.clone())
 
     def stored_tensors(self) -> dict[str, Tensor]:
         weight, scale, _ = unpack(self.packed)
@@ -67,7 +63,7 @@ class Int8Linear(KernelModule):
         scratch = x.abs()
         largest = scratch.amax(dim=-1, keepdim=True).clamp_min_(1e-30)
         torch.div(x, largest, out=scratch)
-        y = linear_with_fixed_scale(scratch, self.input_scale, self.input_zero, self.packed)
+        y = linear_with_fixed_scale(scratch, INPUT_SCALE, INPUT_ZERO, self.packed)
         return torch.addcmul(self.bias, y, largest, out=y)
 
     def packed_bytes(self) -> int:

@@ -28,7 +28,9 @@ def test_weights_that_are_taken_past_their_modules_are_found() -> None:
     before = model(torch.ones(1, 3, dtype=torch.int64))
     read = modules_read_directly(model, {"input_ids": np.ones((1, 3), np.int64)})
     assert read == {model.read, model.tied}
-    assert kept_note(model, read) == ("kept in float, as the model reads them directly: read, tied",)
+    assert kept_note(model, read) == (
+        "kept in float, as the model reads them directly: read, tied",
+    )
     assert kept_note(model, frozenset()) == ()
     # Nothing of the watching stays behind.
     assert [type(module) for module in model.children()] == [nn.Embedding, nn.Embedding] + [

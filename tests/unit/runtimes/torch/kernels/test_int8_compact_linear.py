@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from serving.machine.isa import multiplies_int8_exactly
 from serving.runtimes.torch.footprint import weights_bytes
+from serving.runtimes.torch.kernels.fbgemm_weights import weight_steps
 from serving.runtimes.torch.kernels.int8_compact_linear import Int8CompactLinear
 from serving.runtimes.torch.kernels.int8_linear import Int8Linear
 from serving.runtimes.torch.packed_sizes import int8_compact_linear_bytes
@@ -30,11 +31,11 @@ def layer_and_input(
 
 def reference(linear: nn.Linear, x: Tensor, steps: int) -> NDArray[np.float64]:
     weight = linear.weight.detach().double().numpy()
-    weight_scale = np.abs(weight).max(1, keepdims=True) / 127
+    weight_scale = np.abs(weight).max(1, keepdims=True) / steps
     weight8 = np.rint(weight / weight_scale) * weight_scale
     values = x.double().numpy()
     largest = np.abs(values).max(-1, keepdims=True)
-    values8 = np.floor(values / largest * steps + 0.5) / steps * largest
+    values8 = np.floor(values / largest * 127 + 0.5) / 127 * largest
     return values8 @ weight8.T + linear.bias.detach().double().numpy()
 
 
@@ -47,10 +48,9 @@ def test_it_equals_the_reference(inputs: int, outputs: int, seed: int, exact: bo
     assert y.shape == (15, outputs)
     # float32 may round one input of a token to the other side of a half: one step, times one
     # weight. Besides that only the float32 rounding of scales and of the result.
-    steps = 127 if exact else 63
     largest = x.abs().amax(-1, keepdim=True).double().numpy()
-    one_step = largest / steps * float(linear.weight.detach().abs().max())
-    expected = reference(linear, x, steps)
+    one_step = largest / 127 * float(linear.weight.detach().abs().max())
+    expected = reference(linear, x, weight_steps(exact))
     off = np.abs(y - expected)
     assert (off <= one_step + 1e-6 * np.abs(expected) + 1e-5 * largest).all()
     assert (off <= 0.01 * one_step + 1e-6 * np.abs(expected) + 1e-5 * largest).mean() > 0.85
@@ -81,7 +81,7 @@ def test_sums_do_not_saturate(exact: bool) -> None:
     linear = nn.Linear(512, 64)
     nn.init.constant_(linear.weight, 0.5)
     nn.init.zeros_(linear.bias)
-    # All products at their largest: kernels that add pairs in 16 bits lose here with 8-bit inputs.
+    # All products at their largest: kernels that add pairs in 16 bits lose here with 8-bit weights.
     y = Int8CompactLinear.of(linear, exact)(torch.ones(4, 512))
     torch.testing.assert_close(y, torch.full((4, 64), 256.0), rtol=1e-5, atol=0)
     y = Int8CompactLinear.of(linear, exact)(-torch.ones(4, 512))

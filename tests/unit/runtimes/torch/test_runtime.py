@@ -1,0 +1,109 @@
+"""What torch says it can do, without importing torch, and recipes that strangers add to it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.recipes import RECIPES
+from serving.runtimes.torch.runtime import why_not
+from serving.seams import Combination, DeviceName, EngineKind
+
+ROOT = Path(__file__).parents[4]
+
+ASK_EVERYTHING = """
+import sys
+from serving.recipes import RECIPES
+from serving.runtimes import RUNTIMES
+from serving.seams import Combination, SizeRequest, WeightShape
+torch, shapes = RUNTIMES["torch"], [WeightShape("a.weight", (64, 64), False)]
+for recipe in RECIPES:
+    for kind in ("encoder", "generator"):
+        for device in ("cpu", "cuda"):
+            if torch.why_not(Combination(recipe, kind, device, "safetensors")) is None:
+                request = SizeRequest(recipe, RECIPES[recipe].options(), kind, device, shapes)
+                assert torch.estimate(request).weights_bytes > 0
+found = {"torch", "transformers"} & set(sys.modules)
+sys.exit(f"imported {found}" if found else 0)
+"""
+
+INT2 = """
+from dataclasses import replace
+from serving.seams import EncoderExpectation, Recipe
+from serving.runtimes.torch.conversions.fp32 import CONVERSION as FLOAT
+
+RECIPE = Recipe("weights of -1, 0 and 1", EncoderExpectation(cosine=0.3, batch_change=1e-5), None)
+
+
+def convert_encoder(model, request):
+    from torch import nn
+
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            scale = module.weight.abs().mean(1, keepdim=True)
+            module.weight.data = (module.weight / scale).round().clamp(-1, 1) * scale
+    return ("three values",)
+
+
+CONVERSION = replace(FLOAT, convert_encoder=convert_encoder, generator_numerics=None)
+"""
+
+ENTRY_POINTS = """
+[quantserve.recipes]
+int2 = strangers_int2:RECIPE
+
+[quantserve.torch_conversions]
+int2 = strangers_int2:CONVERSION
+"""
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind", "device", "reason"),
+    [
+        ("fp32", "encoder", "cpu", None),
+        ("int4", "generator", "cuda", None),
+        ("int8-static", "encoder", "cpu", None),
+        ("int8-static", "encoder", "cuda", "on torch, int8-static runs on the CPU only"),
+        ("int8-static", "generator", "cpu", "on torch, int8-static makes no generators"),
+        (
+            "int8-weights",
+            "encoder",
+            "cpu",
+            "torch has no recipe int8-weights; it has fp32, bf16, int8-dynamic, int8-static, int4",
+        ),
+    ],
+)
+def test_it_says_what_it_cannot_do(
+    recipe: str, kind: EngineKind, device: DeviceName, reason: str | None
+) -> None:
+    assert why_not(Combination(recipe, kind, device, "safetensors")) == reason
+
+
+def test_planning_imports_no_torch() -> None:
+    subprocess.run([sys.executable, "-c", ASK_EVERYTHING], check=True, cwd=ROOT)
+
+
+def test_an_installed_package_adds_a_recipe_which_keeps_the_contract(tmp_path: Path) -> None:
+    (tmp_path / "strangers_int2.py").write_text(INT2)
+    info = tmp_path / "strangers_int2-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strangers-int2\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    contract = "tests/unit/runtimes/test_encoder_contract.py"
+    child = subprocess.run(
+        [sys.executable, "-m", "pytest", contract, "-q", "-k", "int2", "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        env={"PATH": "", "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # Seven promises, five of them for two tasks.
+    assert "12 passed" in child.stdout, child.stdout[-3000:]
+
+
+def test_a_recipe_that_torch_lacks_is_not_among_its_own() -> None:
+    assert "int2" not in RECIPES
