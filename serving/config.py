@@ -260,6 +260,13 @@ class ServerConfig(_Section):
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1_024)
     max_inputs: int = Field(default=256, ge=1, le=65_536)
 
+    @field_validator("api_key")
+    @classmethod
+    def _key_is_not_empty(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not key.get_secret_value().strip():
+            raise ValueError("an empty key lets everybody in; leave it out to ask for none")
+        return key
+
 
 class ArtifactsConfig(_Section):
     """Where artifacts are kept.

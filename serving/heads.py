@@ -31,7 +31,8 @@ def pool(
         case Logits():
             return output
         case PerToken():
-            return output * attention_mask[:, :, None].astype(np.float32)
+            kept: NDArray[np.float32] = output * attention_mask[:, :, None].astype(np.float32)
+            return kept
         case Pooled(pooling="cls"):
             first: NDArray[np.float32] = output[:, 0]
             return first
@@ -40,8 +41,9 @@ def pool(
             final: NDArray[np.float32] = output[np.arange(len(output)), last]
             return final
         case Pooled(pooling="max"):
-            hidden: NDArray[np.float32] = np.where(attention_mask[:, :, None] == 1, output, -np.inf)
-            return hidden.max(axis=1)
+            hidden = np.where(attention_mask[:, :, None] == 1, output, -np.inf)
+            largest: NDArray[np.float32] = hidden.max(axis=1)
+            return largest
     weights = attention_mask.astype(np.float32)[:, :, None]
     mean: NDArray[np.float32] = (output * weights).sum(axis=1) / weights.sum(axis=1)
     return mean

@@ -12,6 +12,7 @@ from serving.config import (
     Autoscaling,
     Config,
     ModelConfig,
+    ServerConfig,
     VariantConfig,
 )
 from serving.settings import explain
@@ -259,3 +260,9 @@ def test_a_variant_without_a_name_is_the_only_problem_told() -> None:
 
 def test_autoscaling_starts_at_one_replica() -> None:
     assert Autoscaling(max=4).min == 1
+
+
+@pytest.mark.parametrize("key", ["", "  "])
+def test_an_empty_key_is_refused(key: str) -> None:
+    with pytest.raises(ValidationError, match="lets everybody in"):
+        ServerConfig(api_key=key)
