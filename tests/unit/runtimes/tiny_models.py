@@ -45,6 +45,11 @@ def save_model(folder: Path, task: str, seed: int = 0, **config: Any) -> Checkpo
     torch.manual_seed(seed)
     bert = BertConfig(**{**TINY, "num_labels": 5, **config})
     model = BertModel(bert) if task == "embeddings" else BertForSequenceClassification(bert)
+    with torch.no_grad():
+        # New ones are all 0 or all 1; of equal tensors, some converters keep only one.
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
     model.save_pretrained(folder)
     return Checkpoint(folder)
 

@@ -1,0 +1,52 @@
+"""The runtime ``openvino``: encoders on CPUs, converted and quantized by nncf."""
+
+from __future__ import annotations
+
+from serving.runtimes.openvino.execution import EXECUTIONS, why_not_here
+from serving.runtimes.openvino.sizes import estimate
+from serving.seams import (
+    Combination,
+    EncoderEngine,
+    OpenRequest,
+    Prepared,
+    PrepareRequest,
+    Runtime,
+)
+
+
+def why_not(combination: Combination) -> str | None:
+    """Say what is missing for a combination; None if it can be done here."""
+    if combination.recipe not in EXECUTIONS:
+        return f"openvino has no recipe {combination.recipe}; it has {', '.join(EXECUTIONS)}"
+    reason = why_not_here(combination.recipe)
+    if reason is None:
+        return None
+    possible = [recipe for recipe in EXECUTIONS if why_not_here(recipe) is None]
+    return f"{reason}; openvino can {', '.join(possible)} here"
+
+
+def prepare(request: PrepareRequest) -> Prepared:
+    """Make an encoder's artifact."""
+    from serving.runtimes.openvino import preparing
+
+    return preparing.prepare(request)
+
+
+def open_encoder(request: OpenRequest) -> EncoderEngine:
+    """Make an encoder from an artifact."""
+    from serving.runtimes.openvino import opening
+
+    return opening.open_encoder(request)
+
+
+RUNTIME = Runtime(
+    summary="OpenVINO, for encoders on the CPU; its replicas are small",
+    packages=("openvino",),
+    preparing_packages=("nncf", "torch", "transformers"),
+    extra="openvino",
+    devices=("cpu",),
+    why_not=why_not,
+    estimate=estimate,
+    prepare=prepare,
+    open_encoder=open_encoder,
+)

@@ -1,0 +1,88 @@
+"""Sizes of an OpenVINO replica and of its preparation, before anything is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from math import ceil, prod
+
+from serving.recipes.int4 import Int4Options
+from serving.seams import SizeEstimate, SizeRequest, WeightShape
+
+PROCESS_BYTES = 235 * 2**20
+"""Resident memory of a replica with Ray, FastAPI, numpy and OpenVINO, before any weights."""
+
+GROWN_BYTES = 110 * 2**20
+"""What kernels for shapes that were seen and activations come to take: 70 to 110 MiB, measured with
+batches of up to 1,024 tokens; see ``opening.KERNELS_KEPT``."""
+
+PREPARING_PROCESS_BYTES = 900 * 2**20
+"""Resident memory of the process that prepares, with torch, transformers, nncf and OpenVINO."""
+
+SMALLEST_GROUP = 32
+
+
+def estimate(request: SizeRequest) -> SizeEstimate:
+    """Sum what the tensors of a checkpoint become.
+
+    Linear layers are packed into private copies beside the mapped file; embedding tables are not.
+    """
+    kept = _kept(request.shapes)
+    last = _last_layer(kept)
+    sizes = {shape: _bytes(shape, request, shape is last) for shape in kept}
+    weights = sum(sizes.values())
+    packed = sum(size for shape, size in sizes.items() if not shape.is_embedding)
+    float32 = sum(4 * prod(shape.shape) for shape in request.shapes)
+    return SizeEstimate(
+        weights_bytes=weights,
+        process_bytes=PROCESS_BYTES,
+        extra_bytes=packed + GROWN_BYTES,
+        preparing_bytes=PREPARING_PROCESS_BYTES + 4 * float32,
+    )
+
+
+def _kept(shapes: Sequence[WeightShape]) -> list[WeightShape]:
+    """Leave out what no output depends on: only classifiers read a pooler."""
+    has_classifier = any(re.search(r"\b(classifier|score)\b", shape.name) for shape in shapes)
+    return [
+        shape
+        for shape in shapes
+        if shape.dtype.startswith(("F", "BF")) and (has_classifier or "pooler" not in shape.name)
+    ]
+
+
+def _last_layer(shapes: Sequence[WeightShape]) -> WeightShape | None:
+    """The linear layer that is nearest to the output, of which nncf makes int8 in ``int4``."""
+    linear = [shape for shape in shapes if len(shape.shape) == 2 and not shape.is_embedding]
+    return max(linear, key=lambda shape: _natural(shape.name), default=None)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A sort key in which layer 10 comes after layer 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
+
+
+def _bytes(shape: WeightShape, request: SizeRequest, is_last: bool) -> int:
+    numbers = prod(shape.shape)
+    if request.recipe == "bf16":
+        return 2 * numbers
+    if request.recipe == "fp32" or len(shape.shape) != 2:
+        return 4 * numbers
+    rows, width = shape.shape
+    if request.recipe == "int8-static":
+        return numbers + 4 * rows  # a float32 scale
+    group = _group(width, request.options) if isinstance(request.options, Int4Options) else None
+    if group is None or shape.is_embedding or is_last:
+        return numbers + 3 * rows  # a float16 scale and a zero point
+    groups = rows * width // group
+    return ceil(numbers / 2 + 2.5 * groups)  # likewise, with a zero point of 4 bits
+
+
+def _group(width: int, options: Int4Options) -> int | None:
+    """The group size that nncf takes: a power of two of at least 32 that divides the inputs."""
+    size: int = options.group_size
+    while size >= SMALLEST_GROUP:
+        if width % size == 0:
+            return size
+        size //= 2
+    return None
