@@ -1,0 +1,39 @@
+"""Run a graph as an encoder engine."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+
+from serving.heads import pool
+from serving.machine.process_memory import peak_resident_bytes, private_bytes, resident_bytes
+from serving.runtimes.onnxruntime.graph_files import OUTPUT, WEIGHTS_BYTES
+from serving.seams import Arrays, DeviceName, Footprint, Head
+
+
+class OnnxEncoder:
+    """A session and a head, run on the CPU.
+
+    Args:
+        session: Of a graph that ``preparing`` wrote.
+        head: What becomes of its output.
+    """
+
+    device: DeviceName = "cpu"
+
+    def __init__(self, session: InferenceSession, head: Head) -> None:
+        self._session, self._head = session, head
+        self._weights_bytes = int(session.get_modelmeta().custom_metadata_map[WEIGHTS_BYTES])
+
+    def forward(self, inputs: Arrays) -> NDArray[np.float32]:
+        (output,) = self._session.run([OUTPUT], dict(inputs))
+        return pool(self._head, output, inputs["attention_mask"])
+
+    def footprint(self) -> Footprint:
+        return Footprint(
+            weights_bytes=self._weights_bytes,
+            resident_bytes=resident_bytes(),
+            private_bytes=private_bytes(),
+            peak_bytes=peak_resident_bytes(),
+        )
