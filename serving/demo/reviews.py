@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -74,6 +74,18 @@ def to_json_lines(reviews: Iterable[Review]) -> str:
     """``reviews`` as JSON lines, one ``{"input": text, "label": "positive"|"negative"}`` each."""
     rows = ({"input": review.text, "label": review.label} for review in reviews)
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def to_inputs(reviews: Sequence[Review], count: int) -> str:
+    """So many of ``reviews``, evenly spread, without their labels.
+
+    Returns:
+        JSON lines, one ``{"input": text}`` each.
+    """
+    chosen = reviews[:: len(reviews) // count][:count]
+    return "".join(
+        json.dumps({"input": review.text}, ensure_ascii=False) + "\n" for review in chosen
+    )
 
 
 def to_passages(reviews: Iterable[Review], count: int) -> str:
