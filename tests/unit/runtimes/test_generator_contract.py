@@ -1,322 +1,271 @@
-"""What every variant's generator promises on a CPU, whichever entries the table has."""
+"""What every runtime's generators keep to in every recipe that it has, whatever the tables hold.
+
+Bounds are each recipe's own, from its ``GeneratorExpectation``.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import io
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM
 
 from serving.checkpoint import weight_shapes
-from serving.errors import SourceError
-from serving.runtimes import VARIANTS, get_variant
+from serving.errors import InvalidField, SourceError
+from serving.recipes import RECIPES
+from serving.runtimes import RUNTIMES
+from serving.runtimes.matrix import why_not
 from serving.seams import (
     GREEDY,
     Checkpoint,
-    Decoder,
-    GeneratedToken,
+    Combination,
     GeneratorEngine,
+    GeneratorExpectation,
     Sampling,
-    Segment,
+    SizeEstimate,
+    SizeRequest,
     TokenRequest,
 )
+from tests.unit.runtimes.generating import Arrivals, one_by_one, requests, tokens_of
 from tests.unit.runtimes.tiny_generators import (
     MODELS,
     VOCABULARY,
-    load_tiny_decoder,
-    load_tiny_generator,
+    open_request,
+    prepare_request,
     random_tokens,
     save_generator,
 )
 
+VARIANTS = [
+    (runtime, recipe)
+    for runtime, recipe in product(RUNTIMES, RECIPES)
+    if why_not(Combination(recipe, "generator", "cpu", "safetensors"), runtime) is None
+]
 NAMES = ("llama", "qwen3-biases")
 """One with a shared table, one without."""
 
-# Over six seeds of three models the worst were 0.9995 and 0.943 (bf16), 0.9945 and 0.84 (int8) and
-# 0.82 and 0.32 (int4). The weights are random, without structure for the rounding to use, and 128
-# wide, so that errors hardly average out; trained models lose far less (``benchmarks/``).
-MIN_COSINE = {"fp32": 0.999999, "bf16": 0.999, "int8-dynamic": 0.99, "int4": 0.75}
-MIN_SAME_TOP = {"fp32": 1.0, "bf16": 0.91, "int8-dynamic": 0.8, "int4": 0.25}
+KV_NUMBERS_PER_TOKEN = 3 * 2 * 2 * 32
+"""Keys and values of two heads of 32 numbers, in three layers."""
 
-# Company changes how many rows a matrix has and how long the attention's mask is, and with them the
-# order of float32 sums. In fp32 it stays at that; elsewhere a last bit can tip the rounding of a
-# later activation, of a key or of a value by a whole step, of which there are 256 (bfloat16) or 127
-# (int8) up to the largest, and all that comes after it. In int4, pieces of more than 64 tokens are
-# also multiplied with expanded weights instead of by the 4-bit kernel. Worst of six seeds of three
-# models, as a share of a row's length: 5e-6, 0.022 (bf16), 0.069 (int8), 0.09 (int4); the same most
-# probable token in 1, 0.98, 0.957 and 0.95 of the rows.
-MAX_CHANGE = {"fp32": 2e-5, "bf16": 0.05, "int8-dynamic": 0.15, "int4": 0.2}
-MIN_SAME_TOP_IN_COMPANY = {"fp32": 1.0, "bf16": 0.96, "int8-dynamic": 0.93, "int4": 0.92}
+pytestmark = pytest.mark.numeric
 
-# Share of a continuation's tokens before the first that differs: where the most probable token
-# changes place with the next, everything after it is another text. Worst of four seeds of two
-# models, each in two kinds of company: 1, 0.84 (bf16), 0.80 (int8), 0.69 (int4).
-MIN_SAME_TEXT = {"fp32": 1.0, "bf16": 0.75, "int8-dynamic": 0.65, "int4": 0.5}
+Logits = NDArray[np.float64]
 
-Logits = NDArray[np.float32]
+
+class Shelf:
+    """Prepares each model in each variant once, and opens it as often as tests want."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._engines: list[GeneratorEngine] = []
+        self.checkpoints = {name: save_generator(root / name, **MODELS[name]) for name in NAMES}
+
+    def folder(self, runtime: str, recipe: str, name: str) -> Path:
+        folder = self._root / "artifacts" / runtime / recipe / name
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            RUNTIMES[runtime].prepare(prepare_request(recipe, self.checkpoints[name], folder))
+        return folder
+
+    def open(
+        self, runtime: str, recipe: str, name: str = "llama", **changes: Any
+    ) -> GeneratorEngine:
+        open_generator = RUNTIMES[runtime].open_generator
+        assert open_generator is not None
+        folder = self.folder(runtime, recipe, name)
+        self._engines.append(open_generator(open_request(recipe, folder, **changes)))
+        return self._engines[-1]
+
+    def close(self) -> None:
+        while self._engines:
+            self._engines.pop().close()
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
-    return {name: save_generator(tmp_path_factory.mktemp(name), **MODELS[name]) for name in NAMES}
-
-
-@pytest.fixture(scope="module")
-def decoders(checkpoints: dict[str, Checkpoint]) -> dict[tuple[str, str], Decoder]:
-    return {
-        (variant, name): load_tiny_decoder(variant, checkpoints[name])
-        for variant in VARIANTS
-        for name in NAMES
-    }
+def whole_shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return Shelf(tmp_path_factory.mktemp("shelf"))
 
 
 @pytest.fixture
-def load(checkpoints: dict[str, Checkpoint]) -> Iterator[Callable[..., GeneratorEngine]]:
-    """Loads an engine and closes it after the test."""
-    engines: list[GeneratorEngine] = []
-
-    def load_engine(variant: str, name: str = "llama", **changes: Any) -> GeneratorEngine:
-        engines.append(load_tiny_generator(variant, checkpoints[name], **changes))
-        return engines[-1]
-
-    yield load_engine
-    for engine in engines:
-        engine.close()
+def shelf(whole_shelf: Shelf) -> Iterator[Shelf]:
+    """Closes after the test what it opened."""
+    yield whole_shelf
+    whole_shelf.close()
 
 
-def alone(decoder: Decoder, texts: Sequence[Sequence[int]]) -> Logits:
-    """Logits after every token of each text, prefilled at once."""
-    return np.concatenate([decoder.step([Segment(0, 0, text, len(text))]) for text in texts])
+each_variant = pytest.mark.parametrize(("runtime", "recipe"), VARIANTS)
+each_name = pytest.mark.parametrize("name", NAMES)
 
 
-def in_company(decoder: Decoder, texts: Sequence[Sequence[int]], seed: int) -> Logits:
-    """The same, but all texts together, in pieces of any size."""
-    random = np.random.default_rng(seed)
-    starts, rows = [0] * len(texts), [[np.empty((0, VOCABULARY), np.float32)] for _ in texts]
-    while any(start < len(text) for start, text in zip(starts, texts, strict=True)):
-        segments = []
-        for slot, (start, text) in enumerate(zip(starts, texts, strict=True)):
-            count = 1 if random.random() < 0.6 else int(random.integers(2, 40))
-            if start < len(text) and random.random() < 0.8:
-                piece = text[start : start + count]
-                segments.append(Segment(slot, start, piece, len(piece)))
-        if not segments:
-            continue
-        logits = decoder.step(segments)
-        for segment in segments:
-            count = len(segment.token_ids)
-            rows[segment.slot].append(logits[:count])
-            logits = logits[count:]
-            starts[segment.slot] += count
-    return np.concatenate([row for of_text in rows for row in of_text])
+def expectation_of(recipe: str) -> GeneratorExpectation:
+    expectation = RECIPES[recipe].generator
+    assert expectation is not None, f"{recipe} says nothing of generators"
+    return expectation
+
+
+TEXTS = [random_tokens(100, seed) for seed in range(4)]
+ALL_LOGPROBS = replace(GREEDY, logprobs=VOCABULARY)
+
+
+async def logits_of(engine: GeneratorEngine, text: Sequence[int]) -> Logits:
+    """float64 (tokens - 1, vocabulary), after each token but the last, up to their mean.
+
+    Log-probabilities are logits less a number for each row; without the mean, both are the same.
+    """
+    asked = TokenRequest(tuple(text), 0, frozenset(), ALL_LOGPROBS, logprobs_from=1)
+    events = [event async for event in engine.generate(asked)]
+    assert [len(event.prompt) for event in events] == [len(text) - 1]
+    rows = np.empty((len(text) - 1, VOCABULARY))
+    for row, scored in zip(rows, events[0].prompt, strict=True):
+        tokens, logprobs = zip(*scored.top, strict=True)
+        row[list(tokens)] = logprobs
+    return rows - rows.mean(1, keepdims=True)
+
+
+async def one_at_a_time(engine: GeneratorEngine) -> Logits:
+    return np.concatenate([await logits_of(engine, text) for text in TEXTS])
 
 
 def cosines(a: Logits, b: Logits) -> NDArray[np.float64]:
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return (a * b).sum(1, dtype=np.float64) / lengths
+    return (a * b).sum(1) / lengths
 
 
 def same_top(a: Logits, b: Logits) -> float:
     return float((a.argmax(1) == b.argmax(1)).mean())
 
 
-TEXTS = [random_tokens(100, seed) for seed in range(4)]
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_logits_agree_with_fp32(
-    decoders: dict[tuple[str, str], Decoder], variant: str, name: str
+@each_name
+@each_variant
+async def test_logits_agree_with_fp32_on_torch(
+    shelf: Shelf, runtime: str, recipe: str, name: str
 ) -> None:
-    logits, expected = (alone(decoders[v, name], TEXTS) for v in (variant, "fp32"))
-    assert logits.dtype == np.float32
-    assert cosines(logits, expected).mean() > MIN_COSINE[variant]
-    assert same_top(logits, expected) >= MIN_SAME_TOP[variant]
+    engine, expectation = shelf.open(runtime, recipe, name), expectation_of(recipe)
+    if not engine.can_score:
+        pytest.skip("it scores no prompts")
+    logits = await one_at_a_time(engine)
+    expected = await one_at_a_time(shelf.open("torch", "fp32", name))
+    assert cosines(logits, expected).mean() >= expectation.cosine
+    assert same_top(logits, expected) >= expectation.same_top
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_company_changes_little(
-    decoders: dict[tuple[str, str], Decoder], variant: str, name: str
-) -> None:
-    decoder = decoders[variant, name]
-    expected = alone(decoder, TEXTS)
-    for seed in range(2):
-        logits = in_company(decoder, TEXTS, seed)
-        change = np.linalg.norm(logits - expected, axis=1) / np.linalg.norm(expected, axis=1)
-        assert change.max() < MAX_CHANGE[variant]
-        assert same_top(logits, expected) >= MIN_SAME_TOP_IN_COMPANY[variant]
+@each_name
+@each_variant
+async def test_company_changes_little(shelf: Shelf, runtime: str, recipe: str, name: str) -> None:
+    engine, expectation = shelf.open(runtime, recipe, name, num_slots=6), expectation_of(recipe)
+    if not engine.can_score:
+        pytest.skip("it scores no prompts")
+    alone = await one_at_a_time(engine)
+    # Others that decode make the engine take prompts in small pieces.
+    others = [asyncio.create_task(tokens_of(engine.generate(asked))) for asked in requests()[:2]]
+    await asyncio.sleep(0)
+    together = np.concatenate(await asyncio.gather(*(logits_of(engine, text) for text in TEXTS)))
+    await asyncio.gather(*others)
+    change = np.linalg.norm(together - alone, axis=1) / np.linalg.norm(alone, axis=1)
+    assert change.max() <= expectation.company_change
+    assert same_top(together, alone) >= expectation.company_same_top
 
 
-def requests(sampling: Sampling = GREEDY) -> list[TokenRequest]:
-    """Prompts of any length, some with a beginning in common, and room for all in one slot."""
-    random = np.random.default_rng(0)
-    shared = random_tokens(30, seed=99)
-    prompts = [random_tokens(int(random.integers(1, 90)), seed) for seed in range(5)]
-    prompts += [shared + random_tokens(int(random.integers(1, 30)), seed) for seed in range(3)]
-    return [
-        TokenRequest(tuple(prompt), int(random.integers(10, 35)), frozenset(), sampling)
-        for prompt in prompts
-    ]
-
-
-async def tokens_of(stream: AsyncIterator[GeneratedToken]) -> list[int]:
-    return [event.token async for event in stream]
-
-
-async def one_by_one(engine: GeneratorEngine, asked: Sequence[TokenRequest]) -> list[list[int]]:
-    return [await tokens_of(engine.generate(request)) for request in asked]
-
-
-@dataclass
-class Arrivals:
-    """Starts each request once the ones before it have got so many tokens together."""
-
-    engine: GeneratorEngine
-    seed: int
-
-    async def run(self, asked: Sequence[TokenRequest]) -> list[list[int]]:
-        random = np.random.default_rng(self.seed)
-        order = random.permutation(len(asked)).tolist()
-        sums = [0, *accumulate(asked[i].max_new_tokens for i in order[:-1])]
-        # Never more than the earlier ones are sure to get.
-        waits = {i: int(random.integers(0, s // 3 + 1)) for i, s in zip(order, sums, strict=True)}
-        self.seen, self.news = 0, asyncio.Condition()
-        return await asyncio.gather(*(self._one(r, waits[i]) for i, r in enumerate(asked)))
-
-    async def _one(self, request: TokenRequest, wait: int) -> list[int]:
-        async with self.news:
-            await self.news.wait_for(lambda: self.seen >= wait)
-        tokens = []
-        async for event in self.engine.generate(request):
-            tokens.append(event.token)
-            async with self.news:
-                self.seen += 1
-                self.news.notify_all()
-        return tokens
-
-
-def greedy_by_transformers(
-    checkpoint: Checkpoint, asked: Sequence[TokenRequest]
-) -> list[list[int]]:
-    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint.folder, dtype=torch.float32)
-    answers = []
-    for request in asked:
-        ids = torch.tensor([request.prompt])
-        new = request.max_new_tokens
-        answer = model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False
-        )
-        answers.append(answer[0, len(request.prompt) :].tolist())
-    return answers
-
-
-@pytest.mark.parametrize("name", NAMES)
-async def test_fp32_greedy_is_generate_token_by_token(
-    load: Callable[..., GeneratorEngine], checkpoints: dict[str, Checkpoint], name: str
-) -> None:
-    asked = requests()
-    expected = greedy_by_transformers(checkpoints[name], asked)
-    assert len({token for answer in expected for token in answer}) > 50, "a dull model"
-    engine = load("fp32", name, num_slots=3)
-    assert await one_by_one(engine, asked) == expected
-    for seed in range(4):
-        assert await Arrivals(engine, seed).run(asked) == expected
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
+@each_variant
 async def test_most_of_a_text_is_the_same_in_company(
-    load: Callable[..., GeneratorEngine], variant: str
+    shelf: Shelf, runtime: str, recipe: str
 ) -> None:
-    engine, asked = load(variant, num_slots=3), requests()
+    engine, asked = shelf.open(runtime, recipe, num_slots=3), requests()
     expected = await one_by_one(engine, asked)
+    assert len({token for answer in expected for token in answer}) > 50, "a dull model"
     shares = []
     for seed in range(2):
         for found, wanted in zip(await Arrivals(engine, seed).run(asked), expected, strict=True):
             pairs = enumerate(zip(found, wanted, strict=True))
             shares.append(next((i for i, (a, b) in pairs if a != b), len(wanted)) / len(wanted))
-    assert np.mean(shares) >= MIN_SAME_TEXT[variant]
+    assert np.mean(shares) >= expectation_of(recipe).company_same_text
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-async def test_a_seed_gives_the_same_text_again(
-    load: Callable[..., GeneratorEngine], variant: str
-) -> None:
+@each_variant
+async def test_a_seed_gives_the_same_text_again(shelf: Shelf, runtime: str, recipe: str) -> None:
     def sampled(seed: int) -> list[TokenRequest]:
         return requests(Sampling(0.8, 0.95, 0, seed, 0, 0, None))[:4]
 
-    first, second = load(variant), load(variant)
+    first, second = shelf.open(runtime, recipe), shelf.open(runtime, recipe)
     texts = await one_by_one(first, sampled(7))
     assert await one_by_one(second, sampled(7)) == texts
     others = await one_by_one(first, sampled(8))
     assert all(a != b for a, b in zip(texts, others, strict=True))
-    if variant == "fp32":
+    if expectation_of(recipe).company_same_text == 1:
         assert await Arrivals(first, seed=0).run(sampled(7)) == texts
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_the_estimate_meets_the_real_size(
-    decoders: dict[tuple[str, str], Decoder],
-    checkpoints: dict[str, Checkpoint],
-    variant: str,
-    name: str,
+@each_variant
+async def test_a_stop_token_is_the_last(shelf: Shelf, runtime: str, recipe: str) -> None:
+    engine, asked = shelf.open(runtime, recipe), requests()[0]
+    whole = await tokens_of(engine.generate(asked))
+    stop = whole[3]
+    stopping = replace(asked, stop_tokens=frozenset({stop}))
+    events = [event async for event in engine.generate(stopping)]
+    assert [event.token for event in events] == whole[: whole.index(stop) + 1]
+    assert [event.finish for event in events] == [None] * whole.index(stop) + ["stop"]
+
+
+@each_variant
+async def test_an_engine_that_scores_no_prompts_says_so(
+    shelf: Shelf, runtime: str, recipe: str
 ) -> None:
-    entry = get_variant(variant)
-    weight_bytes = entry.generator_weight_bytes or entry.weight_bytes
-    estimate = sum(
-        weight_bytes(shape, entry.options()) for shape in weight_shapes(checkpoints[name])
+    engine = shelf.open(runtime, recipe)
+    asked = replace(requests(ALL_LOGPROBS)[0], logprobs_from=1)
+    if engine.can_score:
+        event = await anext(aiter(engine.generate(asked)))
+        assert len(event.prompt) == len(asked.prompt) - 1
+    else:
+        with pytest.raises(InvalidField):
+            engine.generate(asked)
+
+
+def estimate_of(runtime: str, recipe: str, checkpoint: Checkpoint) -> SizeEstimate:
+    options = RECIPES[recipe].options()
+    return RUNTIMES[runtime].estimate(
+        SizeRequest(recipe, options, "generator", "cpu", weight_shapes(checkpoint))
     )
-    counted = decoders[variant, name].footprint().weights_bytes
+
+
+@each_name
+@each_variant
+def test_the_estimate_meets_the_real_size(
+    shelf: Shelf, runtime: str, recipe: str, name: str
+) -> None:
+    estimate = estimate_of(runtime, recipe, shelf.checkpoints[name])
+    counted = shelf.open(runtime, recipe, name).footprint().weights_bytes
     # What is kept beside the weights is large only in a model as small as this one.
-    assert counted == pytest.approx(estimate, rel=0.02)
+    assert counted == pytest.approx(estimate.weights_bytes, rel=0.02)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_the_size_on_disk_is_that_of_a_saved_file(
-    decoders: dict[tuple[str, str], Decoder], variant: str, name: str
-) -> None:
-    file = io.BytesIO()
-    saved = dict(decoders[variant, name].state_dict())
-    torch.save(saved, file)
-    headers = len(file.getvalue()) - decoders[variant, name].footprint().disk_bytes
-    assert 0 < headers < 2_000 + len(saved) * 300
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-async def test_cache_and_weights_are_counted_apart(
-    load: Callable[..., GeneratorEngine], variant: str
-) -> None:
-    engine = load(variant, num_slots=2, slot_tokens=100)
-    larger = load(variant, num_slots=4, slot_tokens=100)
-    numbers = 2 * 100 * 3 * 2 * 2 * 32
-    expected = numbers * get_variant(variant).kv_cache_bytes_per_number
+@each_variant
+def test_cache_and_weights_are_counted_apart(shelf: Shelf, runtime: str, recipe: str) -> None:
+    engine = shelf.open(runtime, recipe, num_slots=2, slot_tokens=100)
+    larger = shelf.open(runtime, recipe, num_slots=4, slot_tokens=100)
+    number = estimate_of(runtime, recipe, shelf.checkpoints["llama"]).kv_number_bytes
+    expected = 2 * 100 * KV_NUMBERS_PER_TOKEN * number
     assert engine.load().kv_cache_bytes == expected
     assert larger.load().kv_cache_bytes == 2 * expected
     assert larger.footprint().weights_bytes == engine.footprint().weights_bytes
     footprint = engine.footprint()
     assert footprint.weights_bytes < footprint.resident_bytes <= footprint.peak_bytes
+    assert footprint.private_bytes <= footprint.resident_bytes
     assert (engine.max_tokens, engine.device) == (100, "cpu")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_missing_weights_are_refused(
-    variant: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("missing")
-    checkpoint = save_generator(folder, num_hidden_layers=2)
-    config = folder / "config.json"
+@each_variant
+def test_missing_weights_are_refused(runtime: str, recipe: str, tmp_path: Path) -> None:
+    checkpoint = save_generator(tmp_path / "checkpoint", num_hidden_layers=2)
+    config = tmp_path / "checkpoint" / "config.json"
     config.write_text(
         config.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')
     )
+    (tmp_path / "artifact").mkdir()
     with pytest.raises(SourceError, match=r"layers\.2\."):
-        load_tiny_generator(variant, checkpoint)
+        RUNTIMES[runtime].prepare(prepare_request(recipe, checkpoint, tmp_path / "artifact"))
