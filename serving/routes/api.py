@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI, Response
 
 from serving import __version__
 from serving.metrics import CONTENT_TYPE, EdgeMetrics, Labels
-from serving.routes import compare, health, inference, models, open_inference, quality, rerank
+from serving.routes import health, inference, models, open_inference, rerank
 from serving.routes.edge import Edge
 from serving.routes.error_responses import add_error_handlers
 from serving.routes.generation import routes as generation
@@ -40,6 +40,9 @@ def build_gateway_api(
     app = _new_app(services)
     _add_routes(app)
     _add_routes(app, prefix=PREFIX)
+    # SciPy, which no replica needs: a lean one would be a fifth larger.
+    from serving.routes import compare, quality
+
     for room in (quality, compare):
         app.include_router(room.router)
 
