@@ -6,6 +6,8 @@ from serving.seams import EncoderExpectation, Recipe
 
 RECIPE = Recipe(
     summary="int8 weights, activations rounded to int8 at calibrated scales",
+    # On tiny random models. Over four seeds the worst on torch was 0.9991 with VNNI; other runtimes
+    # and CPUs keep fewer bits of activations or weights.
     encoder=EncoderExpectation(cosine=0.98, batch_change=0.06),
     generator=None,
     calibrates=True,

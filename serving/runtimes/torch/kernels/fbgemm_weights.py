@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from serving.errors import ConfigError
-from serving.machine.isa import multiplies_int8_exactly
+from serving.machine.isa import instruction_set, multiplies_int8_exactly
 
 linear_with_fixed_scale = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
 """Quantizes a float input with a given scale, multiplies, and returns float32."""
@@ -43,6 +43,19 @@ def quantize_per_output(weight: Tensor, steps: int = 127) -> tuple[Tensor, Tenso
     return torch.round(weight / scale[:, None]).to(torch.int8), scale
 
 
+def check_weights(weight: Tensor) -> None:
+    """Refuse int8 weights whose products this CPU would saturate over.
+
+    Raises:
+        ConfigError: They were rounded on a CPU that sums 8-bit products exactly.
+    """
+    if int(weight.abs().amax()) > weight_steps():
+        raise ConfigError(
+            f"its int8 weights have 8 bits, this CPU ({instruction_set()}) sums products of 7 bits "
+            f"without error: prepare it on a machine of this kind"
+        )
+
+
 def pack(weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Any:
     """Bring int8 (out, in) into fbgemm's layout; returns torch's opaque object.
 
@@ -52,8 +65,9 @@ def pack(weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Any:
         bias: float32 (out,), which the kernel then adds.
 
     Raises:
-        ConfigError: This torch has no fbgemm.
+        ConfigError: This torch has no fbgemm, or ``check_weights`` refuses the weight.
     """
+    check_weights(weight)
     if "fbgemm" not in torch.backends.quantized.supported_engines:
         raise ConfigError("8-bit activations need an x86 CPU: this torch has no fbgemm")
     torch.backends.quantized.engine = "fbgemm"

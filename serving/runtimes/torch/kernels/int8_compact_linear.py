@@ -7,7 +7,11 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from serving.runtimes.torch.kernels.fbgemm_weights import quantize_per_output, weight_steps
+from serving.runtimes.torch.kernels.fbgemm_weights import (
+    check_weights,
+    quantize_per_output,
+    weight_steps,
+)
 from serving.runtimes.torch.kernels.int8_linear import INPUT_SCALE, INPUT_ZERO
 from serving.runtimes.torch.kernels.kernel_module import KernelModule
 from serving.runtimes.torch.packed_sizes import int8_compact_linear_bytes
@@ -37,6 +41,7 @@ class Int8CompactLinear(KernelModule):
 
     def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
+        check_weights(weight)
         self._shape = tuple(weight.shape)
         self.packed = torch.ops.onednn.qlinear_prepack(weight, None)
         self.register_buffer("bias", bias)

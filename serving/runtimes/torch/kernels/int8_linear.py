@@ -34,7 +34,8 @@ class Int8Linear(KernelModule):
         bias: float32 (out,).
 
     Raises:
-        ConfigError: This build of torch has no fbgemm, i.e. the CPU is no x86.
+        ConfigError: This build of torch has no fbgemm, i.e. the CPU is no x86, or the weight was
+            rounded on a CPU of another kind.
     """
 
     copied_tensors = frozenset({"weight", "scale"})

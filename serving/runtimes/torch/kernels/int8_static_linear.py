@@ -7,15 +7,18 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from serving.machine.isa import multiplies_int8_exactly
 from serving.runtimes.torch.kernels.fbgemm_weights import (
     linear_with_fixed_scale,
     pack,
     quantize_per_output,
     unpack,
+    weight_steps,
 )
 from serving.runtimes.torch.kernels.kernel_module import KernelModule, Setting
 from serving.runtimes.torch.packed_sizes import int8_linear_bytes
+
+STEPS = 255
+"""Into how many the range of inputs is divided."""
 
 
 class Int8StaticLinear(KernelModule):
@@ -33,11 +36,10 @@ class Int8StaticLinear(KernelModule):
         shares: float32 (in,), what each input is multiplied by first; None multiplies none.
         low: Least input that is told apart from less, at most 0.
         high: Largest likewise, at least 0.
-        exact: Whether the CPU sums 8-bit products without saturating; by default, as this CPU.
-            Where it does not, inputs keep 7 bits.
 
     Raises:
-        ConfigError: This build of torch has no fbgemm, i.e. the CPU is no x86.
+        ConfigError: This build of torch has no fbgemm, i.e. the CPU is no x86, or the weight was
+            rounded on a CPU of another kind.
     """
 
     copied_tensors = frozenset({"weight", "scale"})
@@ -53,15 +55,12 @@ class Int8StaticLinear(KernelModule):
         *,
         low: float,
         high: float,
-        exact: bool | None = None,
     ) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self._low, self._high = low, high
-        self._is_exact = multiplies_int8_exactly() if exact is None else exact
-        steps = 255 if self._is_exact else 127
         # A layer whose inputs were always 0 has no range.
-        self._input_scale = (high - low) / steps or 1.0
+        self._input_scale = (high - low) / STEPS or 1.0
         self._input_zero = round(-low / self._input_scale)
         self._packed = pack(weight, scale, bias)
         self.register_buffer("shares", shares)
@@ -82,16 +81,16 @@ class Int8StaticLinear(KernelModule):
             low: float32 (in,), the least number of each input.
             high: float32 (in,), the largest.
             factors: float32 (in,), by which inputs are divided and their weights multiplied.
-            exact: As of the constructor.
+            exact: See ``weight_steps``.
         """
         weight, shares = linear.weight.detach(), None
         if factors is not None:
             weight, shares = weight * factors, 1 / factors
             low, high = low * shares, high * shares
-        rounded, scale = quantize_per_output(weight)
+        rounded, scale = quantize_per_output(weight, weight_steps(exact))
         bias = torch.zeros(len(scale)) if linear.bias is None else linear.bias.detach().clone()
         ends = {"low": min(float(low.min()), 0.0), "high": max(float(high.max()), 0.0)}
-        return cls(rounded, scale, bias, shares, **ends, exact=exact)
+        return cls(rounded, scale, bias, shares, **ends)
 
     def settings(self) -> dict[str, Setting]:
         return {"low": self._low, "high": self._high}
@@ -105,9 +104,6 @@ class Int8StaticLinear(KernelModule):
         """Map float32 (..., in) to float32 (..., out)."""
         if self.shares is not None:
             x = x * self.shares
-        if not self._is_exact:
-            # The kernel itself cuts at 8 bits only.
-            x = x.clamp(self._low, self._high)
         y: Tensor = linear_with_fixed_scale(x, self._input_scale, self._input_zero, self._packed)
         return y
 

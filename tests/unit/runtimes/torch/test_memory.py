@@ -32,10 +32,10 @@ from serving.machine.process_memory import peak_resident_bytes, resident_bytes
 from serving.seams import Checkpoint
 from tests.unit.runtimes.tiny_models import HEADS, padded_batch, prepare
 recipe, tiny, large, root = sys.argv[1:]
-head, calibration = HEADS["embeddings"], [padded_batch([30, 30], seed) for seed in range(4)]
-prepare("torch", recipe, Checkpoint(Path(tiny)), head, Path(root, "tiny"), calibration=calibration)
+head, data = HEADS["embeddings"], [padded_batch([30, 30], seed) for seed in range(4)]
+prepare("torch", recipe, Checkpoint(Path(tiny)), head, Path(root, "tiny"), calibration=data)
 before = resident_bytes()
-prepare("torch", recipe, Checkpoint(Path(large)), head, Path(root, "large"), calibration=calibration)
+prepare("torch", recipe, Checkpoint(Path(large)), head, Path(root, "large"), calibration=data)
 print(json.dumps(peak_resident_bytes() - before))
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,9 @@ def test_calibration_is_told(tmp_path: Path) -> None:
     prepared = prepare(
         "torch", "int8-static", checkpoint, HEADS["embeddings"], tmp_path / "artifact"
     )
-    assert prepared.notes == ("0 of 12 layers divide their inputs by factors of their own",)
+    # How many, that depends on the CPU: where inputs keep 7 bits, more of them gain by it.
+    (note,) = prepared.notes
+    assert re.fullmatch(r"\d of 12 layers divide their inputs by factors of their own", note)
 
 
 def test_int4_of_another_cpu_is_refused(tmp_path: Path) -> None:
@@ -163,5 +166,5 @@ def test_int4_of_another_cpu_is_refused(tmp_path: Path) -> None:
         if kernel["kind"] == "Int4Linear":
             kernel["settings"]["kernel_block"] = 16
     file.write_text(json.dumps(description))
-    with pytest.raises(ConfigError, match="blocks of 16 outputs.*prepare it on a machine of this"):
+    with pytest.raises(ConfigError, match=r"blocks of 16 outputs.*prepare it on a machine of this"):
         open_prepared("torch", "int4", head, tmp_path / "artifact")

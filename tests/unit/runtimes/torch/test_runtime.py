@@ -35,7 +35,7 @@ from dataclasses import replace
 from serving.seams import EncoderExpectation, Recipe
 from serving.runtimes.torch.conversions.fp32 import CONVERSION as FLOAT
 
-RECIPE = Recipe("weights of -1, 0 and 1", EncoderExpectation(cosine=0.3, batch_change=1e-5), None)
+RECIPE = Recipe("weights of four values", EncoderExpectation(cosine=0.4, batch_change=1e-5), None)
 
 
 def convert_encoder(model, request):
@@ -43,9 +43,10 @@ def convert_encoder(model, request):
 
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            scale = module.weight.abs().mean(1, keepdim=True)
-            module.weight.data = (module.weight / scale).round().clamp(-1, 1) * scale
-    return ("three values",)
+            step = module.weight.std(1, keepdim=True)
+            codes = (module.weight / step - 0.5).round().clamp(-2, 1)
+            module.weight.data = (codes + 0.5) * step
+    return ("four values",)
 
 
 CONVERSION = replace(FLOAT, convert_encoder=convert_encoder, generator_numerics=None)
@@ -94,7 +95,7 @@ def test_an_installed_package_adds_a_recipe_which_keeps_the_contract(tmp_path: P
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
     contract = "tests/unit/runtimes/test_encoder_contract.py"
     child = subprocess.run(
-        [sys.executable, "-m", "pytest", contract, "-q", "-k", "int2", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", contract, "-k", "int2", "-p", "no:cacheprovider"],
         cwd=ROOT,
         env={"PATH": "", "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
         capture_output=True,

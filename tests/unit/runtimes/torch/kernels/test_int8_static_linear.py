@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from serving.machine.isa import multiplies_int8_exactly
 from serving.runtimes.torch.footprint import weights_bytes
+from serving.runtimes.torch.kernels.fbgemm_weights import weight_steps
 from serving.runtimes.torch.kernels.int8_static_linear import Int8StaticLinear
 from serving.runtimes.torch.packed_sizes import int8_linear_bytes
 
@@ -30,13 +31,13 @@ def ends(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def reference(weight: Tensor, bias: Tensor, x: Tensor, steps: int) -> NDArray[np.float64]:
     wide = weight.double().numpy()
-    weight_scale = np.abs(wide).max(1, keepdims=True) / 127
+    weight_scale = np.abs(wide).max(1, keepdims=True) / steps
     weight8 = np.rint(wide / weight_scale) * weight_scale
     values = x.double().numpy()
     low, high = min(values.min(), 0), max(values.max(), 0)
-    scale = (high - low) / steps
+    scale = (high - low) / 255
     zero = np.rint(-low / scale)
-    values8 = (np.clip(np.rint(values / scale) + zero, 0, steps + 1) - zero) * scale
+    values8 = (np.clip(np.rint(values / scale) + zero, 0, 255) - zero) * scale
     return values8 @ weight8.T + bias.double().numpy()
 
 
@@ -51,12 +52,11 @@ def test_it_equals_the_reference(
     factors = torch.rand(inputs) + 0.5 if has_factors else None
     y = Int8StaticLinear.of(linear, *ends(x), factors, exact)(x).double().numpy()
     weight, bias = linear.weight.detach(), linear.bias.detach()
-    steps = 255 if exact else 127
     scaled, multiplied = (x, weight) if factors is None else (x * (1 / factors), weight * factors)
     # float32 may round one input of a token to the other side of a half: one step, times one
     # weight. Besides that only the float32 rounding of scales and of the result.
-    one_step = float(scaled.max() - scaled.min()) / steps * float(multiplied.abs().max())
-    off = np.abs(y - reference(multiplied, bias, scaled, steps))
+    one_step = float(scaled.max() - scaled.min()) / 255 * float(multiplied.abs().max())
+    off = np.abs(y - reference(multiplied, bias, scaled, weight_steps(exact)))
     assert (off <= one_step + 1e-5).all()
     assert (off <= 0.01 * one_step + 1e-5).mean() > 0.95
 
@@ -67,7 +67,7 @@ def test_what_lies_beyond_the_range_is_cut(exact: bool) -> None:
     low, high = torch.full((64,), -1.0), torch.full((64,), 2.0)
     layer = Int8StaticLinear.of(linear, low, high, None, exact)
     # The ends are one step off at most, where the zero point was rounded.
-    step = 3 / (255 if exact else 127) * float(linear.weight.detach().abs().sum(1).max())
+    step = 3 / 255 * float(linear.weight.detach().abs().sum(1).max())
     torch.testing.assert_close(layer(x * 100), layer((x * 100).clamp(-1, 2)), rtol=0, atol=step)
 
 

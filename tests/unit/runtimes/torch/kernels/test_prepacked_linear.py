@@ -20,13 +20,8 @@ NEEDS_BF16 = pytest.mark.skipif(
 )
 DTYPES = [torch.float32, pytest.param(torch.bfloat16, marks=NEEDS_BF16)]
 
-NEEDS_BF16 = pytest.mark.skipif(
-    not multiplies_bf16(), reason="oneDNN packs bfloat16 only where the CPU multiplies it"
-)
-TYPES = [torch.float32, pytest.param(torch.bfloat16, marks=NEEDS_BF16)]
 
-
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [1, 5, 32, 100])
 @pytest.mark.parametrize(("inputs", "outputs"), SHAPES)
 @pytest.mark.parametrize("has_bias", [True, False])
@@ -46,7 +41,7 @@ def test_it_is_a_linear_layer(
         assert error < ERROR[dtype]
 
 
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_what_it_saves_is_the_weight(dtype: torch.dtype) -> None:
     linear = nn.Linear(192, 70).to(dtype)
     saved = PrepackedLinear.of(linear).stored_tensors()
@@ -55,7 +50,7 @@ def test_what_it_saves_is_the_weight(dtype: torch.dtype) -> None:
     assert torch.equal(saved["bias"], linear.bias)
 
 
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_its_size_is_counted(dtype: torch.dtype) -> None:
     layer = PrepackedLinear.of(nn.Linear(192, 64).to(dtype))
     assert weights_bytes(layer) == (192 * 64 + 64) * dtype.itemsize
