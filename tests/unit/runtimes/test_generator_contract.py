@@ -53,8 +53,6 @@ NAMES = ("llama", "qwen3-biases")
 KV_NUMBERS_PER_TOKEN = 3 * 2 * 2 * 32
 """Keys and values of two heads of 32 numbers, in three layers."""
 
-pytestmark = pytest.mark.numeric
-
 Logits = NDArray[np.float64]
 
 

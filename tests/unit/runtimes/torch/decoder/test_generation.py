@@ -33,8 +33,6 @@ from tests.unit.runtimes.tiny_generators import (
 NAMES = ("llama", "qwen3-biases")
 TEXTS = [random_tokens(100, seed) for seed in range(4)]
 
-pytestmark = pytest.mark.numeric
-
 
 def greedy_by_transformers(
     checkpoint: Checkpoint, asked: Sequence[TokenRequest]
