@@ -96,7 +96,8 @@ def _probe(decoder: Decoder, vocabulary: int) -> Logits:
 def _where_weights_lie(model: nn.Module) -> str:
     kernels = [module for module in model.modules() if isinstance(module, KernelModule)]
     copied = sum(module.packed_bytes() for module in kernels)
+    mapped = footprint.weights_bytes(model) - copied
     return (
-        f"{footprint.weights_bytes(model) - copied} bytes of weights serve from the mapped file, "
-        f"{copied} are packed by each replica for itself"
+        f"{mapped / 1024**2:.0f} MiB of weights serve from the mapped file, "
+        f"{copied / 1024**2:.0f} MiB are packed by each replica for itself"
     )

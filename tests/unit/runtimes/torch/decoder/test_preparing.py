@@ -87,8 +87,8 @@ def test_what_is_prepared_is_counted_and_said(tmp_path: Path) -> None:
     decoder = open_decoder(open_request("int4", tmp_path / "artifact"))
     assert prepared.weights_bytes == decoder.footprint().weights_bytes
     assert prepared.notes == (
-        f"{prepared.weights_bytes} bytes of weights serve from the mapped file, 0 are packed by "
-        "each replica for itself",
+        f"{prepared.weights_bytes / 1024**2:.0f} MiB of weights serve from the mapped file, "
+        "0 MiB are packed by each replica for itself",
     )
 
 
