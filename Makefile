@@ -1,9 +1,13 @@
 # The three commands: make serve, make test, make check. All are idempotent.
+# make test-avx2 runs the numeric tests as a CPU without AVX-512 would.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup serve test check format clean
+# What torch, fbgemm and oneDNN read; serving/machine/isa.py tells the same.
+AVX2 := ATEN_CPU_CAPABILITY=avx2 FBGEMM_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2
+
+.PHONY: setup serve test test-avx2 check format clean
 
 setup: $(INSTALLED)
 	@$(BIN)/python -m serving.demo.prepare
@@ -21,6 +25,9 @@ serve: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-avx2: setup
+	$(AVX2) $(BIN)/python -m pytest tests/unit/machine tests/unit/runtimes -k torch
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
