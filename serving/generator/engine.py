@@ -42,7 +42,8 @@ class SlotGenerator:
 
     Args:
         make_decoder: Loads the decoder and warms it, in the engine's thread: see
-            ``serving.replica.encoder.loading.open_encoder`` for why. What it raises, the constructor raises.
+            ``serving.replica.encoder.loading.open_encoder`` for why. What it raises, the
+            constructor raises.
         max_waiting: Sequences that may wait while every slot is taken.
         chunk_tokens: Most prompt tokens of a step while other sequences decode.
         idle_chunk_tokens: Most prompt tokens of a step while none does.
