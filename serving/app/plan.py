@@ -17,7 +17,7 @@ from serving.config import (
     ServerConfig,
     VariantConfig,
 )
-from serving.errors import ConfigError
+from serving.errors import ConfigError, SourceError
 from serving.machine.device import choose_device
 from serving.machine.memory import available_bytes
 from serving.runtimes import RUNTIMES
@@ -139,7 +139,7 @@ def _plan_variant(
 ) -> PlannedVariant:
     runtime = RUNTIMES[variant.runtime]
     device = _device(key, variant, cluster_has_cuda)
-    source = sources.find(model, variant)
+    source = _find_source(key, model, variant, sources)
     combination = Combination(
         recipe=variant.recipe,
         kind=TASKS[model.task].kind,
@@ -182,6 +182,16 @@ def _plan_variant(
         + cache,
         replicas=variant.max_replicas,
     )
+
+
+def _find_source(
+    key: str, model: ModelConfig, variant: VariantConfig, sources: Sources
+) -> FoundSource:
+    where = f"{key}.source" if variant.source else f"{key.partition('.')[0]}.source"
+    try:
+        return sources.find(model, variant)
+    except SourceError as error:
+        raise SourceError(f"{where}: {error}") from None
 
 
 def _device(key: str, variant: VariantConfig, cluster_has_cuda: bool | None) -> DeviceName:

@@ -18,7 +18,7 @@ from serving.artifacts.calibration import (
     calibration_batches,
     example_batch,
     read_inputs,
-    shortfall,
+    remarks,
 )
 from serving.artifacts.manifest import (
     TASK_FOLDER,
@@ -62,8 +62,7 @@ def build(order: BuildOrder) -> None:
         if request.calibration is not None:
             inputs = read_inputs(request.task, request.calibration)
             calibration = calibration_batches(task, inputs)
-            if (note := shortfall(request.calibration, len(inputs))) is not None:
-                notes.append(note)
+            notes.extend(remarks(request.calibration, len(inputs)))
     prepared = RUNTIMES[request.runtime].prepare(
         PrepareRequest(
             checkpoint=request.checkpoint,

@@ -13,6 +13,9 @@ from serving.tasks import TASKS
 
 BATCH_INPUTS = 16
 
+PROBES = "probes"
+"""Name of an origin: the model's own probes."""
+
 
 def read_inputs(task: str, origin: CalibrationOrigin) -> tuple[Input, ...]:
     """Read the inputs of an origin, at most ``count`` of them, evenly spread over the data.
@@ -36,11 +39,18 @@ def describe_inputs(origin: CalibrationOrigin, inputs: Sequence[Input]) -> Calib
     return CalibrationData(name=origin.name, count=len(inputs), digest=digest)
 
 
-def shortfall(origin: CalibrationOrigin, count: int) -> str | None:
-    """Say that there are fewer inputs than were asked for; None if there are enough."""
-    if count >= origin.count:
-        return None
-    return f"calibrates with {count} inputs of {origin.count} asked for: {origin.name} has no more"
+def remarks(origin: CalibrationOrigin, count: int) -> tuple[str, ...]:
+    """Say what is doubtful about a calibration with ``count`` inputs."""
+    doubts = []
+    if count < origin.count:
+        doubts.append(
+            f"calibrates with {count} inputs of {origin.count} asked for: {origin.name} has no more"
+        )
+    if origin.name == PROBES:
+        doubts.append(
+            "calibrates with the probes that will judge it, which flatters it; give it other data"
+        )
+    return tuple(doubts)
 
 
 def calibration_batches(task: EncoderTask, inputs: Sequence[Input]) -> list[Arrays]:

@@ -26,6 +26,9 @@ from serving.artifacts.source_digest import DigestCache
 from serving.errors import ConfigError
 
 _ID = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
+MIN_DIGITS = 8
+"""As many as the commands print."""
+
 _UNFINISHED, _DISCARDED, _LOCK, _LOG = ".unfinished", ".discarded", ".lock", ".log"
 
 
@@ -158,8 +161,11 @@ class ArtifactStore:
         """Remove an artifact; hold its lock. A process that has it open keeps its files."""
         # A folder that is half removed must not bear the name of an artifact.
         aside = tempfile.mkdtemp(prefix=f"{artifact_id}.", suffix=_DISCARDED, dir=self.folder)
+        place = self.folder / artifact_id
+        if place.is_symlink() or place.is_file():  # somebody else put it there
+            place.unlink()
         with contextlib.suppress(FileNotFoundError):
-            (self.folder / artifact_id).rename(aside)
+            place.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
         self.log_file(artifact_id).unlink(missing_ok=True)
 
@@ -180,11 +186,13 @@ class ArtifactStore:
             log.unlink(missing_ok=True)
 
     def resolve(self, start: str) -> str:
-        """The one artifact whose id starts so.
+        """The one artifact whose id starts so, with ``MIN_DIGITS`` or more.
 
         Raises:
-            ConfigError: There is none, or several.
+            ConfigError: There is none, or several, or it is too short to be meant.
         """
+        if len(start) < MIN_DIGITS:
+            raise ConfigError(f"{start!r}: give at least the first {MIN_DIGITS} digits of the id")
         found = [artifact_id for artifact_id in self.ids() if artifact_id.startswith(start)]
         if len(found) != 1:
             what = f"{len(found)} artifacts start with" if found else "no artifact starts with"

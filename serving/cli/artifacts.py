@@ -17,12 +17,16 @@ from serving.artifacts.pruning import StoredArtifact, beyond_size, survey, unuse
 from serving.cli.console import clean_errors, mebibytes, new_table, out, short_id
 from serving.config import ArtifactsConfig
 from serving.errors import ConfigError, DamagedArtifact
-from serving.settings import load_config
+from serving.settings import ENV_PREFIX, load_config
 
 DAY_S = 24 * 60 * 60
 GIB = 1024**3
 
-Folder = Annotated[Path, typer.Option(help="The store, as artifacts.folder names it.")]
+FOLDER_VARIABLE = f"{ENV_PREFIX}ARTIFACTS__FOLDER"
+
+Folder = Annotated[
+    Path, typer.Option(help="The store, as artifacts.folder names it.", envvar=FOLDER_VARIABLE)
+]
 DEFAULT_FOLDER = Path(ArtifactsConfig().folder)
 
 artifacts_app = typer.Typer(

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from serving.app.plan import Plan, PlannedVariant, make_plan
 from serving.artifacts import ArtifactKey, ArtifactStore, key_of
-from serving.artifacts.calibration import shortfall
+from serving.artifacts.calibration import remarks
 from serving.cli.console import (
     clean_errors,
     config_or_demo,
@@ -34,7 +34,7 @@ def check(
         keys = [key_of(planned.artifact, store) for planned in plan.variants]
         out.print(plan_table(plan, [artifact_state(key, store) for key in keys]))
         for planned, key in zip(plan.variants, keys, strict=True):
-            if (remark := calibration_remark(planned, key)) is not None:
+            for remark in calibration_remarks(planned, key):
                 out.print(remark, soft_wrap=True, markup=False)
         out.print(
             f"needs about {mebibytes(plan.needed_bytes)} MiB, "
@@ -74,10 +74,9 @@ def artifact_state(key: ArtifactKey, store: ArtifactStore) -> str:
     return "missing" if found is None else short_id(key.id)
 
 
-def calibration_remark(planned: PlannedVariant, key: ArtifactKey) -> str | None:
-    """Say that a variant calibrates with fewer inputs than were asked for."""
+def calibration_remarks(planned: PlannedVariant, key: ArtifactKey) -> list[str]:
+    """Say what is doubtful about what a variant calibrates with."""
     origin = planned.artifact.calibration
     if origin is None or key.calibration is None:
-        return None
-    remark = shortfall(origin, key.calibration.count)
-    return None if remark is None else f"{planned.artifact.name}: {remark}"
+        return []
+    return [f"{planned.artifact.name}: {one}" for one in remarks(origin, key.calibration.count)]

@@ -18,8 +18,18 @@ async def answer(
     *,
     truncate: bool,
     dimensions: int | None = None,
+    field: str = "input",
 ) -> Outcome:
     """Ask an encoder for a row per input, and note the time in the record.
+
+    Args:
+        request: Whose record it is.
+        model: What was chosen; likewise the variant.
+        variant: See ``model``.
+        inputs: One answer each.
+        truncate: See ``InferenceRequest``; likewise ``dimensions``.
+        dimensions: See ``truncate``.
+        field: Where the body has the inputs, for messages.
 
     Raises:
         RequestError: Anything that ``EncoderBackend.infer`` raises.
@@ -29,7 +39,7 @@ async def answer(
     if len(inputs) > services.server.max_inputs:
         raise InvalidField(
             f"{len(inputs)} inputs; at most {services.server.max_inputs} in one request",
-            param="input",
+            param=field,
         )
     record = record_of(request)
     record.is_asked = True

@@ -66,6 +66,8 @@ class RerankBody(ChoosingBody):
         return_documents: Put each document into its result.
         rank_fields: Only ``text`` of a document is read.
         max_chunks_per_doc: A document is read in one piece.
+        priority: Accepted since Cohere's clients send it; no answer depends on it.
+        return_embeddings: A cross-encoder has none to give.
         texts: As the clients of text-embeddings-inference send them; the three fields after it go
             with it.
         return_text: Put each text into its result.
@@ -81,6 +83,8 @@ class RerankBody(ChoosingBody):
     return_documents: bool = False
     rank_fields: list[Literal["text"]] | None = None
     max_chunks_per_doc: Literal[1] | None = None
+    priority: int | None = None
+    return_embeddings: Literal[False] = False
     texts: Annotated[list[Text], Field(min_length=1)] | None = None
     return_text: bool = False
     raw_scores: Literal[False] = False
@@ -137,7 +141,8 @@ async def rerank(request: Request, body: RerankBody) -> Response:
     body.check()
     model, variant = await choose(request, body.models, body.variants, body.slo, task=TASK)
     truncate = body.texts is None if body.truncate is None else body.truncate
-    outcome = await answer(request, model, variant, body.pairs, truncate=truncate)
+    field = "documents" if body.texts is None else "texts"
+    outcome = await answer(request, model, variant, body.pairs, truncate=truncate, field=field)
     if body.texts is not None:
         return json_response(_ranks(body, outcome))
     return json_response(

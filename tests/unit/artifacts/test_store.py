@@ -48,10 +48,25 @@ def test_an_id_may_be_given_by_its_beginning(paper: Paper, store: ArtifactStore)
     second = ensure(paper.request(options={"folds": 2}), store).id
     assert store.resolve(first[:8]) == first
     assert store.resolve(second) == second
-    with pytest.raises(ConfigError, match="no artifact starts with 'xyz'"):
-        store.resolve("xyz")
-    with pytest.raises(ConfigError, match="2 artifacts start with ''"):
-        store.resolve("")
+    with pytest.raises(ConfigError, match="no artifact starts with 'xyzxyzxyz'"):
+        store.resolve("xyzxyzxyz")
+    # A single digit may be unique, and is hardly meant.
+    for short in ("", first[:7]):
+        with pytest.raises(ConfigError, match="at least the first 8 digits"):
+            store.resolve(short)
+
+
+def test_a_link_in_the_place_of_an_artifact_is_replaced(
+    paper: Paper, store: ArtifactStore, tmp_path: Path
+) -> None:
+    artifact = ensure(paper.request(), store)
+    elsewhere = tmp_path / "elsewhere"
+    artifact.folder.rename(elsewhere)
+    (elsewhere / "manifest.json").write_text("{}")
+    artifact.folder.symlink_to(elsewhere)
+    assert ensure(paper.request(), store).id == artifact.id
+    assert not artifact.folder.is_symlink()
+    assert (elsewhere / "manifest.json").read_text() == "{}"
 
 
 def test_a_find_counts_as_use(paper: Paper, store: ArtifactStore) -> None:

@@ -50,9 +50,9 @@ def test_the_beginning_of_an_id_is_enough_to_remove_it(
 def test_an_id_that_is_not_there_removes_nothing(
     run: Run, three: list[Artifact], store: ArtifactStore
 ) -> None:
-    result = run("artifacts", "remove", three[0].id, "xyz", "--folder", store.folder)
+    result = run("artifacts", "remove", three[0].id, "xyzxyzxyz", "--folder", store.folder)
     assert result.exit_code == 1
-    assert "no artifact starts with 'xyz'" in result.stderr
+    assert "no artifact starts with 'xyzxyzxyz'" in result.stderr
     assert len(store.ids()) == 3
 
 

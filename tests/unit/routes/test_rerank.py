@@ -154,7 +154,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ),
     (body(return_text=True), "return_text", "return_text: unknown field where documents are sent"),
     (texts_body(top_n=1), "top_n", "top_n: unknown field where texts are sent"),
-    (body(documents=["a"] * 257), "input", "257 inputs; at most 256 in one request"),
+    (body(documents=["a"] * 257), "documents", "257 inputs; at most 256 in one request"),
     (body(truncate=False, documents=["x" * 50]), "input", "a text is too long"),
 ]
 
