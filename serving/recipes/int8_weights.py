@@ -6,6 +6,8 @@ from serving.seams import EncoderExpectation, Recipe
 
 RECIPE = Recipe(
     summary="int8 weights, float activations",
-    encoder=EncoderExpectation(cosine=0.999, batch_change=0.001),
+    # Over four seeds the worst encoder was 0.9995. Nothing is rounded to fewer steps on its way: as
+    # in fp32, company changes the order of sums at most (worst change 2e-6).
+    encoder=EncoderExpectation(cosine=0.999, batch_change=1e-5),
     generator=None,
 )

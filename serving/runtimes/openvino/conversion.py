@@ -49,6 +49,7 @@ def convert(model: nn.Module, example: Arrays, name: str) -> openvino.Model:
     Raises:
         ConfigError: Something in it cannot be converted.
     """
+    _make_traceable(model)
     names = tuple(example)
     tensors = tuple(torch.from_numpy(array) for array in example.values())
     try:
@@ -63,6 +64,16 @@ def convert(model: nn.Module, example: Arrays, name: str) -> openvino.Model:
         port.get_tensor().set_names({input_name})
     graph.reshape({input_name: openvino.PartialShape([-1, -1]) for input_name in names})
     return graph
+
+
+def _make_traceable(model: Any) -> None:
+    """Choose the form of the same computation that OpenVINO converts rightly, and as fast.
+
+    torch's fused attention gives zeros where every key is masked, as for padding that is outside of
+    a sliding window; OpenVINO's gives NaN, which the next layer spreads to the real tokens.
+    """
+    model.set_attn_implementation("eager")
+    model.config.use_cache = False
 
 
 def reference_output(model: nn.Module, batch: Arrays) -> NDArray[np.float32]:

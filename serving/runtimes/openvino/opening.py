@@ -26,7 +26,7 @@ grows by 400 MiB.
 """
 
 PRIMITIVES_KEPT = 16
-"""Likewise in oneDNN's own cache below; what it has beyond ``KERNELS_KEPT`` is kept twice."""
+"""Likewise in oneDNN's own cache below, which keeps 1,024 of them otherwise."""
 
 
 def open_encoder(request: OpenRequest) -> EncoderEngine:
@@ -38,14 +38,15 @@ def open_encoder(request: OpenRequest) -> EncoderEngine:
     Raises:
         ConfigError: The artifact is damaged, or this CPU cannot run it in the recipe's precision.
     """
-    model = _compile(request)
+    model = compile_artifact(request)
     if request.recipe == "bf16":
-        _check_it_runs_in_bf16(model)
+        check_it_runs_in_bf16(model)
     release_freed_memory()
     return OpenvinoEncoder(model, request.head, (request.folder / WEIGHTS).stat().st_size)
 
 
-def _compile(request: OpenRequest) -> openvino.CompiledModel:
+def compile_artifact(request: OpenRequest) -> openvino.CompiledModel:
+    """Map the files and compile the graph for ``request.threads`` threads of this CPU."""
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
@@ -67,8 +68,11 @@ def _compile(request: OpenRequest) -> openvino.CompiledModel:
         ) from error
 
 
-def _check_it_runs_in_bf16(model: openvino.CompiledModel) -> None:
-    """Ask what was compiled: a hint that the plugin cannot follow is dropped without a word."""
+def check_it_runs_in_bf16(model: openvino.CompiledModel) -> None:
+    """Raise ``ConfigError`` unless what was compiled multiplies in bfloat16.
+
+    A hint that the plugin cannot follow is dropped without a word.
+    """
     infos = [node.get_rt_info() for node in model.get_runtime_model().get_ops()]
     linear = [info for info in infos if info["layerType"].value == "FullyConnected"]
     if not all(info["runtimePrecision"].value == "bf16" for info in linear):

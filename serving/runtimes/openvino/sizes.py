@@ -6,18 +6,22 @@ import re
 from collections.abc import Sequence
 from math import ceil, prod
 
+from serving.recipes import RECIPES
 from serving.recipes.int4 import Int4Options
 from serving.seams import SizeEstimate, SizeRequest, WeightShape
 
-PROCESS_BYTES = 235 * 2**20
-"""Resident memory of a replica with Ray, FastAPI, numpy and OpenVINO, before any weights."""
+PROCESS_BYTES = (170 + 70) * 2**20
+"""Resident memory of a replica before any weights: Ray, FastAPI and numpy, and OpenVINO."""
 
 GROWN_BYTES = 110 * 2**20
-"""What kernels for shapes that were seen and activations come to take: 70 to 110 MiB, measured with
+"""What activations and kernels for the shapes seen come to take: 70 to 110 MiB, measured with
 batches of up to 1,024 tokens; see ``opening.KERNELS_KEPT``."""
 
-PREPARING_PROCESS_BYTES = 900 * 2**20
-"""Resident memory of the process that prepares, with torch, transformers, nncf and OpenVINO."""
+PREPARING_PROCESS_BYTES = 560 * 2**20
+"""Resident memory of the process that prepares: torch, transformers, nncf and OpenVINO."""
+
+CALIBRATING_BYTES = 200 * 2**20
+"""What measuring activations takes beside that."""
 
 SMALLEST_GROUP = 32
 
@@ -37,7 +41,9 @@ def estimate(request: SizeRequest) -> SizeEstimate:
         weights_bytes=weights,
         process_bytes=PROCESS_BYTES,
         extra_bytes=packed + GROWN_BYTES,
-        preparing_bytes=PREPARING_PROCESS_BYTES + 4 * float32,
+        preparing_bytes=PREPARING_PROCESS_BYTES
+        + 4 * float32  # the model, the graph, and what nncf compiles to compare
+        + (CALIBRATING_BYTES if RECIPES[request.recipe].calibrates else 0),
     )
 
 
