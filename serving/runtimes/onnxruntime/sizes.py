@@ -9,10 +9,10 @@ from serving.seams import SizeEstimate, SizeRequest, WeightShape
 PROCESS_BYTES = 190 * 2**20
 """Resident memory of a replica with Ray, FastAPI and ONNX Runtime, before any weights."""
 
-ACTIVATIONS_BYTES = 64 * 2**20
+ACTIVATIONS_BYTES = 48 * 2**20
 """What large batches leave behind: freed memory that malloc keeps."""
 
-PREPARING_BYTES = 700 * 2**20
+PREPARING_BYTES = 550 * 2**20
 """The process that prepares, with torch, transformers and the exporter, before any weights."""
 
 PREPARING_COPIES = 5

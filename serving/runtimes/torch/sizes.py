@@ -17,8 +17,8 @@ FREED_BYTES = 64 * 2**20
 def estimate(request: SizeRequest) -> SizeEstimate:
     """Sum the packed sizes of a checkpoint's tensors.
 
-    Preparing holds the float32 model and the converted one, and writes from a copy of that; rounding
-    a layer takes scratch.
+    Preparing holds the float32 model and the converted one, and writes from a copy of that;
+    rounding a layer takes scratch.
     """
     conversion = CONVERSIONS[request.recipe]
     is_generator = request.kind == "generator"

@@ -45,7 +45,7 @@ def kernel_block() -> int:
     for block in KNOWN_BLOCKS:
         if torch.equal(_unpack(packed, torch.int8, block), wanted):
             return block
-    raise ConfigError("variant int4 needs a CPU with AVX2 or AVX-512, for torch's 4-bit kernel")
+    raise ConfigError("recipe int4 needs a CPU with AVX2 or AVX-512, for torch's 4-bit kernel")
 
 
 def _unpack(packed: Tensor, dtype: torch.dtype, block: int) -> Tensor:

@@ -28,7 +28,8 @@ folder, recipe = sys.argv[1:]
 engine = RUNTIMES["torch"].open_encoder(
     OpenRequest(Path(folder), recipe, RECIPES[recipe].options(), Pooled(), "cpu", 1)
 )
-engine.forward({"input_ids": np.ones((1, 3), np.int64), "attention_mask": np.ones((1, 3), np.int64)})
+ones = np.ones((1, 3), np.int64)
+engine.forward({"input_ids": ones, "attention_mask": ones})
 found = {"torchao", "scipy", "sklearn"} & set(sys.modules)
 sys.exit(f"imported {found}" if found else 0)
 """

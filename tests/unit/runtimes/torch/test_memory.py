@@ -24,6 +24,11 @@ RECIPE_NAMES = [*CONVERSIONS]
 PACKED_RECIPES = {"int8-dynamic", "int8-static"}
 """fbgemm's kernels need layouts of their own: private copies. All others run on the mapped file."""
 
+SCRATCH_BYTES = 25e6
+"""Activations of one small batch and what malloc keeps of them: 5 MB were measured, and 13 where a
+CPU that multiplies no bfloat16 expands a layer of 4 MB at each call. The fp32 copy of the model
+would be 185 MB, the bf16 one 92."""
+
 # The tiny model goes first, so that libraries and their buffers are there before measuring.
 PREPARE = """
 import json, sys
@@ -112,16 +117,15 @@ def measure(recipe: str, root: Path, large: Checkpoint) -> Grown:
 @pytest.mark.parametrize("recipe", RECIPE_NAMES)
 def test_only_its_own_weights_are_resident(grown: dict[str, Grown], recipe: str) -> None:
     it = grown[recipe]
-    # Beyond the weights there is the scratch of one small batch and what malloc keeps, 5 MB; the
-    # fp32 copy would be 185 MB. Less than the weights is right: rows of the table that no text
-    # needs, and what fbgemm's padding reserves, take no memory.
-    assert it.resident < it.weights + 15e6
+    # Less than the weights is right: rows of the table that no text needs, and what fbgemm's
+    # padding reserves, take no memory.
+    assert it.resident < it.weights + SCRATCH_BYTES
 
 
 @pytest.mark.parametrize("recipe", RECIPE_NAMES)
 def test_weights_are_shared_where_the_kernels_allow(grown: dict[str, Grown], recipe: str) -> None:
     it = grown[recipe]
-    assert it.private < 15e6 + (it.weights if recipe in PACKED_RECIPES else 0)
+    assert it.private < SCRATCH_BYTES + (it.weights if recipe in PACKED_RECIPES else 0)
 
 
 @pytest.mark.parametrize("recipe", RECIPE_NAMES)
@@ -129,7 +133,7 @@ def test_opening_needs_little_more_than_serving(grown: dict[str, Grown], recipe:
     it = grown[recipe]
     # The layers' 8-bit weights are in the mapped file and in fbgemm's layout while it is open.
     passing = it.weights if recipe in PACKED_RECIPES else 0
-    assert it.peak < it.weights + passing + 15e6
+    assert it.peak < it.weights + passing + SCRATCH_BYTES
 
 
 @pytest.mark.parametrize("recipe", RECIPE_NAMES)
