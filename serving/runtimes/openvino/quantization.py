@@ -11,9 +11,12 @@ import openvino
 import rich
 from nncf.quantization.advanced_parameters import (
     AdvancedCompressionParameters,
+    AdvancedQuantizationParameters,
     GroupSizeFallbackMode,
+    OverflowFix,
 )
 
+from serving.machine.isa import multiplies_int8_exactly
 from serving.recipes.int4 import Int4Options
 from serving.runtimes.openvino.embedding_tables import compress_tables
 from serving.seams import PrepareRequest
@@ -65,9 +68,18 @@ def quantize_static(graph: openvino.Model, request: PrepareRequest) -> openvino.
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(batches),
             ignored_scope=nncf.IgnoredScope(types=["Gather"], validate=False),
+            advanced_parameters=AdvancedQuantizationParameters(overflow_fix=_overflow_fix()),
         )
     compress_tables(graph)
     return graph
+
+
+def _overflow_fix() -> OverflowFix:
+    """Whether weights keep 7 bits: without VNNI, products of 8 bits saturate where they are added.
+
+    Where they do not, the eighth bit is worth 0.0003 to 0.0008 of a cosine.
+    """
+    return OverflowFix.DISABLE if multiplies_int8_exactly() else OverflowFix.ENABLE
 
 
 QUANTIZATIONS: Mapping[str, Callable[[openvino.Model, PrepareRequest], openvino.Model]] = {
