@@ -7,6 +7,9 @@ INSTALLED := .venv/.installed
 # What torch, fbgemm and oneDNN read; serving/machine/isa.py tells the same.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 FBGEMM_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2
 
+# OpenVINO heeds oneDNN's variable in part, and ONNX Runtime none.
+OF_TORCH := "torch and not openvino and not onnxruntime"
+
 .PHONY: setup serve test test-avx2 check format clean
 
 setup: $(INSTALLED)
@@ -27,7 +30,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 test-avx2: setup
-	$(AVX2) $(BIN)/python -m pytest tests/unit/machine tests/unit/runtimes -k torch
+	$(AVX2) $(BIN)/python -m pytest tests/unit/machine tests/unit/runtimes -k $(OF_TORCH)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
