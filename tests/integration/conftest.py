@@ -15,7 +15,7 @@ from tests.integration.running_service import RunningService, running_service
 NUM_EXAMPLES = 8
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """The demo's models in all their variants, with few labelled examples."""
     folder = tmp_path_factory.mktemp("demo")
@@ -38,7 +38,7 @@ def with_few_examples(folder: Path) -> Path:
     return config
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(demo: RunningService) -> Iterator[httpx.Client]:
     """HTTP client of the demo service."""
     with httpx.Client(base_url=demo.url, timeout=60) as http:
