@@ -90,7 +90,10 @@ def test_a_recipe_that_calibrates_gets_its_inputs_shortest_first(
     calibration = artifact.manifest.key.calibration
     assert calibration is not None
     assert (calibration.name, calibration.count) == ("probes", 20)
-    assert artifact.manifest.notes == ("one corner stayed white",)
+    assert artifact.manifest.notes == (
+        "calibrates with the probes that will judge it, which flatters it; give it other data",
+        "one corner stayed white",
+    )
 
 
 def test_too_few_inputs_to_calibrate_with_are_said(paper: Paper, store: ArtifactStore) -> None:
