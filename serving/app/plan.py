@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from serving.app.calibration_origin import calibration_origin
 from serving.app.config_checks import check_model, recipe_options
+from serving.app.source_checks import check_source
 from serving.app.sources import FoundSource, Sources
 from serving.artifacts import ArtifactRequest
 from serving.config import (
@@ -105,7 +106,8 @@ def make_plan(config: Config, cluster_has_cuda: bool | None = None) -> Plan:
 
     Raises:
         ConfigError: A task, recipe, runtime or option is unknown, a runtime cannot do what a
-            variant asks of it here, or a file of probes or labelled data is wrong; names the key.
+            variant asks of it here, a source is not one for the task or could not be compared with
+            the reference's, or a file of probes or labelled data is wrong; names the key.
         SourceError: A source is missing or damaged.
     """
     for index, model in enumerate(config.models):
@@ -152,6 +154,7 @@ def _plan_variant(
             f"{key}: recipe {variant.recipe!r} on runtime {variant.runtime!r}: {reason}. "
             f"{describe_possible(combination, variant.runtime)}"
         )
+    check_source(_source_key(key, variant), model, variant, source, sources)
     options = recipe_options(key, variant)
     estimate = runtime.estimate(
         SizeRequest(variant.recipe, options, combination.kind, device, source.shapes)
@@ -187,11 +190,14 @@ def _plan_variant(
 def _find_source(
     key: str, model: ModelConfig, variant: VariantConfig, sources: Sources
 ) -> FoundSource:
-    where = f"{key}.source" if variant.source else f"{key.partition('.')[0]}.source"
     try:
         return sources.find(model, variant)
     except SourceError as error:
-        raise SourceError(f"{where}: {error}") from None
+        raise SourceError(f"{_source_key(key, variant)}: {error}") from None
+
+
+def _source_key(key: str, variant: VariantConfig) -> str:
+    return f"{key}.source" if variant.source else f"{key.partition('.')[0]}.source"
 
 
 def _device(key: str, variant: VariantConfig, cluster_has_cuda: bool | None) -> DeviceName:

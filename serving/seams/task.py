@@ -200,6 +200,14 @@ class Task:
         show: One answer of an outcome, by its index, as the JSON of the task's own route; needed
             likewise.
         tensors: How it looks in the Open Inference Protocol; None if it has no tensors.
+        check: Look at a checkpoint's small files and its ``config.json`` (as a mapping) before
+            anything of it is loaded, and without torch or transformers. Raises ``ConfigError`` if
+            they are not of a model that the task needs, as ``prepare`` would. None if only
+            preparing can tell.
+        why_not_comparable: Why answers of two checkpoints, a variant's own and the reference's,
+            could not be compared; None if they can, as far as their small files tell. It may import
+            transformers. Raises ``ConfigError`` if one of the files cannot be read. None for a task
+            whose answers always have one form.
     """
 
     kind: EngineKind
@@ -212,6 +220,8 @@ class Task:
     judging: Callable[[], EncoderJudging] | None = None
     show: Callable[[Outcome, int], dict[str, Any]] | None = None
     tensors: Tensors | None = None
+    check: Callable[[Checkpoint, Mapping[str, Any]], None] | None = None
+    why_not_comparable: Callable[[Checkpoint, Checkpoint], str | None] | None = None
 
     def __post_init__(self) -> None:
         """Raise ``ConfigError`` if something is missing."""

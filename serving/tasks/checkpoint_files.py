@@ -1,11 +1,9 @@
-"""Reading a checkpoint's small files, where tasks are prepared."""
+"""Reading a checkpoint's small files, where tasks are prepared and before."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
-
-from transformers import AutoConfig
 
 from serving.errors import ConfigError
 from serving.seams import Checkpoint
@@ -17,6 +15,9 @@ def load_model_config(checkpoint: Checkpoint) -> Any:
     Raises:
         ConfigError: transformers cannot make a config of it; names the folder.
     """
+    # Only the files themselves are read where a configuration is checked.
+    from transformers import AutoConfig
+
     try:
         return AutoConfig.from_pretrained(checkpoint.folder, **source_arguments(checkpoint))
     except Exception as error:  # whatever the file's values lead transformers to

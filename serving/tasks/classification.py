@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import ConfigError, InvalidField
+from serving.checkpoint import read_config
+from serving.errors import InvalidField
 from serving.heads import activate
 from serving.seams import (
     Activation,
@@ -25,8 +27,12 @@ from serving.seams import (
     Tensors,
     TensorSpec,
 )
+from serving.tasks.classifier_config import label_names, require_classifier
 from serving.tasks.task_files import open_text_items, read_settings, write_task
 from serving.tasks.text_items import TextItems, TextSettings, only_texts
+
+_LISTED_CHARACTERS = 100
+"""Most of a checkpoint's labels that a message lists."""
 
 
 class ClassificationSettings(TextSettings):
@@ -94,10 +100,12 @@ def prepare(checkpoint: Checkpoint, folder: Path) -> None:
     from serving.tasks.text_preparing import load_classifier, prepare_texts
 
     model = load_classifier(checkpoint)
+    labels = label_names(checkpoint, model.config.to_dict())
+    assert labels is not None, "transformers' config has them all"
     settings = ClassificationSettings(
         **prepare_texts(model, TransformerSettings()).model_dump(),
         head=Logits(activation=_activation(model.config)),
-        labels=_labels(checkpoint, model.config),
+        labels=labels,
     )
     write_task(folder, model.tokenizer.backend_tokenizer, settings)
 
@@ -111,21 +119,20 @@ def _activation(config: Any) -> Activation:
     return "softmax"
 
 
-def _labels(checkpoint: Checkpoint, config: Any) -> tuple[str, ...]:
-    """Names of the logits, in the order of their numbers, which may start anywhere."""
-    names: dict[int, Any] = dict(sorted(config.id2label.items()))
-    where = f"{checkpoint.folder / 'config.json'}: id2label"
-    if not names or list(names) != list(range(min(names), min(names) + len(names))):
-        raise ConfigError(
-            f"{where}: numbers {', '.join(map(str, names))}; expected one label for each of 0, 1, …"
-        )
-    labels = [f"LABEL_{number}" if name is None else str(name) for number, name in names.items()]
-    if twice := sorted({label for label in labels if labels.count(label) > 1}):
-        raise ConfigError(
-            f"{where}: two labels are called {', '.join(map(repr, twice))}, so that an answer "
-            "could mean either; give each a name of its own"
-        )
-    return tuple(labels)
+def _check(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
+    require_classifier(checkpoint, config)
+    label_names(checkpoint, config)
+
+
+def _why_not_comparable(checkpoint: Checkpoint, reference: Checkpoint) -> str | None:
+    labels, expected = (label_names(found, read_config(found)) for found in (checkpoint, reference))
+    if labels is None or expected is None or labels == expected:
+        return None
+    return f"labels {_listed(labels)}; the reference has {_listed(expected)}"
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return shorten(", ".join(labels), _LISTED_CHARACTERS, placeholder=f" … ({len(labels)})")
 
 
 def _read_probes(path: Path | None) -> tuple[Input, ...]:
@@ -187,4 +194,6 @@ TASK = Task(
         to_inputs=_to_inputs,
         to_outputs=_to_outputs,
     ),
+    check=_check,
+    why_not_comparable=_why_not_comparable,
 )

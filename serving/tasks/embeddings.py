@@ -24,6 +24,12 @@ from serving.seams import (
     Tensors,
     TensorSpec,
 )
+from serving.tasks.checkpoint_files import load_model_config
+from serving.tasks.embeddings_files import EmbeddingsFiles, read_embeddings_files
+from serving.tasks.sentence_transformers_files import (
+    TransformerSettings,
+    read_transformer_settings,
+)
 from serving.tasks.task_files import open_text_items, read_settings, write_task
 from serving.tasks.text_items import TextItems, TextSettings, only_texts
 
@@ -102,21 +108,41 @@ def prepare(checkpoint: Checkpoint, folder: Path) -> None:
     Raises:
         ConfigError: The checkpoint is no text model, or its files ask for what is not built here.
     """
-    from serving.tasks.embeddings_files import read_embeddings_files
-    from serving.tasks.sentence_transformers_files import read_transformer_settings
     from serving.tasks.text_preparing import load_text_model, prepare_texts
 
-    files = read_embeddings_files(checkpoint)
-    transformer = read_transformer_settings(checkpoint, "last_hidden_state")
+    files, transformer = _read_files(checkpoint)
     model = load_text_model(checkpoint, "AutoModel")
-    width: int = model.config.get_text_config().hidden_size
     settings = EmbeddingsSettings(
         **prepare_texts(model, transformer).model_dump(),
         head=files.head,
-        width=min(width, files.truncate_dim or width),
+        width=_width(model.config, files),
         prompt=files.prompt,
     )
     write_task(folder, model.tokenizer.backend_tokenizer, settings)
+
+
+def _read_files(checkpoint: Checkpoint) -> tuple[EmbeddingsFiles, TransformerSettings]:
+    files = read_embeddings_files(checkpoint)
+    return files, read_transformer_settings(checkpoint, "last_hidden_state")
+
+
+def _width(config: Any, files: EmbeddingsFiles) -> int:
+    width: int = config.get_text_config().hidden_size
+    return min(width, files.truncate_dim or width)
+
+
+def _check(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
+    _read_files(checkpoint)
+
+
+def _why_not_comparable(checkpoint: Checkpoint, reference: Checkpoint) -> str | None:
+    width, expected = (
+        _width(load_model_config(found), read_embeddings_files(found))
+        for found in (checkpoint, reference)
+    )
+    if width == expected:
+        return None
+    return f"vectors of {width} numbers; the reference's have {expected}"
 
 
 def _read_probes(path: Path | None) -> tuple[Input, ...]:
@@ -165,4 +191,6 @@ TASK = Task(
         to_inputs=_to_inputs,
         to_outputs=_to_outputs,
     ),
+    check=_check,
+    why_not_comparable=_why_not_comparable,
 )

@@ -198,6 +198,12 @@ def _prepare(checkpoint: Checkpoint, folder: Path) -> None:
     prepare(checkpoint, folder)
 
 
+def _why_not_comparable(checkpoint: Checkpoint, reference: Checkpoint) -> str | None:
+    from serving.tasks.generation_preparing import why_not_comparable
+
+    return why_not_comparable(checkpoint, reference)
+
+
 def _read_probes(path: Path | None) -> tuple[str, ...]:
     from serving.quality.probes import PROMPTS, read_text_probes
 
@@ -218,4 +224,5 @@ TASK = Task(
     read_labelled=_read_labelled,
     floor=0.7,
     tolerance=0.05,
+    why_not_comparable=_why_not_comparable,
 )

@@ -39,6 +39,24 @@ def prepare(checkpoint: Checkpoint, folder: Path) -> None:
     write_task(folder, tokenizer, settings)
 
 
+def why_not_comparable(checkpoint: Checkpoint, reference: Checkpoint) -> str | None:
+    """See ``Task.why_not_comparable``: the reference scores tokens by their ids.
+
+    A few more ids at the end, for padding above all, are no hindrance: no text holds them.
+    """
+    tokens, expected = (
+        {number: token for token, number in _load_tokenizer(found).get_vocab().items()}
+        for found in (checkpoint, reference)
+    )
+    for number in sorted(tokens.keys() & expected.keys()):
+        if tokens[number] != expected[number]:
+            return (
+                f"a vocabulary whose token {number} is {tokens[number]!r}; the reference's is "
+                f"{expected[number]!r}"
+            )
+    return None
+
+
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:
     # For a GGUF file, AutoTokenizer first reads its whole header for a config (3 s for a vocabulary
     # of 49,152), and then builds the same tokenizer from the file alone.

@@ -26,6 +26,15 @@ from serving.seams import (
     Tensors,
     TensorSpec,
 )
+from serving.tasks.classifier_config import require_one_logit
+from serving.tasks.sentence_transformers_files import (
+    LibrarySettings,
+    TransformerSettings,
+    default_prompt,
+    read_library_settings,
+    read_modules,
+    read_transformer_settings,
+)
 from serving.tasks.task_files import open_text_items, read_settings, write_task
 from serving.tasks.text_items import TextItems, TextSettings
 
@@ -104,14 +113,20 @@ def prepare(checkpoint: Checkpoint, folder: Path) -> None:
         ConfigError: The checkpoint is no cross-encoder with one logit, or its files ask for what
             is not built here.
     """
-    from serving.tasks.sentence_transformers_files import (
-        default_prompt,
-        read_library_settings,
-        read_modules,
-        read_transformer_settings,
-    )
     from serving.tasks.text_preparing import load_classifier, prepare_texts
 
+    library, transformer = _read_files(checkpoint)
+    model = load_classifier(checkpoint)
+    require_one_logit(checkpoint, model.config.to_dict())
+    settings = RerankSettings(
+        **prepare_texts(model, transformer).model_dump(),
+        head=Logits(activation=_activation(checkpoint, model.config, library.activation_fn)),
+        prompt=default_prompt(library),
+    )
+    write_task(folder, model.tokenizer.backend_tokenizer, settings)
+
+
+def _read_files(checkpoint: Checkpoint) -> tuple[LibrarySettings, TransformerSettings]:
     library = read_library_settings(checkpoint, "CrossEncoder")
     kinds = [module.kind for module in read_modules(checkpoint)]
     if kinds not in ([], ["Transformer"]):
@@ -119,19 +134,12 @@ def prepare(checkpoint: Checkpoint, folder: Path) -> None:
             f"{checkpoint.folder / 'modules.json'}: unsupported modules {', '.join(kinds)}; a "
             "cross-encoder here is a Transformer (of sentence-transformers) alone"
         )
-    transformer = read_transformer_settings(checkpoint, "logits")
-    model = load_classifier(checkpoint)
-    if model.config.num_labels != 1:
-        raise ConfigError(
-            f"{checkpoint.folder}: its classifier has {model.config.num_labels} logits; a "
-            "cross-encoder has one (num_labels: 1). Serve it as task classification"
-        )
-    settings = RerankSettings(
-        **prepare_texts(model, transformer).model_dump(),
-        head=Logits(activation=_activation(checkpoint, model.config, library.activation_fn)),
-        prompt=default_prompt(library),
-    )
-    write_task(folder, model.tokenizer.backend_tokenizer, settings)
+    return library, read_transformer_settings(checkpoint, "logits")
+
+
+def _check(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
+    _read_files(checkpoint)
+    require_one_logit(checkpoint, config)
 
 
 def _activation(checkpoint: Checkpoint, config: Any, activation: str | None) -> Activation:
@@ -227,4 +235,5 @@ TASK = Task(
         to_inputs=_to_inputs,
         to_outputs=_to_outputs,
     ),
+    check=_check,
 )

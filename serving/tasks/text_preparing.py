@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from serving.errors import ConfigError
 from serving.seams import Checkpoint
 from serving.tasks.checkpoint_files import load_model_config, source_arguments
+from serving.tasks.classifier_config import require_classifier
 from serving.tasks.sentence_transformers_files import TransformerSettings
 from serving.tasks.text_items import TextSettings
 
@@ -72,13 +73,7 @@ def load_classifier(checkpoint: Checkpoint) -> TextModel:
             that its classifier would be a random one.
     """
     model = load_text_model(checkpoint, "AutoModelForSequenceClassification")
-    architectures = model.config.architectures or []
-    is_own = "AutoModelForSequenceClassification" in (getattr(model.config, "auto_map", None) or {})
-    if architectures and not is_own and "SequenceClassification" not in architectures[0]:
-        raise ConfigError(
-            f"{checkpoint.folder}: holds a {architectures[0]}, which has no classifier; expected a "
-            "…ForSequenceClassification"
-        )
+    require_classifier(checkpoint, model.config.to_dict())
     return model
 
 

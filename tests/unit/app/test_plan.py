@@ -85,7 +85,7 @@ def test_a_variant_may_have_a_source_of_its_own(
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    (other / "config.json").write_text("{}")
+    (other / "config.json").write_text('{"model_type": "bert", "hidden_size": 4}')
     save_file({"a": np.zeros(7, np.float32)}, other / "model.safetensors")
     variant = f"{{name: published, recipe: folded, runtime: paper, source: {other}}}"
     folded, published = plan_of(write_config(f"[{FOLDED}, {variant}]")).variants
