@@ -8,8 +8,8 @@ from importlib.metadata import version
 
 import psutil
 
-from loadtests.conditions import processor
 from serving.machine.isa import instruction_set
+from serving.machine.processor import processor
 
 PACKAGES = ("torch", "transformers", "torchao", "openvino", "onnxruntime", "ray")
 

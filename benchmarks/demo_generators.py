@@ -8,6 +8,7 @@ from importlib import import_module
 from benchmarks.demo_variants import prepare_variant
 from serving.artifacts import Artifact
 from serving.config import VariantConfig
+from serving.cores import UnsharedCores
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
 from serving.runtimes.matrix import why_not
@@ -80,6 +81,7 @@ class DemoGenerator:
             options=RECIPES[recipe].options(**self.variant.options),
             device="cpu",
             threads=self.threads,
+            cores=UnsharedCores(self.threads),
             max_running=MAX_RUNNING,
             max_waiting=1,
             max_tokens=MAX_TOKENS,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import version
-from pathlib import Path
 
 import psutil
+
+from serving.machine.processor import processor
 
 
 def conditions() -> dict[str, str]:
@@ -30,14 +31,3 @@ def priority(niceness: int) -> str:
         return "as any other process (niceness 0)"
     place = "before" if niceness < 0 else "after"
     return f"{place} other processes (niceness {niceness})"
-
-
-def processor() -> str:
-    """Its name and family, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    facts = {key.strip(): value.strip() for key, _, value in (x.partition(":") for x in lines)}
-    name = facts.get("model name", platform.machine())
-    return f"{name} (family {facts['cpu family']})" if "cpu family" in facts else name

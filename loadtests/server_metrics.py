@@ -20,6 +20,7 @@ Page = dict[str, float]
 
 MEANS: dict[str, Series] = {
     "queue": series.QUEUE_DURATION,
+    "core_wait": series.CORE_WAIT,
     "tokenize": series.TOKENIZE_DURATION,
     "forward": series.FORWARD_DURATION,
     "prefill": series.PREFILL_DURATION,

@@ -140,18 +140,19 @@ def _per_percentile(title: str, description: str, unit: str, expression: str) ->
 
 def _phases() -> list[Panel]:
     phases = {
-        "queue": ("Queue", "From tokenized to the first forward pass."),
-        "tokenize": ("Tokenize", "Text to token ids."),
-        "forward": ("Forward", "Encoders: from the first forward pass to the end of the last."),
-        "prefill": ("Prefill", "Generators: from the first forward pass to the first token."),
-        "decode": ("Decode", "Generators: from the first token to the last."),
+        "queue_duration": ("Queue", "From tokenized until the first forward pass may begin."),
+        "tokenize_duration": ("Tokenize", "Text to token ids."),
+        "core_wait": ("Waiting for cores", "While other replicas of the node had them."),
+        "forward_duration": ("Forward", "Encoders: the forward passes, without waits for cores."),
+        "prefill_duration": ("Prefill", "Generators: up to the first token, likewise."),
+        "decode_duration": ("Decode", "Generators: from the first token to the last, likewise."),
     }
     return [
         lines(
             f"{title}, mean",
             description,
             "s",
-            [(f"quantserve:{phase}_duration_seconds:mean{{{CHOSEN}}}", VARIANT)],
+            [(f"quantserve:{phase}_seconds:mean{{{CHOSEN}}}", VARIANT)],
             span=8,
         )
         for phase, (title, description) in phases.items()

@@ -103,6 +103,7 @@ GROUPS: tuple[Group, ...] = (
         [
             _server("queue, ms", "queue", 1e3, 2),
             _server("tokenize, ms", "tokenize", 1e3, 2),
+            _server("core wait, ms", "core_wait", 1e3, 2),
             _server("forward, ms", "forward", 1e3, 2),
             _server("prefill, ms", "prefill", 1e3, 2),
             _server("decode, ms", "decode", 1e3, 2),

@@ -29,6 +29,9 @@ _ID = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
 MIN_DIGITS = 8
 """As many as the commands print."""
 
+TIMES_SUFFIX = ".threads"
+"""End of the name of a file that is no part of the artifact; see ``pass_times``."""
+
 _UNFINISHED, _DISCARDED, _LOCK, _LOG = ".unfinished", ".discarded", ".lock", ".log"
 
 
@@ -167,7 +170,8 @@ class ArtifactStore:
         with contextlib.suppress(FileNotFoundError):
             place.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
-        self.log_file(artifact_id).unlink(missing_ok=True)
+        for beside in (_LOG, TIMES_SUFFIX):
+            (self.folder / f"{artifact_id}{beside}").unlink(missing_ok=True)
 
     def remove(self, artifact_id: str) -> None:
         """Remove an artifact, once nobody is making it."""

@@ -36,7 +36,8 @@ class TimedEncoder:
             return await self._backend.infer(request)
         with self._latencies.measuring(*self._name, request.timeout_s) as call:
             outcome = await self._backend.infer(request)
-            self._latencies.answered(call, outcome.timings.queue)
+            timings = outcome.timings
+            self._latencies.answered(call, timings.queue + timings.core_wait)
             return outcome
 
     async def describe(self) -> Description:
@@ -69,7 +70,8 @@ class TimedGenerator:
                         # The replica's own time: a client that reads slowly is not the variant's
                         # fault.
                         timings = piece.timings
-                        self._latencies.answered(call, timings.queue, timings.total)
+                        waited = timings.queue + timings.core_wait
+                        self._latencies.answered(call, waited, timings.total)
                     yield piece
 
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:

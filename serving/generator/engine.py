@@ -17,6 +17,7 @@ from serving.generator.scheduling import PromptBudget
 from serving.generator.stepper import SequenceJob, Stepper
 from serving.generator.token_stream import TokenStream
 from serving.seams import (
+    Cores,
     Decoder,
     DeviceName,
     Footprint,
@@ -44,6 +45,7 @@ class SlotGenerator:
         make_decoder: Loads the decoder and warms it, in the engine's thread: see
             ``serving.replica.encoder.loading.open_encoder`` for why. What it raises, the
             constructor raises.
+        cores: Where each step gets cores from; left when the engine is closed.
         max_waiting: Sequences that may wait while every slot is taken.
         chunk_tokens: Most prompt tokens of a step while other sequences decode.
         idle_chunk_tokens: Most prompt tokens of a step while none does.
@@ -55,6 +57,7 @@ class SlotGenerator:
     def __init__(
         self,
         make_decoder: Callable[[], Decoder],
+        cores: Cores,
         max_waiting: int,
         chunk_tokens: int = 32,
         idle_chunk_tokens: int = 256,
@@ -67,12 +70,13 @@ class SlotGenerator:
         self._commands: SimpleQueue[SequenceJob | None] = SimpleQueue()
         self._is_closing = False
         self._has_ended = False
+        self._cores = cores
         self._on_step: Callable[[int], None] | None = None
         made: Future[Stepper] = Future()
 
         def make_stepper() -> Stepper:
             budget = PromptBudget(busy=chunk_tokens, idle=idle_chunk_tokens)
-            return Stepper(make_decoder(), budget)
+            return Stepper(make_decoder(), cores, budget)
 
         self._worker = threading.Thread(
             target=self._work, args=(make_stepper, made), name="generate", daemon=True
@@ -203,6 +207,7 @@ class SlotGenerator:
         except Exception:
             logger.exception("the generator's thread ended")
             reason = partial(InternalError, "the generator failed; see the log of the replica")
+        self._cores.give_back()
         self._has_ended = True
         jobs = stepper.jobs
         while not self._commands.empty():
@@ -215,6 +220,8 @@ class SlotGenerator:
     def _obey_commands(self, stepper: Stepper) -> bool:
         """Add and drop sequences; sleep while there is none. False once the engine is closed."""
         while stepper.is_idle or not self._commands.empty():
+            if stepper.is_idle and self._commands.empty():
+                self._cores.give_back()
             job = self._commands.get()
             if job is None:
                 return False

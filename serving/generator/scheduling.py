@@ -12,6 +12,10 @@ MIN_REUSED_TOKENS = 16
 """Fewer cached tokens are not worth losing the rest of what a slot holds."""
 
 
+MIN_SHARE = 16
+"""Prompt tokens of a sequence in a step, if it gets any and has as many."""
+
+
 @dataclass(frozen=True, slots=True)
 class PromptBudget:
     """Most prompt tokens of one step, of all sequences together; each at least 1.
@@ -134,22 +138,51 @@ def plan_step(
     """Say what each sequence does in the next step; those left out wait for a later one.
 
     Every decoding sequence feeds its newest token. The prompt tokens of the budget go to the
-    others in order of arrival, so that the first comes to its end before the second begins.
+    others as ``share_budget`` says.
 
     Args:
         running: Sequences with a slot, in order of arrival.
         budget: Most prompt tokens of the step.
     """
-    num_left = budget.busy if any(sequence.is_decoding for sequence in running) else budget.idle
-    shares = []
-    for sequence in running:
-        if sequence.is_decoding:
-            shares.append((sequence, _segment(sequence, 1)))
-        elif num_left:
-            num_tokens = min(num_left, len(sequence.tokens) - sequence.num_cached)
-            num_left -= num_tokens
-            shares.append((sequence, _segment(sequence, num_tokens)))
+    prompts = [sequence for sequence in running if not sequence.is_decoding]
+    limit = budget.idle if len(prompts) == len(running) else budget.busy
+    num_tokens = {sequence: 1 for sequence in running if sequence.is_decoding}
+    num_tokens |= share_budget(prompts, limit)
+    return [(s, _segment(s, num_tokens[s])) for s in running if s in num_tokens]
+
+
+def share_budget(prompts: Sequence[TokenSequence], budget: int) -> dict[TokenSequence, int]:
+    """Divide a step's prompt tokens, first among the prompts of which the least was computed.
+
+    So a short prompt does not wait for the end of a long one that came before. No prompt gets less
+    than ``MIN_SHARE`` while there are as many: every segment costs calls of its own.
+
+    Args:
+        prompts: Sequences whose prompts are not cached yet, in order of arrival.
+        budget: At least 1.
+
+    Returns:
+        Tokens of each that gets any; together the budget, or all that is left of the prompts.
+    """
+    shares: dict[TokenSequence, int] = {}
+    while budget:
+        hungry = [s for s in prompts if shares.get(s, 0) < _num_missing(s)]
+        if not hungry:
+            break
+        # Python's sort is stable: who came first is first among equals.
+        hungry.sort(key=lambda s: s.num_cached - s.num_reused)
+        fair = max(MIN_SHARE, budget // len(hungry))
+        for sequence in hungry:
+            got = shares.get(sequence, 0)
+            number = min(fair, budget, _num_missing(sequence) - got)
+            if number:
+                shares[sequence] = got + number
+                budget -= number
     return shares
+
+
+def _num_missing(sequence: TokenSequence) -> int:
+    return len(sequence.tokens) - sequence.num_cached
 
 
 def _segment(sequence: TokenSequence, num_tokens: int) -> Segment:

@@ -15,6 +15,7 @@ from serving.errors import InternalError, RequestError
 from serving.generator.sampling import Sampler, prompt_log_probabilities
 from serving.generator.scheduling import PromptBudget, Schedule, TokenSequence
 from serving.seams import (
+    Cores,
     Decoder,
     FinishReason,
     GeneratedToken,
@@ -41,6 +42,8 @@ class SequenceJob:
         arrived: When, by ``time.perf_counter``; likewise ``started`` (the first step that worked
             on it) and ``first_token``.
         prompt_logprobs: Collected until the first token takes them along.
+        core_wait: Seconds that its steps waited for cores.
+        prefill_core_wait: Those of them before the first token.
     """
 
     request: TokenRequest
@@ -50,6 +53,8 @@ class SequenceJob:
     started: float | None = None
     first_token: float | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    core_wait: float = 0
+    prefill_core_wait: float = 0
     sequence: TokenSequence = field(init=False)
     sampler: Sampler = field(init=False)
 
@@ -63,11 +68,13 @@ class Stepper:
 
     Args:
         decoder: Computes; its slots are empty.
+        cores: Where each step gets cores from.
         budget: Prompt tokens of one step.
     """
 
-    def __init__(self, decoder: Decoder, budget: PromptBudget) -> None:
+    def __init__(self, decoder: Decoder, cores: Cores, budget: PromptBudget) -> None:
         self.decoder = decoder
+        self._cores = cores
         self.step_started: float | None = None
         """When the step that runs now began, by ``time.perf_counter``."""
         self.failures_in_a_row = 0
@@ -107,11 +114,15 @@ class Stepper:
         jobs = [self._jobs[sequence] for sequence, _ in shares]
         segments = [segment for _, segment in shares]
         self.batch_size = 0
+        asked = time.perf_counter()
+        cores = self._cores.take(all(job.request.background for job in jobs))
         self.step_started = started = time.perf_counter()
         for job in jobs:
+            job.core_wait += started - asked
             if job.started is None:
-                job.started = started
+                job.started = asked
         try:
+            self.decoder.use_cores(cores)
             logits = self.decoder.step(segments)
             events = self._advance(jobs, segments, logits)
         except Exception:  # whatever went wrong belongs to these sequences alone
@@ -178,11 +189,14 @@ def _next_token(
 def _progress(job: SequenceJob) -> Progress:
     now = time.perf_counter()
     if job.first_token is None:
-        job.first_token = now
+        job.first_token, job.prefill_core_wait = now, job.core_wait
     assert job.started is not None
+    decode_core_wait = job.core_wait - job.prefill_core_wait
     return Progress(
         queue=job.started - job.arrived,
-        prefill=job.first_token - job.started,
-        decode=now - job.first_token,
+        prefill=job.first_token - job.started - job.prefill_core_wait,
+        decode=now - job.first_token - decode_core_wait,
         cached_tokens=job.sequence.num_reused,
+        prefill_core_wait=job.prefill_core_wait,
+        decode_core_wait=decode_core_wait,
     )

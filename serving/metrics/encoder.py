@@ -21,6 +21,7 @@ class EncoderMetrics:
         """Record one request that was answered with success."""
         self._replica.queue.observe(timings.queue)
         self._replica.tokenize.observe(timings.tokenize)
+        self._replica.core_wait.observe(timings.core_wait)
         self._forward.observe(timings.forward)
         self._replica.input_tokens.inc(tokens)
 

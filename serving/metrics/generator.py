@@ -47,6 +47,7 @@ class GeneratorMetrics:
     def observe_end(self, progress: Progress, tokens: int, since_first_token_s: float) -> None:
         """Record that a sequence came to its end after ``tokens`` tokens."""
         self._replica.queue.observe(progress.queue)
+        self._replica.core_wait.observe(progress.prefill_core_wait + progress.decode_core_wait)
         self._prefill.observe(progress.prefill)
         self._decode.observe(progress.decode)
         if tokens > 1:

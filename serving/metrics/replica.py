@@ -19,6 +19,7 @@ class ReplicaMetrics:
         self._values = (labels.model, labels.variant, replica)
         self._task = labels.operation
         self.queue = self.histogram(series.QUEUE_DURATION)
+        self.core_wait = self.histogram(series.CORE_WAIT)
         self.tokenize = self.histogram(series.TOKENIZE_DURATION)
         self.input_tokens = self.counter(series.INPUT_TOKENS)
         self.in_flight = self.gauge(series.IN_FLIGHT_REQUESTS)

@@ -16,16 +16,21 @@ from serving.seams import (
     Backends,
     GenerationRequest,
     GenerationSummary,
+    GenerationTimings,
     InferenceRequest,
     Input,
     Outcome,
     ScoreRequest,
+    Timings,
     TokenLogprob,
     Trace,
 )
 
 ANSWER_S = 60.0
-"""How long one answer may take."""
+"""How long one answer may take, or a few that are asked at once."""
+
+A_FEW = 8
+"""More than that at once may take longer, in proportion."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 """Between two tries while the replica has other work; each pause is twice the last."""
@@ -53,7 +58,8 @@ class Background:
         dimensions: int | None = None,
     ) -> Outcome:
         """Have the variant ``name`` answer inputs."""
-        request = InferenceRequest(tuple(inputs), truncate, dimensions, ANSWER_S, background=True)
+        timeout_s = ANSWER_S * max(len(inputs) / A_FEW, 1)
+        request = InferenceRequest(tuple(inputs), truncate, dimensions, timeout_s, background=True)
         return await self._when_idle(
             lambda: self._backends.encoder(*name).infer(request), patience_s
         )
@@ -61,9 +67,9 @@ class Background:
     async def row(
         self, name: tuple[str, str], given: Input, patience_s: float
     ) -> tuple[NDArray[np.float32], float]:
-        """Have it answer one input; returns the row, and the seconds without the queue."""
+        """Have it answer one input; returns the row, and the seconds without waiting."""
         outcome = await self.infer(name, [given], patience_s)
-        return outcome.rows[0], outcome.timings.total - outcome.timings.queue
+        return outcome.rows[0], _own_seconds(outcome.timings)
 
     async def generate(
         self, name: tuple[str, str], prompt: str, max_tokens: int, patience_s: float
@@ -84,7 +90,7 @@ class Background:
             background=True,
         )
         summary = await self._when_idle(lambda: self._last_piece(name, request), patience_s)
-        return summary.traces[0], summary.timings.total - summary.timings.queue
+        return summary.traces[0], _own_seconds(summary.timings)
 
     async def score(
         self,
@@ -121,3 +127,8 @@ class Background:
                     raise
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def _own_seconds(timings: Timings | GenerationTimings) -> float:
+    """What an answer took apart from waiting."""
+    return timings.total - timings.queue - timings.core_wait

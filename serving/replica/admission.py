@@ -1,20 +1,31 @@
-"""Who is let in: everybody, but background requests only while nobody else is there."""
+"""Who is let in: everybody, but background requests only while nobody else is there, or seldom."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from serving.errors import QueueFull
 
+BACKGROUND_BOUND_S = 2.0
+"""A replica that always has other work lets a background request in so long after it has refused
+one: what is learned of a variant under load must not wait for the end of the load."""
+
 
 class Admission:
-    """Counts the requests of one backend that have no answer yet."""
+    """Counts the requests of one backend that have no answer yet.
 
-    def __init__(self) -> None:
+    Args:
+        clock: Seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._there: Counter[bool] = Counter()
         """Requests by whether they are background ones."""
+        self._clock = clock
+        self._refused_at: float | None = None
 
     @property
     def in_flight(self) -> int:
@@ -28,14 +39,26 @@ class Admission:
         Raises:
             QueueFull: It is a background request, and another one is there.
         """
-        if background and self._there.total():
-            raise QueueFull(
-                "the replica has other work, and a background request does not wait for it; "
-                "retry later",
-                retry_after_s=1,
-            )
+        if background:
+            self._check_background()
         self._there[background] += 1
         try:
             yield
         finally:
             self._there[background] -= 1
+
+    def _check_background(self) -> None:
+        if self._there[True] or (self._there[False] and not self._has_waited()):
+            if self._refused_at is None:
+                self._refused_at = self._clock()
+            raise QueueFull(
+                "the replica has other work, and a background request does not wait for it; "
+                "retry later",
+                retry_after_s=1,
+            )
+        self._refused_at = None
+
+    def _has_waited(self) -> bool:
+        return (
+            self._refused_at is not None and self._clock() - self._refused_at >= BACKGROUND_BOUND_S
+        )

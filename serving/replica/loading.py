@@ -7,6 +7,8 @@ from pathlib import Path
 
 from serving.artifacts import ArtifactRequest, ArtifactStore, ensure
 from serving.config import ModelConfig, ServerConfig, VariantConfig
+from serving.cores import join
+from serving.machine.cores import available_cores
 from serving.replica.encoder.loading import load_encoder
 from serving.replica.generator.loading import load_generator
 from serving.replica.loaded_variant import LoadedVariant
@@ -38,4 +40,5 @@ async def load_variant(
     """
     artifact = await asyncio.to_thread(ensure, request, ArtifactStore(store))
     load = load_encoder if TASKS[model.task].kind == "encoder" else load_generator
-    return await load(model, variant, request.device, artifact, server, replica)
+    cores = join(request.device, variant.threads or available_cores())
+    return await load(model, variant, request.device, artifact, server, replica, cores)

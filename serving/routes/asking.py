@@ -50,6 +50,7 @@ async def answer(
     record.phases = {
         "queue": timings.queue,
         "tokenize": timings.tokenize,
+        "core_wait": timings.core_wait,
         "forward": timings.forward,
     }
     return outcome

@@ -120,6 +120,7 @@ def _milliseconds(timings: Timings) -> dict[str, float]:
     return {
         "queue_ms": timings.queue * 1e3,
         "tokenize_ms": timings.tokenize * 1e3,
+        "core_wait_ms": timings.core_wait * 1e3,
         "forward_ms": timings.forward * 1e3,
         "total_ms": timings.total * 1e3,
     }

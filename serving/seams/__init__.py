@@ -25,6 +25,9 @@ from serving.seams.checkpoint import (
     CheckpointFormat,
     WeightShape,
 )
+from serving.seams.cores import (
+    Cores,
+)
 from serving.seams.encoder import (
     Arrays,
     EncoderEngine,
@@ -74,6 +77,7 @@ from serving.seams.inference import (
     Timings,
 )
 from serving.seams.quality import (
+    NO_PROBES,
     QUALITY_APPLICATION,
     Comparison,
     DropReason,
@@ -86,11 +90,13 @@ from serving.seams.quality import (
     ModelQuality,
     Origin,
     OriginReport,
+    ProbeProgress,
     QualityBoard,
     Sample,
     SampleSink,
     VariantQuality,
     Verdict,
+    VerdictChange,
 )
 from serving.seams.recipe import (
     EncoderExpectation,
@@ -123,6 +129,7 @@ from serving.seams.task import (
 __all__ = [
     "GREEDY",
     "NO_LIMITS",
+    "NO_PROBES",
     "NUM_TRACED",
     "QUALITY_APPLICATION",
     "Activation",
@@ -133,6 +140,7 @@ __all__ = [
     "CheckpointFormat",
     "Combination",
     "Comparison",
+    "Cores",
     "Decoder",
     "Description",
     "DeviceName",
@@ -180,6 +188,7 @@ __all__ = [
     "Pooling",
     "PrepareRequest",
     "Prepared",
+    "ProbeProgress",
     "ProbeRows",
     "Progress",
     "QualityBoard",
@@ -208,5 +217,6 @@ __all__ = [
     "VariantQuality",
     "VariantStatus",
     "Verdict",
+    "VerdictChange",
     "WeightShape",
 ]

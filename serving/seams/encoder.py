@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +25,15 @@ class EncoderEngine(Protocol):
     @property
     def device(self) -> DeviceName:
         """Where the weights are."""
+
+    def use_cores(self, cores: Sequence[int]) -> None:
+        """Run on these cores from now on, with a thread for each.
+
+        Called before each pass, in its thread: what changes nothing must cost next to nothing.
+
+        Args:
+            cores: Their numbers, at least one and at most as many as it has threads.
+        """
 
     def forward(self, inputs: Arrays) -> NDArray[np.float32]:
         """Return float32 (rows, width): what ``serving.heads.pool`` defines for the head."""

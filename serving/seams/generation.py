@@ -112,11 +112,14 @@ class GenerationTimings:
     """Where the time of one request went, in seconds; of several choices, the longest.
 
     Attributes:
-        queue: From tokenized to the first step that worked on it.
+        queue: From tokenized until the first step that works on it may begin.
         tokenize: To render the chat template and tokenize.
-        prefill: From the first step to the first token.
-        decode: From the first token to the last.
+        prefill: From the first step to the first token; likewise ``decode`` and the waits for
+            cores see ``Progress``.
+        decode: See ``prefill``.
         total: From its arrival at the replica.
+        prefill_core_wait: See ``prefill``.
+        decode_core_wait: See ``prefill``.
     """
 
     queue: float
@@ -124,6 +127,18 @@ class GenerationTimings:
     prefill: float
     decode: float
     total: float
+    prefill_core_wait: float = 0
+    decode_core_wait: float = 0
+
+    @property
+    def core_wait(self) -> float:
+        """Seconds that its steps waited for cores, all together."""
+        return self.prefill_core_wait + self.decode_core_wait
+
+    @property
+    def first_token(self) -> float:
+        """Seconds from its arrival to its first token."""
+        return self.queue + self.tokenize + self.prefill_core_wait + self.prefill
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,16 +94,20 @@ class Progress:
     """Where a sequence's time has gone so far, in seconds, and what it did not have to compute.
 
     Attributes:
-        queue: From its arrival at the engine to the first step that worked on it.
-        prefill: From there to its first token.
-        decode: From its first token to the latest.
+        queue: From its arrival at the engine until the first step that works on it may begin.
+        prefill: From there to its first token, without ``prefill_core_wait``.
+        decode: From its first token to the latest, without ``decode_core_wait``.
         cached_tokens: Prompt tokens whose keys and values were in the cache already.
+        prefill_core_wait: Before its first token, steps waited so long for cores which other
+            replicas had; likewise ``decode_core_wait`` after it.
     """
 
     queue: float
     prefill: float
     decode: float
     cached_tokens: int
+    prefill_core_wait: float = 0
+    decode_core_wait: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +243,9 @@ class Decoder(Protocol):
     @property
     def kv_cache_bytes(self) -> int:
         """Size of the whole cache."""
+
+    def use_cores(self, cores: Sequence[int]) -> None:
+        """Run on these cores from now on; see ``EncoderEngine.use_cores``."""
 
     def step(self, segments: Sequence[Segment]) -> NDArray[np.float32]:
         """Put the segments' tokens into the cache; each slot occurs once at most.

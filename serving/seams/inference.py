@@ -36,12 +36,15 @@ class InferenceRequest:
 class Timings:
     """Where one request's time went, in seconds.
 
-    ``queue`` runs from the end of tokenizing to the start of the first forward pass that serves
-    the request, ``forward`` from there to the end of the last one. ``total`` is at least their sum.
+    ``queue`` runs from the end of tokenizing until the first forward pass that serves the request
+    may begin. From there to the end of the last one, ``core_wait`` is the time that its passes
+    waited for a core which other replicas had, and ``forward`` the rest. ``total`` is at least the
+    sum of all.
     """
 
     queue: float
     tokenize: float
+    core_wait: float
     forward: float
     total: float
 

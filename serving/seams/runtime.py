@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from serving.seams.checkpoint import Checkpoint, CheckpointFormat, WeightShape
+from serving.seams.cores import Cores
 from serving.seams.encoder import Arrays, EncoderEngine
 from serving.seams.engine import DeviceName, EngineKind
-from serving.seams.generator import GeneratorEngine
+from serving.seams.generator import Decoder, GeneratorEngine
 from serving.seams.head import Head
 
 
@@ -86,7 +87,7 @@ class OpenRequest:
         recipe: Name of the recipe; likewise its validated ``options``.
         head: What becomes of the output.
         device: Where to put the weights.
-        threads: Intra-op threads for CPU kernels.
+        threads: Most intra-op threads for CPU kernels.
     """
 
     folder: Path
@@ -102,10 +103,13 @@ class OpenGeneratorRequest:
     """Everything that ``open_generator`` needs; see ``OpenRequest``.
 
     Attributes:
+        cores: Where each step gets cores from.
         max_running: Sequences that may run at once.
         max_waiting: Sequences that may wait for a place.
         max_tokens: Most tokens of a sequence, prompt and continuation together.
         stuck_after_s: Seconds after which a step counts as stuck.
+        on_open: Called in the thread that takes the steps with the decoder, where there is one,
+            before the first.
     """
 
     folder: Path
@@ -113,10 +117,12 @@ class OpenGeneratorRequest:
     options: BaseModel
     device: DeviceName
     threads: int
+    cores: Cores
     max_running: int
     max_waiting: int
     max_tokens: int
     stuck_after_s: float = float("inf")
+    on_open: Callable[[Decoder], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

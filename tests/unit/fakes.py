@@ -48,7 +48,7 @@ from serving.seams import (
 
 WIDTH = 8
 LABELS = ("negative", "positive")
-TIMINGS = Timings(queue=0.001, tokenize=0.002, forward=0.004, total=0.008)
+TIMINGS = Timings(queue=0.001, tokenize=0.002, core_wait=0.003, forward=0.004, total=0.016)
 GENERATION_TIMINGS = GenerationTimings(0.001, 0.002, 0.004, 0.008, 0.016)
 FOOTPRINT = Footprint(weights_bytes=100, resident_bytes=200, private_bytes=150, peak_bytes=300)
 MAX_WAIT_S = 10
@@ -69,8 +69,12 @@ class FakeEngine:
         self.variant, self.width = variant, width
         self.batches: list[list[list[int]]] = []
         self.failures: list[Exception] = []
+        self.cores: list[tuple[int, ...]] = []
         self.entered, self.gate = threading.Event(), threading.Event()
         self.gate.set()
+
+    def use_cores(self, cores: Sequence[int]) -> None:
+        self.cores.append(tuple(cores))
 
     def forward(self, inputs: Arrays) -> NDArray[np.float32]:
         rows = zip(inputs["input_ids"], inputs["attention_mask"], strict=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 
 from serving.errors import QueueFull
 from serving.replica.encoder.batching import split_by_cost
-from serving.seams import Arrays, EncoderEngine, Item
+from serving.replica.encoder.fair_queue import FairQueue
+from serving.seams import Arrays, Cores, EncoderEngine, Item
 
 MAX_FAILURES_IN_A_ROW = 5
 """One failed pass may be its inputs' fault; so many are the engine's."""
@@ -23,10 +23,11 @@ MAX_FAILURES_IN_A_ROW = 5
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """Rows (inputs, width) of one request, and seconds in the queue and in forward passes."""
+    """Rows (inputs, width) of one request, and where its time went, in seconds; see ``Timings``."""
 
     rows: NDArray[np.float32]
     queue: float
+    core_wait: float
     forward: float
 
 
@@ -40,9 +41,11 @@ class QueuePlace:
         items: Its inputs, at least one, once they are prepared.
         rows: Their answers so far.
         num_taken: Leading items that were taken for a pass.
+        credit: See ``serving.replica.encoder.fair_queue``.
         num_missing: Items that have no answer yet.
         enqueued: When it was prepared, by ``time.perf_counter``.
-        started: When its first pass began; None before.
+        started: When its first pass was to begin; None before.
+        core_wait: Seconds that its passes waited for a core.
     """
 
     background: bool
@@ -50,9 +53,11 @@ class QueuePlace:
     items: Sequence[Item] = ()
     rows: list[NDArray[np.float32]] = field(default_factory=list)
     num_taken: int = 0
+    credit: int = 0
     num_missing: int = 0
     enqueued: float = 0
     started: float | None = None
+    core_wait: float = 0
 
 
 class Batcher:
@@ -64,6 +69,7 @@ class Batcher:
         engine: Executes the batches.
         collate: Makes one batch of items; called in the worker's thread.
         worker: The one thread in which every forward pass runs.
+        cores: Where each pass gets cores from.
         max_batch_cost: Most that the items of one pass may cost, padding included.
         max_queued_requests: Requests that may wait for their first pass, those included whose
             inputs are being prepared.
@@ -77,6 +83,7 @@ class Batcher:
         engine: EncoderEngine,
         collate: Callable[[Sequence[Item]], Arrays],
         worker: ThreadPoolExecutor,
+        cores: Cores,
         max_batch_cost: int,
         max_queued_requests: int,
         on_batch: Callable[[int, int], None],
@@ -92,9 +99,8 @@ class Batcher:
         self._failures_in_a_row = 0
         self._waiting: set[QueuePlace] = set()
         """Requests whose first pass has not begun."""
-        self._queue: OrderedDict[QueuePlace, None] = OrderedDict()
-        """Requests with items that no pass has taken yet, the oldest first."""
-        self._worker = worker
+        self._queue: FairQueue[QueuePlace] = FairQueue()
+        self._worker, self._cores = worker, cores
         self._runner: asyncio.Task[None] | None = None
 
     @property
@@ -131,7 +137,7 @@ class Batcher:
             yield place
         finally:
             self._waiting.discard(place)
-            self._queue.pop(place, None)
+            self._queue.discard(place)
 
     async def run(self, place: QueuePlace, items: Sequence[Item]) -> BatchResult:
         """Answer the items, at least one, of the request that has ``place``."""
@@ -140,38 +146,21 @@ class Batcher:
         place.rows = [np.empty(0, np.float32)] * len(items)
         place.num_missing = len(items)
         place.enqueued = time.perf_counter()
-        self._queue[place] = None
+        self._queue.add(place)
         if self._runner is None:
             self._runner = asyncio.create_task(self._run_until_empty())
         return await place.future
 
     async def _run_until_empty(self) -> None:
         try:
-            while window := self._take_window():
+            while window := self._queue.take(self._max_batch_cost):
                 costs = [place.items[index].cost for place, index in window]
-                for batch in split_by_cost(costs, self._max_batch_cost):
+                # The shortest first: whoever has asked for little shall not wait for the long.
+                for batch in reversed(split_by_cost(costs, self._max_batch_cost)):
                     await self._run_batch([window[i] for i in batch])
         finally:
             self._runner = None
-
-    def _take_window(self) -> list[tuple[QueuePlace, int]]:
-        """Take the oldest items up to ``max_batch_cost``, and at least one."""
-        window: list[tuple[QueuePlace, int]] = []
-        cost = 0
-        while self._queue:
-            place = next(iter(self._queue))
-            if place.future.done():  # one of its passes failed
-                del self._queue[place]
-                continue
-            index = place.num_taken
-            cost += place.items[index].cost
-            if window and cost > self._max_batch_cost:
-                break
-            window.append((place, index))
-            place.num_taken += 1
-            if place.num_taken == len(place.items):
-                del self._queue[place]
-        return window
+            self._cores.give_back()
 
     async def _run_batch(self, batch: list[tuple[QueuePlace, int]]) -> None:
         batch = [(place, index) for place, index in batch if not place.future.done()]
@@ -183,13 +172,13 @@ class Batcher:
                 place.started = started
                 self._waiting.discard(place)
         items = [place.items[index] for place, index in batch]
-        self._pass_started = started
+        is_background = all(place.background for place, _ in batch)
         try:
-            rows = await asyncio.get_running_loop().run_in_executor(
-                self._worker, lambda: self._engine.forward(self._collate(items))
+            rows, core_wait = await asyncio.get_running_loop().run_in_executor(
+                self._worker, self._forward, items, is_background
             )
             self._count(batch)
-            _deliver(batch, rows)
+            _deliver(batch, rows, core_wait)
             self._failures_in_a_row = 0
         except Exception as error:  # whatever went wrong belongs to these requests alone
             self._failures_in_a_row += 1
@@ -199,14 +188,27 @@ class Batcher:
         finally:
             self._pass_started = None
 
+    def _forward(self, items: list[Item], is_background: bool) -> tuple[NDArray[np.float32], float]:
+        """Run a pass in the worker; returns its rows, and the seconds that it waited for cores."""
+        batch = self._collate(items)
+        asked = time.perf_counter()
+        cores = self._cores.take(is_background)
+        self._pass_started = time.perf_counter()
+        self._engine.use_cores(cores)
+        return self._engine.forward(batch), self._pass_started - asked
+
     def _count(self, batch: list[tuple[QueuePlace, int]]) -> None:
         costs = [place.items[index].cost for place, index in batch if not place.background]
         if costs:
             self._on_batch(len(costs), sum(costs))
 
 
-def _deliver(batch: list[tuple[QueuePlace, int]], rows: NDArray[np.float32]) -> None:
+def _deliver(
+    batch: list[tuple[QueuePlace, int]], rows: NDArray[np.float32], core_wait: float
+) -> None:
     finished = time.perf_counter()
+    for place in {place for place, _ in batch}:
+        place.core_wait += core_wait
     for (place, index), row in zip(batch, rows, strict=True):
         place.rows[index] = row
         place.num_missing -= 1
@@ -214,8 +216,9 @@ def _deliver(batch: list[tuple[QueuePlace, int]], rows: NDArray[np.float32]) -> 
             assert place.started is not None
             place.future.set_result(
                 BatchResult(
-                    np.stack(place.rows),
-                    place.started - place.enqueued,
-                    finished - place.started,
+                    rows=np.stack(place.rows),
+                    queue=place.started - place.enqueued,
+                    core_wait=place.core_wait,
+                    forward=finished - place.started - place.core_wait,
                 )
             )

@@ -77,6 +77,7 @@ class LocalEncoder:
             timings=Timings(
                 queue=result.queue,
                 tokenize=prepared - arrived,
+                core_wait=result.core_wait,
                 forward=result.forward,
                 total=time.perf_counter() - arrived,
             ),

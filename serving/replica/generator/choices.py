@@ -224,11 +224,14 @@ def _timings(progress: Progress, tokenize: float, arrived: float) -> GenerationT
         prefill=progress.prefill,
         decode=progress.decode,
         total=time.perf_counter() - arrived,
+        prefill_core_wait=progress.prefill_core_wait,
+        decode_core_wait=progress.decode_core_wait,
     )
 
 
 def _duration(progress: Progress) -> float:
-    return progress.queue + progress.prefill + progress.decode
+    waits = progress.queue + progress.prefill_core_wait + progress.decode_core_wait
+    return waits + progress.prefill + progress.decode
 
 
 def _with_top(scored: TokenLogprob, num_top: int) -> TokenLogprob:

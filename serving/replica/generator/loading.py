@@ -15,14 +15,18 @@ from serving.metrics import GeneratorMetrics, Labels, ReplicaMetrics
 from serving.recipes import RECIPES
 from serving.replica.generator.local_generator import LocalGenerator
 from serving.replica.loaded_variant import STUCK_AFTER_DEADLINES, LoadedVariant
+from serving.replica.thread_choice import limit_to_useful_cores
 from serving.runtimes import RUNTIMES
 from serving.seams import (
     GREEDY,
+    Cores,
+    Decoder,
     Description,
     DeviceName,
     GenerationTask,
     GeneratorEngine,
     OpenGeneratorRequest,
+    Segment,
     TokenRequest,
 )
 from serving.tasks import TASKS
@@ -38,13 +42,14 @@ async def load_generator(
     artifact: Artifact,
     server: ServerConfig,
     replica: str,
+    cores: Cores,
 ) -> LoadedVariant:
     """Open and wire; see ``serving.replica.loading.load_variant``.
 
     The engine makes the thread that runs its kernels; none runs in another.
     """
     started = time.perf_counter()
-    task, engine = await asyncio.to_thread(_open, model, variant, device, artifact, server)
+    task, engine = await asyncio.to_thread(_open, model, variant, device, artifact, server, cores)
     await _take_first_steps(task, engine)
     load_seconds = time.perf_counter() - started
     replica_metrics = ReplicaMetrics(Labels(model.name, variant.name, model.task), replica)
@@ -70,6 +75,7 @@ def _open(
     device: DeviceName,
     artifact: Artifact,
     server: ServerConfig,
+    cores: Cores,
 ) -> tuple[GenerationTask, GeneratorEngine]:
     task: GenerationTask = TASKS[model.task].open(artifact.task_folder, model.max_tokens)
     open_generator = RUNTIMES[variant.runtime].open_generator
@@ -81,13 +87,23 @@ def _open(
             options=RECIPES[variant.recipe].options(**variant.options),
             device=device,
             threads=variant.threads or available_cores(),
+            cores=cores,
             max_running=variant.max_running_requests,
             max_waiting=variant.max_queued_requests,
             max_tokens=task.max_tokens,
             stuck_after_s=STUCK_AFTER_DEADLINES * server.request_timeout_s,
+            on_open=None if variant.threads else partial(_limit_cores, artifact, cores),
         )
     )
     return task, engine
+
+
+def _limit_cores(artifact: Artifact, cores: Cores, decoder: Decoder) -> None:
+    """Time the steps of a single sequence."""
+    length = min(FIRST_PROMPT_TOKENS, decoder.slot_tokens - 1)
+    decoder.step([Segment(0, 0, [0] * length)])
+    step = [Segment(0, length, [0])]
+    limit_to_useful_cores(artifact, cores, decoder.use_cores, lambda: decoder.step(step))
 
 
 async def _take_first_steps(task: GenerationTask, engine: GeneratorEngine) -> None:

@@ -26,12 +26,14 @@ class GenerationUsage(Body):
 class GenerationFigures(Body):
     """Where the time went inside the replica, in milliseconds; of several choices, the longest.
 
-    ``queue_ms``, ``tokenize_ms``, ``prefill_ms`` and ``decode_ms`` are also in ``Server-Timing``.
+    ``queue_ms``, ``tokenize_ms``, ``core_wait_ms``, ``prefill_ms`` and ``decode_ms`` are also in
+    ``Server-Timing``; ``core_wait_ms`` is no part of ``prefill_ms`` and ``decode_ms``.
     ``time_per_output_token_ms`` is null for one token, and for several choices.
     """
 
     queue_ms: float
     tokenize_ms: float
+    core_wait_ms: float
     prefill_ms: float
     decode_ms: float
     total_ms: float

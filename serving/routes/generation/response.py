@@ -151,6 +151,7 @@ class GenerationResponse(Response):
         self._record.phases = {
             "queue": timings.queue,
             "tokenize": timings.tokenize,
+            "core_wait": timings.core_wait,
             "prefill": timings.prefill,
         }
 

@@ -119,14 +119,16 @@ def figures(summary: GenerationSummary, num_choices: int) -> dict[str, float | N
     timings = summary.timings
     per_token = None
     if num_choices == 1 and summary.output_tokens > 1:
-        per_token = _ms(timings.decode / (summary.output_tokens - 1))
+        since_first = timings.decode + timings.decode_core_wait
+        per_token = _ms(since_first / (summary.output_tokens - 1))
     return {
         "queue_ms": _ms(timings.queue),
         "tokenize_ms": _ms(timings.tokenize),
+        "core_wait_ms": _ms(timings.core_wait),
         "prefill_ms": _ms(timings.prefill),
         "decode_ms": _ms(timings.decode),
         "total_ms": _ms(timings.total),
-        "time_to_first_token_ms": _ms(timings.queue + timings.tokenize + timings.prefill),
+        "time_to_first_token_ms": _ms(timings.first_token),
         "time_per_output_token_ms": per_token,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnxruntime import GraphOptimizationLevel
 
+from serving.machine.kernel_threads import threads_of
 from serving.runtimes.onnxruntime.encoder import OnnxEncoder
 from serving.runtimes.onnxruntime.graph_files import GRAPH
 from serving.runtimes.onnxruntime.sessions import open_session, session_options
@@ -18,4 +19,5 @@ def open_encoder(request: OpenRequest) -> EncoderEngine:
     """
     options = session_options(request.threads)
     options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
-    return OnnxEncoder(open_session(request.folder / GRAPH, options), request.head)
+    session, threads = threads_of(lambda: open_session(request.folder / GRAPH, options))
+    return OnnxEncoder(session, threads, request.head)

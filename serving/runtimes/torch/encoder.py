@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from serving.machine.process_memory import keep_freed_memory, release_freed_memo
 from serving.runtimes.torch import footprint
 from serving.runtimes.torch.model_inputs import as_tensors
 from serving.runtimes.torch.pooling import pool
+from serving.runtimes.torch.thread_count import ThreadCount
 from serving.seams import Arrays, DeviceName, Footprint, Head
 
 
@@ -23,23 +24,25 @@ class TorchEncoder:
         model: The converted model, already on ``device``.
         head: What becomes of its output.
         device: Where it is.
-        threads: Intra-op threads of a forward pass.
+        threads: Intra-op threads of a forward pass, until told otherwise.
     """
 
     def __init__(self, model: nn.Module, head: Head, device: DeviceName, threads: int) -> None:
         release_freed_memory()
         keep_freed_memory()
         self._model, self._head = model, head
-        self._device, self._threads = device, threads
+        self._device, self._threads = device, ThreadCount(threads)
         self._weights_bytes = footprint.weights_bytes(model)
-        self._thread: int | None = None
 
     @property
     def device(self) -> DeviceName:
         return self._device
 
+    def use_cores(self, cores: Sequence[int]) -> None:
+        self._threads.wanted = len(cores)
+
     def forward(self, inputs: Arrays) -> NDArray[np.float32]:
-        self._use_threads()
+        self._threads.apply()
         with torch.inference_mode():
             tensors = as_tensors(inputs, self._device)
             output = self._model(**tensors)
@@ -49,10 +52,3 @@ class TorchEncoder:
 
     def footprint(self) -> Footprint:
         return footprint.measure(self._weights_bytes, self._device)
-
-    def _use_threads(self) -> None:
-        # OpenMP keeps the number per calling thread. Setting it also empties oneDNN's cache of
-        # prepared kernels, so it must not happen at every call.
-        if self._thread != threading.get_ident():
-            torch.set_num_threads(self._threads)
-            self._thread = threading.get_ident()

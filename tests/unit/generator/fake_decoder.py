@@ -29,6 +29,7 @@ class FakeDecoder:
         self.steps: list[list[Segment]] = []
         self.threads = {threading.current_thread()}
         self.failures: list[Exception] = []
+        self.cores: list[tuple[int, ...]] = []
         self.held, self.gate = threading.Event(), threading.Event()
         self.holds: Callable[[Sequence[Segment]], bool] = lambda segments: False
 
@@ -46,6 +47,9 @@ class FakeDecoder:
         """Let steps run."""
         self.holds = lambda segments: False
         self.gate.set()
+
+    def use_cores(self, cores: Sequence[int]) -> None:
+        self.cores.append(tuple(cores))
 
     def step(self, segments: Sequence[Segment]) -> NDArray[np.float32]:
         self.steps.append(list(segments))

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from serving.cores import UnsharedCores
 from serving.errors import ConfigError, InternalError, InvalidField, NotReady, QueueFull
 from serving.generator import SlotGenerator
 from serving.generator.engine import MAX_FAILURES_IN_A_ROW
@@ -30,7 +31,7 @@ class Bench:
 
     def __init__(self, num_slots: int = 2, max_waiting: int = 100, **options: float) -> None:
         self.decoder = FakeDecoder(num_slots)
-        self.engine = SlotGenerator(lambda: self.decoder, max_waiting, **options)
+        self.engine = SlotGenerator(lambda: self.decoder, UnsharedCores(2), max_waiting, **options)
 
     async def occupy(self, num_sequences: int = 1) -> list[TokenStream]:
         """Start sequences, and hold the first step in which all of them decode."""
@@ -326,7 +327,7 @@ async def test_one_thread_loads_and_steps(build: Callable[..., Bench]) -> None:
         threads.append(threading.current_thread())
         return FakeDecoder()
 
-    engine = await asyncio.to_thread(SlotGenerator, make_decoder, 4)
+    engine = await asyncio.to_thread(SlotGenerator, make_decoder, UnsharedCores(2), 4)
     asked = request([1], 5)
     assert await collect(engine.generate(asked)) == reference.continuation(asked)
     engine.close()
@@ -340,7 +341,7 @@ def test_what_the_decoder_s_maker_raises_the_engine_raises() -> None:
         raise ConfigError("this machine has no such instructions")
 
     with pytest.raises(ConfigError, match="no such instructions"):
-        SlotGenerator(make_decoder, 4)
+        SlotGenerator(make_decoder, UnsharedCores(2), 4)
 
 
 async def test_the_tokens_of_a_step_arrive_together(build: Callable[..., Bench]) -> None:

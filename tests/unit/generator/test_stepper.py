@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from serving.cores import UnsharedCores
 from serving.errors import InternalError, RequestError
 from serving.generator.scheduling import PromptBudget
 from serving.generator.stepper import SequenceJob, Stepper
@@ -17,7 +18,7 @@ BUDGET = PromptBudget(busy=3, idle=8)
 
 
 def build_stepper(num_slots: int = 4, budget: PromptBudget = BUDGET) -> Stepper:
-    return Stepper(FakeDecoder(num_slots), budget)
+    return Stepper(FakeDecoder(num_slots), UnsharedCores(2), budget)
 
 
 def run(stepper: Stepper, *asked: TokenRequest) -> list[list[GeneratedToken]]:

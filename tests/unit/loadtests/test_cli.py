@@ -94,7 +94,12 @@ def test_ctrl_c_writes_what_was_found(tmp_path, url, monkeypatch) -> None:
 
     monkeypatch.setattr(Answering, "do_POST", do_post)
     (tmp_path / "plan.yaml").write_text(PLAN.replace("rounds: 2", "rounds: 100"))
-    status, output = run(tmp_path / "plan.yaml", "--url", url, "--out", tmp_path / "out")
+    # As at a terminal: what a shell runs in the background inherits that SIGINT is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status, output = run(tmp_path / "plan.yaml", "--url", url, "--out", tmp_path / "out")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert status == 2
     assert "NOT VALID: interrupted in round" in output
     assert read_results(tmp_path / "out").scenarios[0].variants[0].ok

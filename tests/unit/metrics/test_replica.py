@@ -10,6 +10,7 @@ from tests.unit.metrics.pages import EMBEDDINGS, GENERATION, encoder, families, 
 OF_EVERY_REPLICA = {
     "queue_duration_seconds": "histogram",
     "tokenize_duration_seconds": "histogram",
+    "core_wait_seconds": "histogram",
     "input_tokens": "counter",
     "in_flight_requests": "gauge",
     "queued_requests": "gauge",
@@ -86,8 +87,8 @@ def test_each_phase_of_a_request_has_a_histogram(name: str, expected: float) -> 
 
 def test_tokens_of_answered_requests_add_up() -> None:
     replica, metrics = encoder()
-    metrics.observe_request(Timings(0, 0, 0, 0), 11)
-    metrics.observe_request(Timings(0, 0, 0, 0), 31)
+    metrics.observe_request(Timings(0, 0, 0, 0, 0), 11)
+    metrics.observe_request(Timings(0, 0, 0, 0, 0), 31)
     assert value(replica.registry, "input_tokens_total", EMBEDDINGS) == 42
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from serving.checkpoint import weight_shapes
 from serving.errors import SourceError
+from serving.machine.cores import core_numbers
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
 from serving.runtimes.matrix import why_not
@@ -146,6 +147,20 @@ def test_rows_of_equal_length_do_not_touch_each_other(cell: Opened) -> None:
     # The same sums in the same order: only the last bits of a matrix product may depend on rows.
     change = np.linalg.norm(rows - turned, axis=1) / np.linalg.norm(rows, axis=1)
     assert change.max() < 1e-6
+
+
+@each_cell
+def test_rows_do_not_depend_on_the_cores(cell: Opened) -> None:
+    batch = padded_batch([40, 3, 17, 1, 40])
+    cores = core_numbers()
+    found = []
+    for used in (cores, cores[:1], cores):
+        cell.engine.use_cores(used)
+        found.append(cell.engine.forward(batch))
+    change = np.linalg.norm(found[1] - found[0], axis=1) / np.linalg.norm(found[0], axis=1)
+    # Sums may be split otherwise among threads, which is what padding does to them, too.
+    assert change.max() < cell.expectation.batch_change
+    assert np.array_equal(found[2], found[0])
 
 
 @each_cell

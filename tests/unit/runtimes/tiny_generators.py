@@ -12,6 +12,7 @@ from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from serving.cores import UnsharedCores
 from serving.recipes import RECIPES
 from serving.runtimes.torch.conversions import CONVERSIONS
 from serving.runtimes.torch.decoder.causal_lm import Numerics
@@ -189,6 +190,7 @@ def open_request(
         options=RECIPES[recipe].options(**options),
         device="cpu",
         threads=1,
+        cores=UnsharedCores(1),
         max_running=num_slots,
         max_waiting=max_waiting,
         max_tokens=slot_tokens,

@@ -145,7 +145,7 @@ def test_a_pair_is_refused(folder: Folder, tmp_path: Path) -> None:
 
 def test_an_answer_is_shown_with_its_best_label() -> None:
     rows = np.array([[0.5, 0.25, 0.25]], np.float32)
-    outcome = Outcome(rows, ("x", "y", "z"), 3, Timings(0, 0, 0, 0))
+    outcome = Outcome(rows, ("x", "y", "z"), 3, Timings(0, 0, 0, 0, 0))
     assert TASK.show is not None
     assert TASK.show(outcome, 0) == {
         "label": "x",

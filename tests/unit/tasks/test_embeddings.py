@@ -278,6 +278,6 @@ def test_a_setting_without_effect_is_not_refused(folder: Folder, tmp_path: Path)
 
 
 def test_an_answer_is_shown_as_its_vector() -> None:
-    outcome = Outcome(ROWS, (), 3, Timings(0, 0, 0, 0))
+    outcome = Outcome(ROWS, (), 3, Timings(0, 0, 0, 0, 0))
     assert TASK.show is not None
     assert TASK.show(outcome, 1)["embedding"].tolist() == ROWS[1].tolist()

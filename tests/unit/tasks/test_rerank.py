@@ -145,7 +145,7 @@ def test_the_change_of_a_score_is_measured() -> None:
 
 
 def test_an_answer_is_shown_as_its_score() -> None:
-    outcome = Outcome(column(0.5, 0.25), (), 3, Timings(0, 0, 0, 0))
+    outcome = Outcome(column(0.5, 0.25), (), 3, Timings(0, 0, 0, 0, 0))
     assert TASK.show is not None
     assert TASK.show(outcome, 1) == {"relevance_score": 0.25}
 

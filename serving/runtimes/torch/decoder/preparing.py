@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from serving.cores import UnsharedCores
 from serving.machine.process_memory import release_freed_memory, return_freed_memory
 from serving.runtimes.torch import footprint
 from serving.runtimes.torch.conversions import CONVERSIONS
@@ -74,6 +75,7 @@ def _check_opened(request: PrepareRequest, wanted: Logits, vocabulary: int) -> N
             options=request.options,
             device=request.device,
             threads=request.threads,
+            cores=UnsharedCores(request.threads),
             max_running=1,
             max_waiting=0,
             max_tokens=CHECKED_TOKENS,

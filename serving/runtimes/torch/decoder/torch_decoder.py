@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -17,6 +16,7 @@ from torch.nn import functional
 
 from serving.runtimes.torch import footprint
 from serving.runtimes.torch.decoder.causal_lm import FusedModel
+from serving.runtimes.torch.thread_count import ThreadCount
 from serving.seams import DeviceName, Footprint, Segment
 
 attend = functional.scaled_dot_product_attention
@@ -112,7 +112,7 @@ class TorchDecoder:
         cache_dtype: Type of cached keys and values.
         num_slots: Sequences that the cache holds.
         slot_tokens: Most tokens of each.
-        threads: Intra-op threads.
+        threads: Intra-op threads, until told otherwise.
     """
 
     def __init__(
@@ -129,8 +129,7 @@ class TorchDecoder:
         self._layers = [_calls_of(layer) for layer in model.layers]
         self._rotations, self._dtype = model.rotary.table(slot_tokens), dtype
         self._weights_bytes = footprint.weights_bytes(model)
-        self._threads = threads
-        self._thread: int | None = None
+        self._threads = ThreadCount(threads)
         # Zeros, because a masked place still takes part in a product with weight 0.
         self._num_written = [0] * num_slots
         shape = (len(model.layers), num_slots, self.slot_tokens, 2, *_kv_shape(model))
@@ -148,8 +147,11 @@ class TorchDecoder:
     def footprint(self) -> Footprint:
         return footprint.measure(self._weights_bytes, "cpu")
 
+    def use_cores(self, cores: Sequence[int]) -> None:
+        self._threads.wanted = len(cores)
+
     def step(self, segments: Sequence[Segment]) -> NDArray[np.float32]:
-        self._use_threads()
+        self._threads.apply()
         with torch.inference_mode():
             layout = self._lay_out(segments)
             self._forget(segments)
@@ -301,9 +303,3 @@ class TorchDecoder:
         hidden = torch.arange(length) >= seen[..., None]
         mask = torch.zeros(hidden.shape, dtype=self._cache.dtype)
         return mask.masked_fill_(hidden, -torch.inf).unsqueeze(1)
-
-    def _use_threads(self) -> None:
-        # OpenMP keeps the number per calling thread; see ``TorchEncoder``.
-        if self._thread != threading.get_ident():
-            torch.set_num_threads(self._threads)
-            self._thread = threading.get_ident()

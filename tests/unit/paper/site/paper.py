@@ -110,6 +110,9 @@ def prepare(request):
 class Engine:
     device = "cpu"
 
+    def use_cores(self, cores):
+        pass
+
     def forward(self, inputs):
         ids = np.asarray(inputs["input_ids"], np.float32)
         return np.stack([ids.sum(1) ** power for power in range(WIDTH)], axis=1)

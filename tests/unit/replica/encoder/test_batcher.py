@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from serving.cores import UnsharedCores
 from serving.errors import InvalidField, QueueFull
 from serving.replica.encoder.batcher import MAX_FAILURES_IN_A_ROW, Batcher, BatchResult
 from serving.seams import Arrays
@@ -52,6 +53,7 @@ class Bench:
             self.engine,
             collate,
             ThreadPoolExecutor(1),
+            UnsharedCores(2),
             max_batch_tokens,
             max_queued_requests,
             lambda texts, tokens: self.passes.append((texts, tokens)),
@@ -336,7 +338,14 @@ async def test_health_fails_while_a_pass_is_stuck() -> None:
     engine = FakeEngine()
     engine.gate.clear()
     batcher = Batcher(
-        engine, collate, ThreadPoolExecutor(1), 8, 8, lambda size, cost: None, stuck_after_s=0
+        engine,
+        collate,
+        ThreadPoolExecutor(1),
+        UnsharedCores(1),
+        8,
+        8,
+        lambda size, cost: None,
+        stuck_after_s=0,
     )
     batcher.check_health()
     request = asyncio.create_task(run(batcher, [[1]]))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from serving.cores import UnsharedCores
 from serving.errors import DeadlineExceeded, InternalError, InvalidField, QueueFull
 from serving.metrics import EncoderMetrics, Labels, ReplicaMetrics
 from serving.replica.encoder.batcher import Batcher
@@ -41,7 +42,9 @@ def replica() -> Replica:
     task, engine = FakeTask(), FakeEngine("int4")
     metrics = ReplicaMetrics(Labels("minilm", "int4", "embeddings"), "r1")
     measured = EncoderMetrics(metrics)
-    batcher = Batcher(engine, task.collate, ThreadPoolExecutor(1), 64, 2, measured.observe_batch)
+    batcher = Batcher(
+        engine, task.collate, ThreadPoolExecutor(1), UnsharedCores(1), 64, 2, measured.observe_batch
+    )
     backend = LocalEncoder("minilm", task, batcher, measured, lambda: describe(task))
     return Replica(task, engine, metrics, backend)
 

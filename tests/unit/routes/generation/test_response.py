@@ -28,6 +28,7 @@ NAME = "smollm2:int4"
 FIGURES = {
     "queue_ms": 1,
     "tokenize_ms": 2,
+    "core_wait_ms": 0,
     "prefill_ms": 4,
     "decode_ms": 8,
     "total_ms": 16,
@@ -107,8 +108,8 @@ class TestWhole:
     async def test_server_timing_has_every_phase(self, generator) -> None:
         response = await generator.post(COMPLETIONS)
         assert re.fullmatch(
-            r"queue;dur=1\.000, tokenize;dur=2\.000, prefill;dur=4\.000, decode;dur=8\.000, "
-            r"total;dur=\d+\.\d{3}",
+            r"queue;dur=1\.000, tokenize;dur=2\.000, core_wait;dur=0\.000, prefill;dur=4\.000, "
+            r"decode;dur=8\.000, total;dur=\d+\.\d{3}",
             response.headers["Server-Timing"],
         )
         assert (response.headers["X-Model"], response.headers["X-Variant"]) == ("smollm2", "int4")
@@ -183,7 +184,8 @@ class TestEvents:
         assert response.headers["X-Accel-Buffering"] == "no"
         assert (response.headers["X-Model"], response.headers["X-Variant"]) == ("smollm2", "int4")
         assert re.fullmatch(
-            r"queue;dur=1\.000, tokenize;dur=2\.000, prefill;dur=4\.000, total;dur=\d+\.\d{3}",
+            r"queue;dur=1\.000, tokenize;dur=2\.000, core_wait;dur=0\.000, prefill;dur=4\.000, "
+            r"total;dur=\d+\.\d{3}",
             response.headers["Server-Timing"],
         )
 
@@ -393,7 +395,7 @@ class TestLog:
         [line] = log.messages
         assert re.search(
             r"/v1/chat/completions 200 model=smollm2 variant=int4 queue=1\.00ms tokenize=2\.00ms "
-            r"prefill=4\.00ms decode=8\.00ms total=\d+\.\d\dms id=",
+            r"core_wait=0\.00ms prefill=4\.00ms decode=8\.00ms total=\d+\.\d\dms id=",
             line,
         )
 

@@ -9,7 +9,15 @@ import pytest
 from serving.routes.generation.writers import ChatWriter, CompletionWriter, figures, usage
 from serving.seams import GenerationChunk, GenerationSummary, GenerationTimings, TextLogprob
 
-TIMINGS = GenerationTimings(queue=0.001, tokenize=0.002, prefill=0.004, decode=0.9, total=1.0)
+TIMINGS = GenerationTimings(
+    queue=0.001,
+    tokenize=0.002,
+    prefill=0.004,
+    decode=0.7,
+    total=1.0,
+    prefill_core_wait=0.016,
+    decode_core_wait=0.2,
+)
 SUMMARY = GenerationSummary(prompt_tokens=7, cached_tokens=2, output_tokens=10, timings=TIMINGS)
 
 
@@ -158,10 +166,11 @@ def test_figures_are_milliseconds() -> None:
     assert figures(SUMMARY, 1) == {
         "queue_ms": 1,
         "tokenize_ms": 2,
+        "core_wait_ms": 216,
         "prefill_ms": 4,
-        "decode_ms": 900,
+        "decode_ms": 700,
         "total_ms": 1000,
-        "time_to_first_token_ms": 7,
+        "time_to_first_token_ms": 23,
         "time_per_output_token_ms": 100,
     }
 

@@ -22,6 +22,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.generation.continuous_batching.requests import FutureRequestState, RequestState
 
+from serving.cores import UnsharedCores
 from serving.errors import ConfigError, InternalError, InvalidField, NotReady, QueueFull
 from serving.generator.sampling import Sampler
 from serving.generator.token_stream import TokenStream
@@ -99,6 +100,7 @@ def asked_for(
         options=NoOptions(),
         device="cpu",
         threads=2,
+        cores=UnsharedCores(2),
         max_running=max_running,
         max_waiting=max_waiting,
         max_tokens=max_tokens,

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[5]
 CHILD = """
 import asyncio, json, sys
 from pathlib import Path
+from serving.cores import UnsharedCores
 from serving.machine.process_memory import private_bytes, resident_bytes
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
@@ -35,7 +36,10 @@ def prepare(name):
     return torch.prepare(request).weights_bytes
 
 async def open_and_run(name):
-    request = OpenGeneratorRequest(Path(name) / recipe, recipe, options, "cpu", 1, 2, 2, 48)
+    cores = UnsharedCores(1)
+    request = OpenGeneratorRequest(
+        Path(name) / recipe, recipe, options, "cpu", 1, cores, 2, 2, 48
+    )
     engine = torch.open_generator(request)
     async for _ in engine.generate(TokenRequest((1,) * 32, 8, frozenset(), GREEDY)):
         pass

@@ -117,12 +117,13 @@ def test_kernels_of_another_recipe_are_refused(tmp_path: Path) -> None:
 LEAN = """
 import asyncio, json, sys
 from pathlib import Path
+from serving.cores import UnsharedCores
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
 from serving.seams import GREEDY, OpenGeneratorRequest, TokenRequest
 recipe, folder = sys.argv[1:]
 options = RECIPES[recipe].options()
-request = OpenGeneratorRequest(Path(folder), recipe, options, "cpu", 1, 2, 2, 64)
+request = OpenGeneratorRequest(Path(folder), recipe, options, "cpu", 1, UnsharedCores(1), 2, 2, 64)
 engine = RUNTIMES["torch"].open_generator(request)
 
 async def first_tokens():

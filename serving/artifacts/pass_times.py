@@ -1,0 +1,51 @@
+"""What passes of an artifact took by number of threads, kept beside it for each kind of CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from pydantic import RootModel, ValidationError
+
+from serving.artifacts.store import TIMES_SUFFIX, Artifact
+from serving.machine.cores import available_cores
+from serving.machine.isa import instruction_set
+from serving.machine.processor import processor
+
+
+class _TimesByCpu(RootModel[dict[str, dict[int, float]]]):
+    """Seconds of a pass, by kind of CPU and number of threads."""
+
+
+def read_pass_times(artifact: Artifact) -> dict[int, float] | None:
+    """Return what was measured on this kind of CPU; None if nothing was."""
+    return _read(_file(artifact)).get(cpu_kind())
+
+
+def write_pass_times(artifact: Artifact, times: dict[int, float]) -> None:
+    """Keep what was measured on this CPU; a store that cannot be written keeps nothing."""
+    file = _file(artifact)
+    content = _TimesByCpu({**_read(file), cpu_kind(): times}).model_dump_json(indent=1)
+    with contextlib.suppress(OSError):
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
+        with os.fdopen(handle, "w", encoding="utf-8") as unfinished:
+            unfinished.write(content)
+        Path(name).rename(file)
+
+
+def cpu_kind() -> str:
+    """What must be the same for a measurement to hold."""
+    return f"{processor()}, {available_cores()} cores, {instruction_set()}"
+
+
+def _file(artifact: Artifact) -> Path:
+    return artifact.folder.with_name(artifact.id + TIMES_SUFFIX)
+
+
+def _read(file: Path) -> dict[str, dict[int, float]]:
+    try:
+        return _TimesByCpu.model_validate_json(file.read_bytes()).root
+    except (OSError, ValidationError):  # what is damaged is measured again
+        return {}
