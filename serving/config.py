@@ -157,7 +157,8 @@ class QualityConfig(_Section):
         tolerance: Share of disagreement that does not count as a loss; by task if not given.
         shadow: Which live requests are compared.
         keep_samples: So many of the latest live inputs, and of each variant's worst comparisons,
-            are kept in memory and shown; otherwise no input outlives its comparison.
+            are kept with the evidence and shown; otherwise no input outlives its comparison.
+        keep_days: Evidence that is older is forgotten.
     """
 
     probes: str | None = None
@@ -166,6 +167,7 @@ class QualityConfig(_Section):
     tolerance: float | None = Field(default=None, ge=0, lt=1)
     shadow: ShadowConfig = ShadowConfig()
     keep_samples: int = Field(default=0, ge=0, le=1_000)
+    keep_days: int = Field(default=30, ge=1, le=3_650)
 
 
 class ModelConfig(_Section):
@@ -278,12 +280,24 @@ class ArtifactsConfig(_Section):
     folder: str = "~/.cache/quantserve/artifacts"
 
 
+class EvidenceConfig(_Section):
+    """Where what is known of quality is kept.
+
+    Attributes:
+        folder: On a local disk of the node where the quality process runs; services that run at
+            the same time need one each.
+    """
+
+    folder: str = "~/.local/share/quantserve/evidence"
+
+
 class Config(_Section):
     """Everything that ``quantserve serve`` reads."""
 
     models: tuple[ModelConfig, ...] = Field(min_length=1)
     server: ServerConfig = ServerConfig()
     artifacts: ArtifactsConfig = ArtifactsConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
 
     @field_validator("models")
     @classmethod

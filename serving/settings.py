@@ -17,7 +17,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from serving.config import ArtifactsConfig, Config, ModelConfig, ServerConfig
+from serving.config import ArtifactsConfig, Config, EvidenceConfig, ModelConfig, ServerConfig
 from serving.errors import ConfigError
 
 ENV_PREFIX = "QUANTSERVE_"
@@ -78,6 +78,7 @@ def make_config(
         models: tuple[ModelConfig, ...]
         server: ServerConfig = ServerConfig()
         artifacts: ArtifactsConfig = ArtifactsConfig()
+        evidence: EvidenceConfig = EvidenceConfig()
 
         @classmethod
         def settings_customise_sources(
@@ -92,7 +93,7 @@ def make_config(
 
     try:
         settings = LayeredConfig(**(command_line or {}))
-        return Config(models=settings.models, server=settings.server, artifacts=settings.artifacts)
+        return Config(**{name: getattr(settings, name) for name in Config.model_fields})
     except ValidationError as error:
         raise ConfigError(f"{origin}: {explain(error)}") from None
     except SettingsError as error:

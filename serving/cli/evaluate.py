@@ -24,8 +24,8 @@ def evaluate_command(
 ) -> None:
     """Have each variant of MODEL answer its labelled data at low priority; print how each did.
 
-    The service goes on by itself if this command is stopped. A key is read from
-    QUANTSERVE_SERVER__API_KEY.
+    The service goes on by itself if this command is stopped; what it has answered of the same data
+    before is not asked again. A key is read from QUANTSERVE_SERVER__API_KEY.
     """
     with clean_errors():
         post(url, "/v1/quality/evaluate", {"model": model})
@@ -60,7 +60,7 @@ def _wait(url: str, model: str) -> dict[str, Any]:
             if progress["state"] == "done":
                 return entry
             if progress["state"] != "running":
-                reason = progress.get("reason") or "it was lost; start it again"
+                reason = progress.get("reason") or "it was broken off; start it again"
                 raise ConfigError(f"model {model!r}: the evaluation failed: {reason}")
             bar.update(task, completed=progress["done"], total=progress["total"] or None)
             time.sleep(POLL_S)

@@ -20,7 +20,10 @@ FORMATS = {
 
 
 def verdict_table(entry: dict[str, Any]) -> Table:
-    """One row per variant: the verdict, whether ``auto`` may choose it, and why."""
+    """One row per variant: the verdict, whether ``auto`` may choose it, and why.
+
+    Whoever has not answered all probes yet says how far it is.
+    """
     table = new_table(
         f"{escape(entry['model'])} ({escape(entry['task'])}): reference "
         f"{escape(entry['reference'])}, floor {entry['floor']:.3f}, "
@@ -30,6 +33,8 @@ def verdict_table(entry: dict[str, Any]) -> Table:
     )
     for variant in entry["variants"]:
         reason = "the reference" if variant["is_reference"] else variant["reason"]
+        if (far := variant["probes"]["reason"]) not in reason:
+            reason = f"{reason}; {far}"
         table.add_row(
             escape(variant["variant"]),
             variant["verdict"],
@@ -54,7 +59,7 @@ def measures_table(entry: dict[str, Any]) -> Table | None:
                     escape(variant["variant"]),
                     report["origin"],
                     name.replace("_", " "),
-                    _estimate(estimate, FORMATS.get(name, ".3g")),
+                    estimate_text(estimate, FORMATS.get(name, ".3g")),
                 )
             table.add_row(
                 escape(variant["variant"]),
@@ -95,7 +100,8 @@ def labels_table(entry: dict[str, Any]) -> Table | None:
     return table
 
 
-def _estimate(estimate: dict[str, Any], form: str) -> str:
+def estimate_text(estimate: dict[str, Any], form: str) -> str:
+    """A value with its interval and its count."""
     value, interval = _numbers(estimate, form)
     return f"{value} {interval} n={estimate['count']:,}"
 

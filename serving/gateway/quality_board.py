@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from serving.errors import InvalidField, NotReady
 from serving.gateway.cluster import NO_ANSWER
-from serving.seams import QUALITY_APPLICATION, EvaluationProgress, Input, ModelQuality
+from serving.seams import (
+    QUALITY_APPLICATION,
+    EvaluationProgress,
+    Input,
+    ModelQuality,
+    VerdictChange,
+)
 from serving.serve_application import Application, replica_call
 
 ANSWER_S = 2.0
@@ -27,6 +34,11 @@ class RemoteQuality:
         """Return everything that is known; see ``QualityBoard.report``."""
         report: tuple[ModelQuality, ...] = await self._ask("report")
         return report
+
+    async def history(self, since: float) -> Mapping[str, tuple[VerdictChange, ...]]:
+        """Return the changes of verdicts; see ``QualityBoard.history``."""
+        changes: Mapping[str, tuple[VerdictChange, ...]] = await self._ask("history", since)
+        return changes
 
     async def inputs(self, model: str) -> tuple[Input, ...]:
         """Return the latest live inputs; see ``QualityBoard.inputs``."""

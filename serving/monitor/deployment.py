@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from serving.metrics import QualityDrops, QualityMetrics, exposition
 from serving.monitor.assessment import Assessment
 from serving.monitor.background import Background
 from serving.monitor.evaluation import evaluate
+from serving.monitor.evidence import Evidence, file_digest
 from serving.monitor.judges import judge_of
 from serving.monitor.probing import Probing
 from serving.monitor.shadowing import DROP_REASONS, Shadowing
-from serving.seams import EvaluationProgress, Input, ModelQuality, Sample
+from serving.seams import EvaluationProgress, Input, ModelQuality, Sample, VerdictChange
 from serving.tasks import TASKS
 
 
@@ -36,6 +38,8 @@ class Monitor:
     # Ray Serve awaits it: the tasks need the event loop that they run in.
     async def __init__(self, config: Config, folder: Path) -> None:  # type: ignore[misc]
         self._folder = folder
+        self._evidence = Evidence(self._path(config.evidence.folder), config.models)
+        await self._evidence.open()
         replica = serve.get_replica_context().replica_id.unique_id
         cluster = Cluster(
             [(model.name, variant.name) for model in config.models for variant in model.variants]
@@ -45,12 +49,12 @@ class Monitor:
         self._drops = QualityDrops([model.name for model in config.models], replica, DROP_REASONS)
         self._models = {model.name: model for model in config.models}
         self._assessments = {
-            model.name: self._assessment(background, model) for model in config.models
+            model.name: await self._assessment(background, model) for model in config.models
         }
         self._shadowing = Shadowing(self._assessments, self._drops.count)
-        probing = [Probing(cluster, assessment) for assessment in self._assessments.values()]
         loop = asyncio.get_running_loop()
-        runs = [self._shadowing.run(), *(one.run() for one in probing)]
+        runs = [self._shadowing.run(), self._evidence.keep_bounded()]
+        runs += [probing.run() for probing in _in_order(cluster, self._assessments.values())]
         self._tasks = [loop.create_task(run) for run in runs]
         self._evaluations: dict[str, asyncio.Task[None]] = {}
 
@@ -61,6 +65,10 @@ class Monitor:
     async def report(self) -> tuple[ModelQuality, ...]:
         """Return everything that is known."""
         return tuple(assessment.report() for assessment in self._assessments.values())
+
+    async def history(self, since: float) -> Mapping[str, tuple[VerdictChange, ...]]:
+        """Return the changes of verdicts since a time in seconds since 1970, by model."""
+        return await self._evidence.history(since)
 
     async def inputs(self, model: str) -> tuple[Input, ...] | InvalidField:
         """Return the latest live inputs of a model; an expected error is a value."""
@@ -104,12 +112,37 @@ class Monitor:
         """No request of a client is ever here."""
         return 0
 
-    def _assessment(self, background: Background, model: ModelConfig) -> Assessment:
+    async def _assessment(self, background: Background, model: ModelConfig) -> Assessment:
         task = TASKS[model.task]
-        file = model.quality.probes
+        file, dataset = model.quality.probes, model.quality.dataset
         probes = task.read_probes(None if file is None else self._path(file))
-        judge = judge_of(background, model, task, probes)
-        return Assessment(model, task, judge, probes, partial(self._metrics.observe, model.name))
+        data_set = None
+        if dataset is not None:
+            data_set = await asyncio.to_thread(file_digest, self._path(dataset))
+        assessment = Assessment(
+            model,
+            task,
+            judge_of(background, model, task, probes),
+            probes,
+            self._evidence,
+            data_set,
+            partial(self._metrics.observe, model.name),
+        )
+        await assessment.restore_inputs()
+        return assessment
 
     def _path(self, configured: str) -> Path:
         return self._folder / Path(configured).expanduser()
+
+    def __del__(self) -> None:
+        # Ray Serve calls it when it stops the process; a constructor that raised may have set none.
+        if (evidence := getattr(self, "_evidence", None)) is not None:
+            evidence.close()
+
+
+def _in_order(cluster: Cluster, assessments: Iterable[Assessment]) -> list[Probing]:
+    """The probing of every model: those that generate, which take longer, after the others."""
+    first = [Probing(cluster, one) for one in assessments if one.task.kind != "generator"]
+    return first + [
+        Probing(cluster, one, first) for one in assessments if one.task.kind == "generator"
+    ]

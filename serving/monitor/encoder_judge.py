@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,20 +10,22 @@ from numpy.typing import NDArray
 
 from serving.errors import InvalidField
 from serving.monitor.background import Background
-from serving.monitor.judge import (
-    SHADOW_PATIENCE_S,
-    UNTIL_IDLE_S,
-    NotComparable,
-    Probed,
-)
+from serving.monitor.evidence import ProbeStep, digest
+from serving.monitor.judge import SHADOW_PATIENCE_S, UNTIL_IDLE_S, NotComparable
 from serving.quality.agreement import compare_rows
 from serving.quality.dataset import Example, Passage
 from serving.quality.labels import LabelledScore
 from serving.seams import Comparison, EncodedSample, EncoderJudging, Input, ProbeRows, Sample
 
+BATCH = 128
+"""Probes of one request: more would hold the background up for long."""
+
+TIMED_PROBES = 8
+"""Probes that are asked again one by one, since a batch does not tell what a single one takes."""
+
 
 class EncoderJudge:
-    """See ``Judge``.
+    """See ``Judge``. All probes are asked in batches, then some of them singly, for their time.
 
     Args:
         background: Asks.
@@ -45,25 +48,35 @@ class EncoderJudge:
         self._reference = reference
         self._judging = judging
         self._probes = probes
-        self._rows: dict[str, NDArray[np.float32]] = {}
-        """Each variant's answers to the probes, (probes, width)."""
+        self._num_batches = math.ceil(len(probes) / BATCH)
+        self._rows: dict[str, list[NDArray[np.float32]]] = {}
+        """Each variant's answers to the probes, (batch, width) each."""
+        self.probe_set = digest("encoder", probes)
 
-    async def probe(self, variant: str) -> Probed:
+    def num_probes(self, variant: str) -> int:
+        """See ``Judge.num_probes``."""
+        return len(self._probes)
+
+    def num_steps(self, variant: str) -> int:
+        """See ``Judge.num_steps``."""
+        return self._num_batches + TIMED_PROBES
+
+    async def probe(self, variant: str, number: int) -> ProbeStep:
         """See ``Judge.probe``."""
-        rows, seconds = [], []
-        for probe in self._probes:
-            row, elapsed = await self._background.row((self._model, variant), probe, UNTIL_IDLE_S)
-            rows.append(row)
-            seconds.append(elapsed)
-        self._rows[variant] = np.stack(rows)
+        if number >= self._num_batches:
+            return ProbeStep(number, 0, (), await self._time(variant, number - self._num_batches))
+        batch = self._probes[number * BATCH : (number + 1) * BATCH]
+        outcome = await self._background.infer((self._model, variant), batch, UNTIL_IDLE_S)
         comparisons: tuple[Comparison, ...] = ()
-        if variant != self._reference:
-            reference = self._rows_of(self._reference)
-            comparisons = tuple(
-                compare_rows(self._judging, row, reference[index], self._probe_rows(variant, index))
-                for index, row in enumerate(rows)
-            )
-        return Probed(comparisons, tuple(seconds))
+        if variant != self._reference and number == self._num_batches - 1:
+            rows = np.concatenate([*self._rows.get(variant, ()), outcome.rows])
+            comparisons = self._compare_all(rows)
+        return ProbeStep(number, len(batch), comparisons, None, outcome.rows)
+
+    def take(self, variant: str, step: ProbeStep) -> None:
+        """See ``Judge.take``."""
+        if step.rows is not None:
+            self._rows.setdefault(variant, []).append(step.rows)
 
     def forget(self, variant: str) -> None:
         """See ``Judge.forget``."""
@@ -102,12 +115,31 @@ class EncoderJudge:
             for label, example in zip(predicted, known, strict=True)
         ]
 
-    def _probe_rows(self, variant: str, leave_out: int | None = None) -> ProbeRows | None:
+    async def _time(self, variant: str, number: int) -> float:
+        """Seconds of one probe, of those that are evenly spread over all of them."""
+        probe = self._probes[number * len(self._probes) // TIMED_PROBES]
+        _, seconds = await self._background.row((self._model, variant), probe, UNTIL_IDLE_S)
+        return seconds
+
+    def _compare_all(self, rows: NDArray[np.float32]) -> tuple[Comparison, ...]:
+        reference = self._rows_of(self._reference)
+        return tuple(
+            compare_rows(
+                self._judging,
+                row,
+                reference[index],
+                ProbeRows(rows, reference, index) if self._judging.needs_probes else None,
+            )
+            for index, row in enumerate(rows)
+        )
+
+    def _probe_rows(self, variant: str) -> ProbeRows | None:
         if not self._judging.needs_probes:
             return None
-        return ProbeRows(self._rows_of(variant), self._rows_of(self._reference), leave_out)
+        return ProbeRows(self._rows_of(variant), self._rows_of(self._reference))
 
     def _rows_of(self, variant: str) -> NDArray[np.float32]:
-        if variant not in self._rows:
+        batches = self._rows.get(variant, [])
+        if len(batches) < self._num_batches:
             raise NotComparable(f"{self._model}:{variant} has not answered the probes yet")
-        return self._rows[variant]
+        return np.concatenate(batches)

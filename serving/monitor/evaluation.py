@@ -10,6 +10,7 @@ from pathlib import Path
 
 from serving.errors import InvalidField, NotReady, QuantserveError
 from serving.monitor.assessment import Assessment
+from serving.monitor.evidence import file_digest
 from serving.quality.dataset import Example, Passage
 from serving.quality.labels import LabelledScore, accuracy_report, perplexity_report
 from serving.seams import EvaluationProgress
@@ -19,11 +20,11 @@ logger = logging.getLogger("ray.serve.quantserve")
 AT_ONCE = 8
 """Examples of one background request: more would hold the replica longer than a client may wait."""
 
-PROBES_S = 900.0
-"""How long a variant that answers may still be busy with its probes, before it is left out."""
+KNOWN_S = 60.0
+"""How long it may take until it is known what is deployed of a variant that answers."""
 
 LOOK_S = 0.5
-"""How often it is looked whether they are done."""
+"""How often it is looked whether it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,10 @@ class _Run:
 async def evaluate(assessment: Assessment, dataset: Path) -> None:
     """Score every variant, the reference first, and note progress and results in ``assessment``.
 
-    A variant that does not answer, or is deployed again meanwhile, is left out, and the progress
-    says so. Never raises what the data or a variant can cause: the progress says that, too.
+    What an artifact has answered before is not asked again, so that an evaluation that was broken
+    off goes on where it was. A variant that does not answer, or is deployed again meanwhile, is
+    left out, and the progress says so. Never raises what the data or a variant can cause: the
+    progress says that, too.
     """
     progress = EvaluationProgress("running", 0, 0, "")
     assessment.evaluation = progress
@@ -48,12 +51,14 @@ async def evaluate(assessment: Assessment, dataset: Path) -> None:
     left_out: list[str] = []
     try:
         examples = await asyncio.to_thread(task.read_labelled, dataset)
+        data_set = await asyncio.to_thread(file_digest, dataset)
+        assert data_set is not None  # or it could not have been read
         variants = assessment.reference_first
         progress = replace(progress, total=len(examples) * len(variants))
         for number, variant in enumerate(variants):
             progress = replace(progress, done=number * len(examples), reason="; ".join(left_out))
             try:
-                run = await _score(assessment, variant, examples, progress)
+                run = await _score(assessment, variant, examples, data_set, progress)
                 expected = reference.scores if reference else None
                 # Resampling takes a while.
                 labels = await asyncio.to_thread(conclude, dataset.stem, run.scores, expected)
@@ -68,7 +73,7 @@ async def evaluate(assessment: Assessment, dataset: Path) -> None:
             else:
                 reference = reference or run
                 _require_same(assessment, assessment.reference, reference)
-                assessment.set_labels(variant, labels)
+                await assessment.set_labels(variant, data_set, labels)
     except Exception as error:
         reason = _in_words(error, assessment.model)
         assessment.evaluation = replace(progress, state="failed", reason=reason)
@@ -81,30 +86,31 @@ async def _score(
     assessment: Assessment,
     variant: str,
     examples: Sequence[Example | Passage],
+    data_set: str,
     progress: EvaluationProgress,
 ) -> _Run:
     assessment.evaluation = progress
     deployed_at = await _deployment(assessment, variant, examples)
-    scores: list[LabelledScore] = []
-    for start in range(0, len(examples), AT_ONCE):
-        scores += await assessment.judge.score(variant, examples[start : start + AT_ONCE])
-        assessment.evaluation = replace(progress, done=progress.done + len(scores))
+    scores = await assessment.known_scores(variant, data_set)
+    for start in range(len(scores), len(examples), AT_ONCE):
+        assessment.evaluation = replace(progress, done=progress.done + start)
+        new = await assessment.judge.score(variant, examples[start : start + AT_ONCE])
+        if assessment.deployed_at(variant) == deployed_at:  # else it may be another artifact's
+            await assessment.keep_scores(variant, data_set, start, new)
+        scores += new
     return _Run(deployed_at, scores)
 
 
 async def _deployment(
     assessment: Assessment, variant: str, examples: Sequence[Example | Passage]
 ) -> float:
-    """Wait until it is known which deployment of a variant answers: until its probes are done.
-
-    What is found of a variant before that would be forgotten with the probes' result.
-    """
+    """Wait until it is known which deployment of a variant answers, and what its artifact is."""
     if assessment.deployed_at(variant) is None:
         await assessment.judge.score(variant, examples[:1])  # or it is not worth waiting for
-    deadline = asyncio.get_running_loop().time() + PROBES_S
+    deadline = asyncio.get_running_loop().time() + KNOWN_S
     while (deployed_at := assessment.deployed_at(variant)) is None:
         if asyncio.get_running_loop().time() > deadline:
-            raise NotReady(f"{variant} has not answered its probes within {PROBES_S:g} s")
+            raise NotReady(f"{variant} has not said within {KNOWN_S:g} s what it is")
         await asyncio.sleep(LOOK_S)
     return deployed_at
 

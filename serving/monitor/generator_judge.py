@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from serving.monitor.background import Background
-from serving.monitor.judge import (
-    SHADOW_PATIENCE_S,
-    UNTIL_IDLE_S,
-    NotComparable,
-    Probed,
-)
+from serving.monitor.evidence import ProbeStep, digest
+from serving.monitor.judge import SHADOW_PATIENCE_S, UNTIL_IDLE_S, NotComparable
 from serving.quality.dataset import Example, Passage
 from serving.quality.labels import LabelledScore
 from serving.quality.token_agreement import compare_tokens
@@ -25,7 +21,7 @@ REFERENCE_PROBES = 8
 
 
 class GeneratorJudge:
-    """See ``Judge``.
+    """See ``Judge``. Each probe is a turn of its own.
 
     Args:
         background: Asks.
@@ -41,19 +37,29 @@ class GeneratorJudge:
         self._model = model
         self._reference = reference
         self._probes = probes
+        self.probe_set = digest("generator", PROBE_TOKENS, probes)
 
-    async def probe(self, variant: str) -> Probed:
+    def num_probes(self, variant: str) -> int:
+        """See ``Judge.num_probes``."""
+        if variant == self._reference:
+            return min(REFERENCE_PROBES, len(self._probes))
+        return len(self._probes)
+
+    def num_steps(self, variant: str) -> int:
+        """See ``Judge.num_steps``."""
+        return self.num_probes(variant)
+
+    async def probe(self, variant: str, number: int) -> ProbeStep:
         """See ``Judge.probe``."""
-        is_reference = variant == self._reference
-        comparisons, seconds = [], []
-        for prompt in self._probes[: REFERENCE_PROBES if is_reference else None]:
-            trace, elapsed = await self._background.generate(
-                (self._model, variant), prompt, PROBE_TOKENS, UNTIL_IDLE_S
-            )
-            seconds.append(elapsed)
-            if not is_reference:
-                comparisons.append(await self._compare(trace, UNTIL_IDLE_S))
-        return Probed(tuple(comparisons), tuple(seconds))
+        trace, seconds = await self._background.generate(
+            (self._model, variant), self._probes[number], PROBE_TOKENS, UNTIL_IDLE_S
+        )
+        if variant == self._reference:
+            return ProbeStep(number, 1, (), seconds)
+        return ProbeStep(number, 1, (await self._compare(trace, UNTIL_IDLE_S),), seconds)
+
+    def take(self, variant: str, step: ProbeStep) -> None:
+        """Nothing is needed."""
 
     def forget(self, variant: str) -> None:
         """Nothing is kept."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from serving.monitor.evidence import ProbeStep
 from serving.quality.dataset import Example, Passage
 from serving.quality.labels import LabelledScore
 from serving.seams import Comparison, Sample
@@ -21,31 +21,37 @@ class NotComparable(Exception):
     """A sample cannot be compared yet, or not at all; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """What one variant did with the probes.
+class Judge(Protocol):
+    """Compares the variants of one model with its reference; asks in the background only.
 
     Attributes:
-        comparisons: One per probe with the reference's answer; empty for the reference itself.
-        seconds: What each answer took, without the queue.
+        probe_set: Digest of all that decides what comes of the probes.
     """
 
-    comparisons: tuple[Comparison, ...]
-    seconds: tuple[float, ...]
+    probe_set: str
 
+    def num_probes(self, variant: str) -> int:
+        """How many probes a variant is asked."""
 
-class Judge(Protocol):
-    """Compares the variants of one model with its reference; asks in the background only."""
+    def num_steps(self, variant: str) -> int:
+        """In how many turns it is asked; others may be asked between two of them."""
 
-    async def probe(self, variant: str) -> Probed:
-        """Have a variant answer every probe; the reference comes before all others.
+    async def probe(self, variant: str, number: int) -> ProbeStep:
+        """Have a variant answer the probes of one turn; the reference comes before all others.
+
+        Args:
+            variant: Whom to ask.
+            number: Of the turn, from 0; those before it have been taken.
 
         Raises:
             RequestError: The variant or the reference does not answer.
         """
 
+    def take(self, variant: str, step: ProbeStep) -> None:
+        """Remember what later comparisons need of a turn of probing."""
+
     def forget(self, variant: str) -> None:
-        """Drop what a variant answered before it was deployed again."""
+        """Drop what another artifact of a variant answered."""
 
     async def compare(self, sample: Sample) -> Comparison:
         """Have the reference answer a sampled request.

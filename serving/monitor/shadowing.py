@@ -92,7 +92,7 @@ class Shadowing:
             return "failed"
         if assessment.deployed_at(sample.variant) != deployed_at:
             return "not_ready"  # a new deployment must not answer for the old one
-        assessment.record(sample.variant, "live", comparison, _input(sample))
+        await assessment.record(sample.variant, comparison, _input(sample))
         return None
 
 

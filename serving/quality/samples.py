@@ -42,15 +42,24 @@ class Samples:
         """The kept ones, worst first, of equal ones the latest first; none that agree wholly."""
         return self._worst
 
-    def add(self, comparison: Comparison, given: Input) -> None:
-        """Take a comparison in; the oldest leaves when the window is full."""
+    def add(self, comparison: Comparison, given: Input | None) -> None:
+        """Take a comparison in; the oldest leaves when the window is full.
+
+        Args:
+            comparison: What came of it.
+            given: The input; None if it was not kept.
+        """
         self._window.append(comparison)
         self._count += 1
         self._num_new += 1
-        if self._keep and comparison.agreement < 1:
+        if self._keep and given is not None and comparison.agreement < 1:
             sample = KeptSample(self._origin, given, comparison.agreement)
             ordered = sorted((sample, *self._worst), key=lambda kept: kept.agreement)
             self._worst = tuple(ordered[: self._keep])
+
+    def count_earlier(self, count: int) -> None:
+        """Count comparisons that are not in the window any more."""
+        self._count += count
 
     def report(self) -> OriginReport | None:
         """Estimate every measure over the window; None before the first sample.

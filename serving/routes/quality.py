@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
+from math import isfinite
 
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from serving.errors import NotReady, Unknown
+from serving.errors import InvalidField, NotReady, Unknown
 from serving.quality.probes import probe_line
 from serving.routes.json_response import json_response
 from serving.routes.schemas import Body
@@ -28,14 +31,41 @@ class EvaluateBody(Body):
 
 
 @router.get("")
-async def quality(request: Request, model: str | None = None) -> Response:
-    """Every variant's agreement with the reference, by origin, with intervals and a verdict."""
+async def quality(request: Request, model: str | None = None, since: str | None = None) -> Response:
+    """Every variant's agreement with the reference, by origin, with intervals and a verdict.
+
+    With ``since`` (seconds since 1970, or a date with or without a time, in UTC unless it says
+    otherwise) each model has a ``history``, too: the changes of its verdicts from then on.
+    """
     services = services_of(request)
     if model is not None:
         check_model(services, model)
-    report = await board_of(services).report()
-    data = [asdict(entry) for entry in report if model in (None, entry.model)]
+    begin = None if since is None else read_time(since)
+    board = board_of(services)
+    data = [asdict(entry) for entry in await board.report() if model in (None, entry.model)]
+    if begin is not None:
+        history = await board.history(begin)
+        for entry in data:
+            entry["history"] = [asdict(change) for change in history.get(entry["model"], ())]
     return json_response({"object": "list", "data": data})
+
+
+def read_time(text: str) -> float:
+    """Seconds since 1970 of a time that is given so or in ISO 8601; raises ``InvalidField``."""
+    for read in (float, _iso_seconds):
+        with suppress(ValueError, OverflowError):
+            if isfinite(seconds := read(text)):
+                return seconds
+    raise InvalidField(
+        f"since is {text!r}; give seconds since 1970, or a time such as 2026-11-28 or "
+        "2026-11-28T20:00:00Z",
+        param="since",
+    )
+
+
+def _iso_seconds(text: str) -> float:
+    time = datetime.fromisoformat(text)
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 @router.get("/inputs")

@@ -152,6 +152,27 @@ class KeptSample:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeProgress:
+    """How far a variant is with its probes.
+
+    Attributes:
+        state: ``done`` once it has answered all of them, and some again for their time;
+            ``failed`` if it cannot.
+        done: Probes answered; ``total`` how many there are.
+        reason: How far they are or what they wait for, in words; empty once they are done.
+    """
+
+    state: Literal["waiting", "probing", "done", "failed"]
+    done: int
+    total: int
+    reason: str
+
+
+NO_PROBES = ProbeProgress("waiting", 0, 0, "not looked at yet")
+"""Of a variant before anybody has looked at it."""
+
+
+@dataclass(frozen=True, slots=True)
 class VariantQuality:
     """Everything that is known of the quality of one variant.
 
@@ -167,6 +188,8 @@ class VariantQuality:
         worst: The comparisons with the least agreement, worst first.
         probe_p95_s: 95th percentile of the time that single probes took, in seconds; None before
             they were asked.
+        artifact: Id of the artifact that all of this is of; empty while no replica has said it.
+        probes: How far its probes are.
     """
 
     variant: str
@@ -179,6 +202,31 @@ class VariantQuality:
     labels: LabelReport | None
     worst: tuple[KeptSample, ...]
     probe_p95_s: float | None
+    artifact: str = ""
+    probes: ProbeProgress = NO_PROBES
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictChange:
+    """A verdict that was not the one before, or of another artifact, and what it was based on.
+
+    Attributes:
+        at: When, in seconds since 1970.
+        artifact: Id of the artifact that was judged.
+        reference_artifact: Id of the one that it was judged against.
+        verdict: See ``VariantQuality``; likewise ``reason``, ``in_auto``, ``origins`` and
+            ``labels``, all as they were then.
+    """
+
+    at: float
+    variant: str
+    artifact: str
+    reference_artifact: str
+    verdict: Verdict
+    reason: str
+    in_auto: bool
+    origins: tuple[OriginReport, ...]
+    labels: LabelReport | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +253,7 @@ class ModelQuality:
         floor: Agreement below which a variant fails.
         tolerance: Share of disagreement that does not count as a loss.
         evaluation: Of the labelled data; None if the model has none.
+        not_kept: Why the evidence does not outlive the process, in words; empty if it does.
     """
 
     model: str
@@ -214,6 +263,7 @@ class ModelQuality:
     tolerance: float
     evaluation: EvaluationProgress | None
     variants: tuple[VariantQuality, ...]
+    not_kept: str = ""
 
 
 class QualityBoard(Protocol):
@@ -221,6 +271,15 @@ class QualityBoard(Protocol):
 
     async def report(self) -> tuple[ModelQuality, ...]:
         """Return everything that is known.
+
+        Raises:
+            NotReady: The process that compares does not answer.
+        """
+
+    async def history(self, since: float) -> Mapping[str, tuple[VerdictChange, ...]]:
+        """Return the changes of verdicts since a time in seconds since 1970, by model.
+
+        The oldest comes first.
 
         Raises:
             NotReady: The process that compares does not answer.

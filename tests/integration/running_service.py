@@ -71,7 +71,7 @@ class RunningService:
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError, KeyError):
                 models = httpx.get(f"{self.url}/v1/quality", timeout=5).json()["data"]
-                if all(v["probe_p95_s"] is not None for m in models for v in m["variants"]):
+                if all(v["probes"]["state"] == "done" for m in models for v in m["variants"]):
                     return
             time.sleep(POLL_S)
         raise AssertionError(f"not probed within {PROBED_S} s: {self.log.read_text()}")

@@ -227,6 +227,7 @@ def test_a_wrong_server_names_its_key(changes: dict[str, Any], expected: str) ->
         ({"models": [model(), model()]}, "models: models given twice: minilm"),
         ({"models": [model()], "sever": {}}, "sever: unknown key"),
         ({"models": [model()], "artifacts": {"folders": "x"}}, "artifacts.folders: unknown key"),
+        ({"models": [model()], "evidence": {"file": "x"}}, "evidence.file: unknown key"),
     ],
 )
 def test_a_wrong_top_level_names_its_key(document: dict[str, Any], expected: str) -> None:

@@ -70,6 +70,12 @@ def test_the_folder_of_artifacts_has_a_default_and_an_environment_variable(
     assert load_config(write(MINIMAL)).artifacts.folder == "/volume"
 
 
+def test_the_folder_of_evidence_likewise(write, monkeypatch) -> None:
+    assert load_config(write(MINIMAL)).evidence.folder == "~/.local/share/quantserve/evidence"
+    monkeypatch.setenv("QUANTSERVE_EVIDENCE__FOLDER", "/volume")
+    assert load_config(write(MINIMAL)).evidence.folder == "/volume"
+
+
 @pytest.mark.parametrize("variable", ["QUANTSERVE_SEVER__PORT", "QUANTSERVE_SERVER_PORT"])
 def test_a_variable_of_no_section_is_refused(write, monkeypatch, variable: str) -> None:
     monkeypatch.setenv(variable, "1")

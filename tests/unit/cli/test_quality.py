@@ -13,16 +13,20 @@ from rich.table import Table
 
 from serving.cli import evaluate
 from serving.cli.quality_tables import labels_table, measures_table, verdict_table
+from serving.cli.verdict_history import history_table
 from serving.seams.quality import (
     Estimate,
     EvaluationProgress,
     LabelReport,
     ModelQuality,
     OriginReport,
+    ProbeProgress,
     VariantQuality,
+    VerdictChange,
 )
 from tests.unit.cli.conftest import Run
 
+DONE = ProbeProgress("done", 72, 72, "")
 REFERENCE = VariantQuality(
     variant="fp32",
     is_reference=True,
@@ -34,6 +38,7 @@ REFERENCE = VariantQuality(
     labels=LabelReport("reviews_test", Estimate(0.7476, 0.7279, 0.7663, 1_961), None, None, None),
     worst=(),
     probe_p95_s=0.01,
+    probes=DONE,
 )
 INT8 = VariantQuality(
     variant="int8-dynamic",
@@ -63,6 +68,7 @@ INT8 = VariantQuality(
     ),
     worst=(),
     probe_p95_s=None,
+    probes=DONE,
 )
 SENTIMENT = ModelQuality(
     model="sentiment",
@@ -162,12 +168,79 @@ def test_a_table_fits_80_columns(make) -> None:
     assert all(line.count("[") == line.count("]") for line in text.splitlines())
 
 
+CHANGE = VerdictChange(
+    at=1_795_896_000.0,  # 2026-11-28 20:00 UTC
+    variant="int8-dynamic",
+    artifact="0123456789abcdef",
+    reference_artifact="fedcba9876543210",
+    verdict="degraded",
+    reason="[probes] agree, labels do not",
+    in_auto=True,
+    origins=INT8.origins,
+    labels=INT8.labels,
+)
+
+
+def with_history(*changes: VerdictChange) -> dict[str, Any]:
+    history = orjson.loads(orjson.dumps([asdict(change) for change in changes]))
+    return {**entry(SENTIMENT), "history": history}
+
+
+def test_a_change_of_a_verdict_comes_with_its_grounds() -> None:
+    text = screen_of(history_table(with_history(CHANGE)), 200)
+    for shown in (
+        "2026-11-28 20:00:00",
+        "degraded",
+        "live 0.981 [0.964, 0.990] n=512",
+        "reviews_test -0.0020 [-0.0111, +0.0071] n=1,961",
+        "01234567 beside fedcba98",
+        CHANGE.reason,
+    ):
+        assert shown in text
+
+
+def test_a_history_fits_80_columns() -> None:
+    text = screen_of(history_table(with_history(CHANGE, replace(CHANGE, labels=None, origins=()))))
+    assert "…" not in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert text.count("int8-dynamic") == 2
+
+
+def test_no_change_is_no_table() -> None:
+    assert history_table(with_history()) is None
+
+
+@pytest.mark.parametrize(
+    ("probes", "said"),
+    [
+        (ProbeProgress("probing", 60, 72, "probing 60 of 72"), "; probing 60 of 72"),
+        (ProbeProgress("done", 72, 72, ""), ""),
+    ],
+)
+def test_whoever_has_not_answered_all_probes_says_how_far_it_is(
+    probes: ProbeProgress, said: str
+) -> None:
+    variants = tuple(replace(one, probes=probes) for one in (REFERENCE, INT8))
+    text = screen_of(verdict_table(entry(replace(SENTIMENT, variants=variants))), 200)
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert any(line.endswith(f"the reference{said}") for line in lines)
+    assert any(line.endswith(f"{INT8.reason}{said}") for line in lines)
+
+
+def test_progress_that_is_the_reason_is_said_once() -> None:
+    probes = ProbeProgress("probing", 31, 72, "probing 31 of 72")
+    int8 = replace(INT8, probes=probes, reason=probes.reason)
+    text = screen_of(verdict_table(entry(replace(SENTIMENT, variants=(REFERENCE, int8)))), 200)
+    assert text.count("probing 31 of 72") == 1
+
+
 class Service:
     """Answers with one list of entries after the other, the last one again and again."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: ModelQuality) -> None:
         self.requests: list[tuple[str, str, dict[str, Any]]] = []
         self.refusal: httpx.Response | None = None
+        self.history: list[dict[str, Any]] = []
         self._answers = list(answers)
         monkeypatch.setattr(httpx, "request", self._answer)
         monkeypatch.setattr(evaluate, "POLL_S", 0)
@@ -181,7 +254,8 @@ class Service:
         if method == "POST":
             return httpx.Response(202, json={"model": "sentiment", "state": "running"})
         now = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        return httpx.Response(200, json={"object": "list", "data": [entry(now)]})
+        data = {**entry(now), "history": self.history}
+        return httpx.Response(200, json={"object": "list", "data": [data]})
 
 
 def at(state: Any, done: int = 0, reason: str = "") -> ModelQuality:
@@ -207,6 +281,30 @@ def test_quality_before_the_first_sample_prints_the_verdicts(run: Run, monkeypat
     assert "n=" not in result.stdout
 
 
+def test_evidence_that_is_not_kept_is_told(run: Run, monkeypatch) -> None:
+    Service(monkeypatch, replace(SENTIMENT, not_kept="in memory only: [it] is damaged"))
+    for arguments in (("quality",), ("quality", "--history")):
+        assert "not kept: in memory only: [it] is damaged" in run(*arguments).stdout
+
+
+def test_history_prints_the_changes(run: Run, monkeypatch) -> None:
+    service = Service(monkeypatch, SENTIMENT)
+    result = run("quality", "--history", "--since", "2026-11-28")
+    assert result.exit_code == 0
+    assert service.requests[0][2] == {"params": {"since": "2026-11-28"}}
+    assert "sentiment: no verdict has changed since then" in result.stdout
+    service.history = with_history(CHANGE)["history"]
+    result = run("quality", "--history", "--model", "sentiment")
+    assert service.requests[1][2] == {"params": {"model": "sentiment", "since": "0"}}
+    assert "01234567 beside fedcba98" in result.stdout
+
+
+def test_since_without_history_is_refused(run: Run) -> None:
+    result = run("quality", "--since", "0")
+    assert result.exit_code == 1
+    assert "--since: belongs to --history" in result.stderr
+
+
 def test_evaluate_waits_until_all_is_done(run: Run, monkeypatch) -> None:
     service = Service(monkeypatch, at("running"), at("running", 2_000), SENTIMENT)
     result = run("evaluate", "sentiment", "--url", "http://there:1")
@@ -230,7 +328,7 @@ def test_evaluate_says_which_variants_were_left_out(run: Run, monkeypatch) -> No
     ("last", "said"),
     [
         (at("failed", reason="labels [meh] are not the model's"), "labels [meh] are not the model"),
-        (at("idle"), "it was lost; start it again"),
+        (at("idle"), "it was broken off; start it again"),
     ],
 )
 def test_an_evaluation_that_fails_or_is_lost_says_so(

@@ -6,7 +6,7 @@ import pytest
 
 from serving.errors import NotReady, QueueFull
 from serving.monitor import background
-from serving.monitor.background import Background
+from serving.monitor.background import ANSWER_S, Background
 from serving.seams import InferenceRequest, Outcome
 from tests.unit.fakes import FakeBackends, let_others_act, served_model
 
@@ -53,6 +53,14 @@ async def test_a_busy_replica_is_asked_again_until_it_is_idle() -> None:
     assert len(outcome.rows) == 1
     assert len(backend.requests) == 4
     assert all(request.background for request in backend.requests)
+
+
+async def test_many_inputs_at_once_may_take_longer_than_a_few() -> None:
+    backends = FakeBackends([MODEL])
+    for number in (1, 8, 72):
+        await Background(backends).infer(NAME, ["a text"] * number, patience_s=60)
+    timeouts = [request.timeout_s for request in backends.encoders[NAME].requests]
+    assert timeouts == [ANSWER_S, ANSWER_S, 9 * ANSWER_S]
 
 
 async def test_patience_ends() -> None:

@@ -16,8 +16,11 @@ from tests.unit.monitor.fakes import Assessed
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    file = tmp_path / "reviews.jsonl"
-    lines = [{"input": f"text {number}", "label": "positive"} for number in range(20)]
+    return write_examples(tmp_path / "reviews.jsonl", 20)
+
+
+def write_examples(file: Path, count: int) -> Path:
+    lines = [{"input": f"text {number}", "label": "positive"} for number in range(count)]
     file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     return file
 
@@ -96,7 +99,7 @@ async def test_a_missing_file_is_told(assessed: Assessed, tmp_path: Path) -> Non
     assert "nothing.jsonl" in progress.reason
 
 
-async def test_it_waits_for_the_probes_since_these_replace_what_was_known(
+async def test_it_waits_until_it_is_known_what_is_deployed(
     dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "LOOK_S", 0.0)
@@ -107,21 +110,58 @@ async def test_it_waits_for_the_probes_since_these_replace_what_was_known(
     await asyncio.wait_for(is_asked.wait(), MAX_WAIT_S)
     await let_others_act()
     assert assessed.judge.scored == [("fp32", 1)]  # is it worth waiting?
-    await assessed.probe_all()
+    await assessed.identify_all()
     assert (await evaluating).state == "done"
     for variant in ("fp32", "int4", "bf16"):
         assert assessed.of(variant).labels is not None
     assert assessed.judge.scored[1:4] == [("fp32", 8), ("fp32", 8), ("fp32", 4)]
 
 
-async def test_it_does_not_wait_for_probes_for_ever(
+async def test_it_does_not_wait_for_that_for_ever(
     assessed: Assessed, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "PROBES_S", 0.0)
+    monkeypatch.setattr(evaluation, "KNOWN_S", 0.0)
     assessed.assessment.outdate("int4")
     progress = await run(assessed, dataset)
-    assert progress.reason == "int4 is left out: int4 has not answered its probes within 0 s"
+    assert progress.reason == "int4 is left out: int4 has not said within 0 s what it is"
     assert assessed.of("bf16").labels is not None
+
+
+async def test_what_was_answered_before_is_not_asked_again(
+    assessed: Assessed, dataset: Path
+) -> None:
+    assessed.judge.agreements["int4"] = 0.0
+    asked: list[str] = []
+
+    def break_off(variant: str) -> None:
+        asked.append(variant)
+        if len(asked) == 5:  # fp32 is done, int4 has answered the first 8 examples
+            raise asyncio.CancelledError
+
+    assessed.judge.on_score = break_off
+    with pytest.raises(asyncio.CancelledError):
+        await evaluate(assessed.assessment, dataset)
+    assert asked == ["fp32"] * 3 + ["int4"] * 2
+
+    again = Assessed(assessed.evidence)
+    again.judge.agreements["int4"] = 0.0
+    await again.identify_all()
+    progress = await run(again, dataset)
+    assert (progress.state, progress.done) == ("done", 60)
+    assert again.judge.scored == [("int4", 8), ("int4", 4), ("bf16", 8), ("bf16", 8), ("bf16", 4)]
+    labels = again.of("int4").labels
+    assert labels is not None
+    assert labels.difference is not None
+    assert (labels.difference.value, labels.difference.count) == (-1.0, 20)
+
+
+async def test_another_file_of_data_is_asked_anew(assessed: Assessed, dataset: Path) -> None:
+    await run(assessed, dataset)
+    assessed.judge.scored.clear()
+    await run(assessed, dataset)
+    assert assessed.judge.scored == []
+    await run(assessed, write_examples(dataset, 18))
+    assert len(assessed.judge.scored) == 9
 
 
 async def test_results_of_a_variant_that_is_deployed_again_are_dropped(

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 
 from serving.monitor.background import Background
+from serving.monitor.evidence import ProbeStep
 from serving.monitor.generator_judge import PROBE_TOKENS, REFERENCE_PROBES, GeneratorJudge
 from serving.monitor.judge import NotComparable
 from serving.quality.dataset import Passage
@@ -61,14 +62,20 @@ def judge(writers: Writers) -> GeneratorJudge:
     return GeneratorJudge(Background(writers), "model", "fp32", PROBES)  # type: ignore[arg-type]
 
 
+async def probe(subject: GeneratorJudge, variant: str) -> list[ProbeStep]:
+    """Have a variant answer all of its turns."""
+    return [await subject.probe(variant, n) for n in range(subject.num_steps(variant))]
+
+
 @pytest.mark.parametrize(("first", "agreement"), [(1, 1.0), (5, 0.0)])
 async def test_probes_are_continued_and_scored_by_the_reference(
     first: int, agreement: float
 ) -> None:
     writers = Writers(first)
-    probed = await judge(writers).probe("int4")
-    assert [one.agreement for one in probed.comparisons] == [agreement] * len(PROBES)
-    assert probed.seconds == (1.0,) * len(PROBES)  # total without the queue
+    steps = await probe(judge(writers), "int4")
+    assert [one.agreement for step in steps for one in step.comparisons] == [agreement] * 20
+    # total without the queue
+    assert [(step.answered, step.seconds) for step in steps] == [(1, 1.0)] * len(PROBES)
     asked = writers.all["int4"].asked
     assert [request.prompts for request in asked] == [(probe,) for probe in PROBES]
     assert all(r.background and r.trace == 0 and r.sampling.temperature == 0 for r in asked)
@@ -79,8 +86,8 @@ async def test_probes_are_continued_and_scored_by_the_reference(
 
 async def test_the_reference_is_asked_for_its_time_only() -> None:
     writers = Writers()
-    probed = await judge(writers).probe("fp32")
-    assert (probed.comparisons, len(probed.seconds)) == ((), REFERENCE_PROBES)
+    steps = await probe(judge(writers), "fp32")
+    assert [(step.comparisons, step.seconds) for step in steps] == [((), 1.0)] * REFERENCE_PROBES
     assert writers.all["fp32"].scored == []
 
 

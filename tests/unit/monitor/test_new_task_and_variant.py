@@ -14,6 +14,7 @@ from serving.monitor.judges import judge_of
 from serving.seams import EncodedSample, InferenceRequest
 from serving.tasks import TASKS
 from tests.unit.fakes import FakeBackends, served_model
+from tests.unit.monitor.fakes import EvidenceAtOnce
 from tests.unit.monitor.made_up_task import NAME, PROBES, installed, write_probes
 
 VARIANTS = ("fp32", "bf16", "int8-ov", "my-own", "gptq-from-elsewhere")
@@ -43,10 +44,14 @@ async def test_it_is_probed_compared_and_judged_by_its_entry(tmp_path: Path) -> 
     task = TASKS[NAME]
     probes = task.read_probes(file)
     judge = judge_of(Background(backends), model, task, probes)
-    assessment = Assessment(model, task, judge, probes, lambda *comparison: None)
+    assessment = Assessment(
+        model, task, judge, probes, EvidenceAtOnce(model), None, lambda *comparison: None
+    )
 
     for variant in assessment.reference_first:
-        assessment.set_probed(variant, 1.0, await judge.probe(variant))
+        await assessment.identify(variant, 1.0, f"{variant}-1")
+        while (number := assessment.next_step(variant)) is not None:
+            await assessment.take_step(variant, await judge.probe(variant, number))
     report = assessment.report()
     assert (report.task, report.floor, report.tolerance) == (NAME, 0.125, 0.0625)
     verdicts = {one.variant: one.verdict for one in report.variants}
@@ -62,5 +67,5 @@ async def test_it_is_probed_compared_and_judged_by_its_entry(tmp_path: Path) -> 
     sample = EncodedSample("pairs", "my-own", pair, False, None, row)
     comparison = await judge.compare(sample)
     assert comparison.agreement == 1.0
-    assessment.record("my-own", "live", comparison, pair)
+    await assessment.record("my-own", comparison, pair)
     assert assessment.live_inputs == (pair,)

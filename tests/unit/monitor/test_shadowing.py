@@ -83,7 +83,7 @@ async def test_more_than_the_limit_is_dropped() -> None:
     assert running.dropped == [("sentiment", "over_limit")] * 2
 
 
-async def test_nothing_is_compared_while_probes_are_to_be_answered() -> None:
+async def test_nothing_is_compared_while_it_is_not_known_what_is_deployed() -> None:
     running = Running(**FAST)
     running.shadowing.offer(sample())
     assert running.dropped == [("sentiment", "not_ready")]
@@ -102,8 +102,7 @@ async def test_a_comparison_that_a_new_deployment_overtakes_is_dropped(running: 
     running.assessed.judge.gate.clear()
     running.shadowing.offer(sample())
     await let_others_act()
-    probed = await running.assessed.judge.probe("int4")
-    running.assessed.assessment.set_probed("int4", 9.0, probed)
+    await running.assessed.assessment.identify("int4", 9.0, "int4-2")
     running.assessed.judge.gate.set()
     await let_others_act()
     assert running.dropped == [("sentiment", "not_ready")]

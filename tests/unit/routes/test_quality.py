@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from serving.seams import (
     ModelQuality,
     OriginReport,
     VariantQuality,
+    VerdictChange,
 )
 from tests.unit.fakes import FakeBackends
 from tests.unit.routes.sites import MODELS, Site, open_replica
@@ -31,6 +33,11 @@ INT4 = VariantQuality(
 )
 
 
+CHANGE = VerdictChange(
+    1_000.5, "int4", "int4-1", "fp32-1", "degraded", "10 % differ", True, (REPORT,), None
+)
+
+
 class FakeBoard:
     """Reports two models; ``failure`` is raised instead."""
 
@@ -38,6 +45,7 @@ class FakeBoard:
         self.failure: Exception | None = None
         self.evaluated: list[str] = []
         self.kept: tuple[Input, ...] = ()
+        self.asked_since: list[float] = []
 
     async def report(self) -> tuple[ModelQuality, ...]:
         if self.failure is not None:
@@ -46,6 +54,12 @@ class FakeBoard:
             ModelQuality(model.name, model.task, "fp32", 0.7, 0.05, None, (INT4,))
             for model in MODELS
         )
+
+    async def history(self, since: float) -> Mapping[str, tuple[VerdictChange, ...]]:
+        if self.failure is not None:
+            raise self.failure
+        self.asked_since.append(since)
+        return {"minilm": (CHANGE,)}
 
     async def inputs(self, model: str) -> tuple[Input, ...]:
         if self.failure is not None:
@@ -91,6 +105,51 @@ async def test_everything_that_is_known_is_told(site: Site) -> None:
             "smallest_difference": 0.1,
         }
     ]
+
+
+async def test_the_history_is_told_if_asked_for(site: Site, board: FakeBoard) -> None:
+    assert "history" not in (await site.client.get("/v1/quality")).json()["data"][0]
+    minilm, sentiment = (await site.client.get("/v1/quality?since=0")).json()["data"]
+    (change,) = minilm["history"]
+    assert (change["at"], change["artifact"], change["reference_artifact"]) == (
+        1_000.5,
+        "int4-1",
+        "fp32-1",
+    )
+    assert change["verdict"] == "degraded"
+    assert change["origins"][0]["measures"]["agreement"]["low"] == 0.8
+    assert sentiment["history"] == []
+    answer = await site.client.get("/v1/quality?since=0&model=sentiment")
+    assert [entry["model"] for entry in answer.json()["data"]] == ["sentiment"]
+
+
+@pytest.mark.parametrize(
+    ("since", "seconds"),
+    [
+        ("1795896000.5", 1_795_896_000.5),
+        ("2026-11-28", 1_795_824_000.0),
+        ("2026-11-28T20:00:00", 1_795_896_000.0),
+        ("2026-11-28T20:00Z", 1_795_896_000.0),
+        ("2026-11-28T21:00:00+01:00", 1_795_896_000.0),
+        ("-1", -1.0),
+    ],
+)
+async def test_a_time_has_two_forms(
+    site: Site, board: FakeBoard, since: str, seconds: float
+) -> None:
+    answer = await site.client.get("/v1/quality", params={"since": since})
+    assert answer.status_code == 200
+    assert board.asked_since == [seconds]
+
+
+@pytest.mark.parametrize("since", ["", "yesterday", "nan", "inf", "2026-13-01", "1e999"])
+async def test_what_is_no_time_is_a_422(site: Site, board: FakeBoard, since: str) -> None:
+    answer = await site.client.get("/v1/quality", params={"since": since})
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert error["param"] == "since"
+    assert "2026-11-28T20:00:00Z" in error["message"]
+    assert board.asked_since == []
 
 
 async def test_one_model_can_be_asked_for(site: Site) -> None:

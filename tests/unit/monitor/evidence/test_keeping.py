@@ -1,0 +1,206 @@
+"""Evidence outlives the process, killed or not, and goes on where there can be no file."""
+
+import logging
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.monitor.evidence import Evidence, keeping
+from serving.monitor.evidence.schema import FILE, open_file
+from tests.unit.monitor.evidence.pieces import (
+    DAY,
+    PAIR,
+    PROBE_SET,
+    change,
+    live,
+    model_config,
+)
+
+NUM_KILLS = 6
+
+
+async def opened(folder: Path, **quality: object) -> Evidence:
+    evidence = Evidence(folder, [model_config(**quality)])
+    await evidence.open()
+    return evidence
+
+
+async def test_another_process_finds_what_one_has_kept(tmp_path: Path) -> None:
+    first = await opened(tmp_path)
+    await first.add_live(PAIR, PROBE_SET, live(0.5))
+    await first.add_verdict(PAIR, change())
+    assert first.not_kept == ""
+    first.close()
+    second = await opened(tmp_path)
+    known = await second.known(PAIR, PROBE_SET, None)
+    assert (known.live, known.last_verdict) == ((live(0.5),), change())
+    second.close()
+
+
+async def test_no_input_reaches_the_disk_unless_it_may(tmp_path: Path) -> None:
+    for folder, keep, is_there in ((tmp_path / "not", 0, False), (tmp_path / "may", 5, True)):
+        evidence = await opened(folder, keep_samples=keep)
+        await evidence.add_live(PAIR, PROBE_SET, live(0.5, "a secret text"))
+        assert await evidence.live_inputs("sentiment") == (("a secret text",) if keep else ())
+        evidence.close()
+        assert (b"a secret text" in everything(folder)) == is_there
+
+
+async def test_inputs_that_may_be_kept_no_longer_leave_the_disk(tmp_path: Path) -> None:
+    evidence = await opened(tmp_path, keep_samples=5)
+    for number in range(40):
+        await evidence.add_live(PAIR, PROBE_SET, live(0.5, f"a secret text {number}"))
+    evidence.close()
+    evidence = await opened(tmp_path, keep_samples=0)
+    assert b"a secret text" not in everything(tmp_path)
+    evidence.close()
+
+
+def everything(folder: Path) -> bytes:
+    """Bytes of all files."""
+    return b"".join(file.read_bytes() for file in folder.iterdir())
+
+
+async def test_what_is_too_old_is_forgotten_when_it_opens(tmp_path: Path) -> None:
+    now = 100 * DAY
+    for age, keep_days, left in ((6 * DAY, 7, 1), (8 * DAY, 7, 1), (0.0, 7, 2)):
+        evidence = Evidence(tmp_path, [model_config(keep_days=keep_days)], lambda: now)
+        await evidence.open()
+        evidence._clock = lambda age=age: now - age  # type: ignore[misc]
+        await evidence.add_live(PAIR, PROBE_SET, live())
+        evidence.close()
+        evidence = Evidence(tmp_path, [model_config(keep_days=keep_days)], lambda: now)
+        await evidence.open()
+        assert (await evidence.known(PAIR, PROBE_SET, None)).num_live == left
+        evidence.close()
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.WARNING, logger=keeping.logger.name)
+    # Ray gives the logger handlers of its own where it was imported.
+    keeping.logger.addHandler(caplog.handler)
+    return caplog
+
+
+async def works(evidence: Evidence) -> bool:
+    """Whether it takes something in and knows it."""
+    await evidence.add_live(PAIR, PROBE_SET, live(0.5))
+    await evidence.add_verdict(PAIR, change())
+    known = await evidence.known(PAIR, PROBE_SET, None)
+    return known.live == (live(0.5),) and bool(await evidence.history(0.0))
+
+
+async def test_without_a_folder_it_goes_on_in_memory_and_says_so(
+    tmp_path: Path, warnings: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "taken").write_text("")
+    evidence = await opened(tmp_path / "taken")
+    assert evidence.not_kept.startswith("in memory only: ")
+    assert str(tmp_path / "taken" / FILE) in evidence.not_kept
+    assert evidence.not_kept in warnings.text
+    assert await works(evidence)
+    evidence.close()
+
+
+async def test_while_another_service_has_the_file_it_goes_on_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "LAST_PROCESS_S", 0.0)
+    other = await opened(tmp_path)
+    evidence = await opened(tmp_path)
+    assert "another quality process has it open" in evidence.not_kept
+    assert await works(evidence)
+    assert (await other.known(PAIR, PROBE_SET, None)).num_live == 0
+    evidence.close()
+    other.close()
+
+
+async def test_it_waits_for_the_process_that_it_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = await opened(tmp_path)
+
+    def end_last(folder: Path) -> object:
+        try:
+            return open_file(folder)
+        finally:
+            last.close()
+
+    monkeypatch.setattr(keeping, "open_file", end_last)
+    monkeypatch.setattr(keeping, "LOOK_S", 0.0)
+    evidence = await opened(tmp_path)
+    assert evidence.not_kept == ""
+    evidence.close()
+
+
+async def test_a_damaged_file_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("a letter " * 1_000)
+    evidence = await opened(tmp_path)
+    assert "is not a database" in evidence.not_kept
+    assert await works(evidence)
+    evidence.close()
+    assert (tmp_path / FILE).read_text() == "a letter " * 1_000
+
+
+async def test_a_write_that_fails_is_told_until_one_succeeds(
+    tmp_path: Path, warnings: pytest.LogCaptureFixture
+) -> None:
+    evidence = await opened(tmp_path)
+    evidence._db.execute("PRAGMA query_only = ON")  # as on a disk that was mounted anew
+    for _ in range(2):
+        await evidence.add_live(PAIR, PROBE_SET, live())
+        assert "readonly" in evidence.not_kept
+    assert len({id(record) for record in warnings.records}) == 1
+    evidence._db.execute("PRAGMA query_only = OFF")
+    await evidence.add_live(PAIR, PROBE_SET, live())
+    assert evidence.not_kept == ""
+    assert (await evidence.known(PAIR, PROBE_SET, None)).num_live == 1
+    evidence.close()
+
+
+def test_a_killed_process_loses_at_most_the_sample_in_flight(tmp_path: Path) -> None:
+    """Each child is killed at another moment, some while they open the file."""
+    chance = random.Random(11)
+    acknowledged = -1
+    for kill in range(NUM_KILLS):
+        first = acknowledged + 1
+        command = [sys.executable, "-m", "tests.unit.monitor.evidence.killed_writer"]
+        child = subprocess.Popen(
+            [*command, str(tmp_path), str(first)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        seen: list[int] = []
+        for _ in range(chance.randrange(1, 60) if kill else 0):
+            seen.append(int(child.stdout.readline()))
+        os.kill(child.pid, signal.SIGKILL)
+        seen += [int(line) for line in child.stdout if line.endswith("\n")]
+        child.wait()
+        assert seen == list(range(first, first + len(seen)))
+        acknowledged = seen[-1] if seen else acknowledged
+
+        db, lock = open_file(tmp_path)  # the kernel has released it
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        found = numbers(db)
+        assert found[: acknowledged + 1] == list(range(acknowledged + 1))
+        assert len(found) <= acknowledged + 2  # the one in flight may be there
+        verdicts = [int(why) for (why,) in db.execute("SELECT reason FROM verdicts ORDER BY id")]
+        expected = [number for number in found if number % 10 == 0]
+        assert verdicts in (expected, expected[:-1])
+        db.execute("DELETE FROM live_samples WHERE id > ?", (acknowledged + 1,))
+        db.execute("DELETE FROM verdicts WHERE CAST(reason AS INTEGER) > ?", (acknowledged,))
+        db.close()
+        os.close(lock)
+    assert acknowledged > NUM_KILLS
+
+
+def numbers(db: sqlite3.Connection) -> list[int]:
+    """Of the samples, in the order in which they were written."""
+    written = "SELECT json_extract(measures, '$.number') FROM live_samples ORDER BY id"
+    return [int(number) for (number,) in db.execute(written)]
