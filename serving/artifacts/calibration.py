@@ -13,6 +13,10 @@ from serving.tasks import TASKS
 
 BATCH_INPUTS = 16
 
+EXAMPLE_INPUTS = 16
+"""Enough for ``int4`` on torch to see which inputs of its layers are large: MiniLM's mean cosine
+was 0.976 with 2 of the probes, padding counted in, and is 0.981 with 16 or with all of them."""
+
 PROBES = "probes"
 """Name of an origin: the model's own probes."""
 
@@ -63,6 +67,7 @@ def calibration_batches(task: EncoderTask, inputs: Sequence[Input]) -> list[Arra
 
 
 def example_batch(task: EncoderTask, probes: Sequence[Input]) -> Arrays:
-    """A batch of two inputs, the shortest and the longest of the probes."""
+    """A batch of ``EXAMPLE_INPUTS`` of the probes, from the shortest to the longest."""
     items = sorted(task.prepare(probes, True), key=lambda item: item.cost)
-    return task.collate([items[0], items[-1]])
+    count = min(EXAMPLE_INPUTS, len(items))
+    return task.collate([items[n * (len(items) - 1) // (count - 1)] for n in range(count)])

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from serving.seams import DeviceName
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever what lies in an artifact is made or read differently; old ones are made anew."""
 
 ID_DIGITS, SHORT_ID_DIGITS = 32, 8

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from serving.runtimes.torch.model_inputs import as_tensors
+from serving.runtimes.torch.conversions.watching import watch_linears
 from serving.seams import Arrays
 
 ROWS, TOKENS = 16, 32
@@ -20,27 +17,23 @@ def measure_input_importance(model: nn.Module, inputs: Arrays) -> dict[nn.Module
 
     Which inputs are large is a property of the trained model (of its layer norms above all), so
     that a few texts, or even random tokens, show it well enough to weight rounding errors with.
-    A hundredth of the mean is added, so that an input that stayed silent here still counts.
+    Padding is left out: no answer depends on it. A hundredth of the mean is added, so that an input
+    that stayed silent here still counts.
 
     Args:
         model: A float32 transformers model on the CPU.
-        inputs: A batch for it.
+        inputs: A batch for it, with an ``attention_mask``.
 
     Returns:
         float32 (in,) for every ``nn.Linear`` that ran.
     """
     importance: dict[nn.Module, Tensor] = {}
 
-    def record(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        square = inputs[0].detach().flatten(0, -2).square().mean(0)
+    def see(module: nn.Module, x: Tensor) -> None:
+        square = x.square().mean(0)
         importance[module] = square + DAMPING * square.mean() + 1e-30
 
-    linears = [module for module in model.modules() if type(module) is nn.Linear]
-    hooks = [module.register_forward_pre_hook(record) for module in linears]
-    with torch.no_grad():
-        model(**as_tensors(inputs, "cpu"))
-    for hook in hooks:
-        hook.remove()
+    watch_linears(model, [inputs], see)
     return importance
 
 

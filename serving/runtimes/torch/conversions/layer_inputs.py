@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from serving.runtimes.torch.model_inputs import as_tensors
+from serving.runtimes.torch.conversions.watching import watch_linears
 from serving.seams import Arrays
 
 SAMPLED_ROWS = 128
@@ -44,25 +43,13 @@ def measure_layer_inputs(
     """
     seen: dict[nn.Module, LayerInputs] = {}
     rows_of_a_batch = -(-SAMPLED_ROWS // max(len(batches), 1))
-    is_token: Tensor
 
-    def watch(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        x: Tensor = inputs[0].detach()
-        # Poolers and classifiers see one row for each input, and no padding.
-        x = x[is_token] if x.shape[:-1] == is_token.shape else x.flatten(0, -2)
+    def see(module: nn.Module, x: Tensor) -> None:
         low, high = x.amin(0), x.amax(0)
         known = seen.setdefault(module, LayerInputs(low, high))
         known.low, known.high = torch.minimum(known.low, low), torch.maximum(known.high, high)
         stride = max(1, len(x) // rows_of_a_batch)
         known.rows.append(x[::stride][:rows_of_a_batch].clone())
 
-    linears = [module for module in model.modules() if type(module) is nn.Linear]
-    hooks = [module.register_forward_pre_hook(watch) for module in linears]
-    with torch.no_grad():
-        for batch in batches:
-            tensors = as_tensors(batch, "cpu")
-            is_token = tensors["attention_mask"].bool()
-            model(**tensors)
-    for hook in hooks:
-        hook.remove()
+    watch_linears(model, batches, see)
     return seen
