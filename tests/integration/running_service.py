@@ -28,7 +28,7 @@ class RunningService:
 
     Args:
         config: YAML file.
-        log: Where its output goes.
+        log: Where its output goes; its evidence goes beside it.
         port: Port to bind; a free one if None.
         environment: Variables beside those of this process.
     """
@@ -51,7 +51,11 @@ class RunningService:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **(environment or {})},
+                env={
+                    **os.environ,
+                    "QUANTSERVE_EVIDENCE__FOLDER": str(log.parent / "evidence"),
+                    **(environment or {}),
+                },
             )
 
     def wait_until_settled(self) -> list[dict[str, object]]:

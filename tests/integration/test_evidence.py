@@ -25,8 +25,6 @@ models:
     quality:
       shadow: {{rate: 1, max_per_second: 1000}}
       dataset: {dataset}
-evidence:
-  folder: {evidence}
 """
 
 TEXTS = [f"A film about the number {number}." for number in range(12)]

@@ -251,7 +251,7 @@ def test_killing_the_monitor_changes_no_answer(
     stop.set()
     loader.join()
     assert all(one == expected for one in found)
-    # Serve starts another one, which begins anew.
+    # Serve starts another one.
     wait_for(lambda: http.get("/v1/quality").status_code == 200)
 
 
