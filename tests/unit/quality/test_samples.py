@@ -92,3 +92,19 @@ def test_an_answer_like_the_references_is_never_kept() -> None:
     samples = Samples("live", keep=2)
     samples.add(Comparison(1.0), "same")
     assert samples.worst == ()
+
+
+def test_an_input_that_was_not_kept_is_none_of_the_worst() -> None:
+    samples = Samples("live", keep=2)
+    samples.add(Comparison(0.1), None)
+    samples.add(Comparison(0.5), "b")
+    assert samples.worst == (KeptSample("live", "b", 0.5),)
+    assert samples.report().measures["agreement"].count == 2
+
+
+def test_earlier_comparisons_are_counted_and_not_estimated_over() -> None:
+    samples = Samples("live")
+    samples.add(Comparison(1.0), "a")
+    samples.count_earlier(5)
+    report = samples.report()
+    assert (report.count, report.measures["agreement"].count) == (6, 1)
