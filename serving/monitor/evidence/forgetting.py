@@ -30,6 +30,8 @@ OLD_ROWS = {
 }
 """What finds a model's rows of each table that are older than a time."""
 
+PAIRS_IN_USE = " UNION ".join(f"SELECT pair FROM {table}" for table in OLD_ROWS)  # noqa: S608
+
 
 def forget_old(db: sqlite3.Connection, before: Mapping[str, float]) -> None:
     """Forget what is too old, except the last verdict of each variant.
@@ -49,6 +51,8 @@ def forget_old(db: sqlite3.Connection, before: Mapping[str, float]) -> None:
                         f"DELETE FROM {table} WHERE rowid IN ({find})",  # noqa: S608
                         (model, oldest, AT_ONCE),
                     ).rowcount
+    with transaction(db):
+        db.execute(f"DELETE FROM pairs WHERE id NOT IN ({PAIRS_IN_USE})")  # noqa: S608
     db.execute("PRAGMA incremental_vacuum").fetchall()
 
 

@@ -79,7 +79,9 @@ class Evidence:
         deadline = time.monotonic() + LAST_PROCESS_S
         while True:
             try:
-                self._db, self._lock = await asyncio.to_thread(open_file, self._folder)
+                db, self._lock = await asyncio.to_thread(open_file, self._folder)
+                self._db.close()
+                self._db = db
                 break
             except CannotKeep as error:
                 if isinstance(error, FileInUse) and time.monotonic() < deadline:

@@ -24,10 +24,11 @@ async def write(folder: Path, first: int) -> None:
     while True:
         sample = LiveSample(Comparison(1.0, {"number": float(number)}), None)
         await evidence.add_live(PAIR, PROBE_SET, sample)
-        print(number, flush=True)  # noqa: T201
+        print("sample", number, flush=True)  # noqa: T201
         if number % 10 == 0:
             verdict = replace(change(at=evidence.now()), reason=str(number))
             await evidence.add_verdict(PAIR, verdict)
+            print("verdict", number, flush=True)  # noqa: T201
         number += 1
 
 

@@ -61,6 +61,14 @@ def test_each_model_has_its_time_and_one_that_is_gone_the_longest(db: sqlite3.Co
     assert kept == {"sentiment": [3.0], "minilm": [2.0, 3.0], "gone": [2.0, 3.0]}
 
 
+def test_a_pair_of_which_nothing_is_left_goes(db: sqlite3.Connection) -> None:
+    for at, artifact in ((1.0, "int4-1"), (3.0, "int4-2")):
+        pair = replace(PAIR, artifact=artifact)
+        writing.add_live(db, at, pair, PROBE_SET, live(), 0)
+    forget_old(db, {"sentiment": 2.0})
+    assert db.execute("SELECT artifact FROM pairs").fetchall() == [("int4-2",)]
+
+
 def test_more_than_one_transaction_forgets_them_all(
     db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
