@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 GOOD_ENOUGH = 1.05
 """More threads must save a twentieth: those that save less are of more use to other replicas."""
@@ -23,20 +23,22 @@ def thread_counts(most: int) -> list[int]:
     return [*powers, most]
 
 
-def measure_passes(counts: list[int], run: Callable[[int], float]) -> dict[int, float]:
+async def measure_passes(
+    counts: list[int], run: Callable[[int], Awaitable[float]]
+) -> dict[int, float]:
     """Time passes on different numbers of threads, in turns; the shortest of each counts.
 
     The shortest, because whatever else runs on the machine can only make a pass longer.
 
     Args:
         counts: Numbers of threads.
-        run: Runs a pass on so many; returns its seconds, infinity if it could not have them.
+        run: Runs a pass on so many; returns its seconds.
     """
     times = dict.fromkeys(counts, float("inf"))
     until = time.monotonic() + MEASURE_S
     for _ in range(ROUNDS):
         for count in counts:
-            times[count] = min(times[count], run(count))
+            times[count] = min(times[count], await run(count))
         if time.monotonic() > until:
             break
     return times

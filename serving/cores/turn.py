@@ -89,7 +89,7 @@ class CoreTurn:
     def limit(self, most: int) -> None:
         """Take at most so many cores from the next call on."""
         self._most = min(most, len(self._cores))
-        self._release(self._most)
+        self._decide_at = 0.0
 
     def others_are_active(self) -> bool:
         """Whether another replica of the node has work that somebody waits for."""
@@ -159,6 +159,7 @@ class CoreTurn:
             if self._members.others_are_active():
                 self._release(0)
             else:
+                self._release(self._most)
                 self._take_free(self._most)
                 if len(self._held) == self._most:
                     return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from serving.artifacts import ArtifactRequest, ArtifactStore, ensure
@@ -12,6 +14,8 @@ from serving.machine.cores import available_cores
 from serving.replica.encoder.loading import load_encoder
 from serving.replica.generator.loading import load_generator
 from serving.replica.loaded_variant import LoadedVariant
+from serving.replica.thread_choice import choose_when_quiet
+from serving.replica.timed_pass import timed_pass
 from serving.tasks import TASKS
 
 
@@ -41,4 +45,15 @@ async def load_variant(
     artifact = await asyncio.to_thread(ensure, request, ArtifactStore(store))
     load = load_encoder if TASKS[model.task].kind == "encoder" else load_generator
     cores = join(request.device, variant.threads or available_cores())
-    return await load(model, variant, request.device, artifact, server, replica, cores)
+    loaded = await load(model, variant, request.device, artifact, server, replica, cores)
+    if variant.threads is not None or request.device != "cpu":
+        return loaded
+    choice = asyncio.get_running_loop().create_task(
+        choose_when_quiet(artifact, cores, timed_pass(model.task, loaded.backend))
+    )
+    return replace(loaded, close=partial(_close, choice, loaded))
+
+
+def _close(choice: asyncio.Task[None], loaded: LoadedVariant) -> None:
+    choice.cancel()
+    loaded.close()

@@ -2,59 +2,78 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import math
-import time
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Awaitable, Callable
 
 from serving.artifacts import Artifact
 from serving.artifacts.pass_times import read_pass_times, write_pass_times
 from serving.cores.thread_choice import choose_threads, measure_passes, thread_counts
+from serving.errors import RequestError
 from serving.machine.cores import available_cores
+from serving.machine.cpu_use import cores_of_others, read_cpu_use
 from serving.seams import Cores
 
 logger = logging.getLogger("ray.serve.quantserve")
 
+QUIET_CORES = 0.25
+"""A measurement counts if other processes kept no more cores busy meanwhile."""
 
-def limit_to_useful_cores(
-    artifact: Artifact,
-    cores: Cores,
-    use_cores: Callable[[Sequence[int]], None],
-    run_pass: Callable[[], object],
+LOOK_S = 1.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 15.0, 600.0
+"""Before the first look whether the machine is quiet, and at most between two."""
+
+
+async def choose_when_quiet(
+    artifact: Artifact, cores: Cores, run_pass: Callable[[], Awaitable[float]]
 ) -> None:
-    """Limit the cores that are taken to what saves time; measured unless that is known already.
+    """Limit the cores that are taken to what saves time.
 
-    Call it in the thread that runs the passes. The passes are background work: they wait for what
-    somebody waits for. If the cores were never free, nothing is limited, and nothing is kept.
+    What was measured on this kind of CPU is used at once. Else passes are timed as soon as the
+    machine is quiet: while others load or answer, every number of threads looks wrong, and what is
+    found is kept. Until then nothing is limited.
 
     Args:
         artifact: Whose passes they are.
         cores: What is limited.
-        use_cores: The engine's.
-        run_pass: Runs an ordinary pass.
+        run_pass: Runs an ordinary pass in the background; returns its seconds without waiting.
+            Raises ``RequestError`` while there is other work.
     """
     most = available_cores()
     if most == 1:
         return
-
-    def run(count: int) -> float:
-        cores.limit(count)
-        taken = cores.take(background=True)
-        if len(taken) < count:
-            return math.inf
-        use_cores(taken)
-        started = time.perf_counter()
-        run_pass()
-        return time.perf_counter() - started
-
     times = read_pass_times(artifact)
-    if times is None:
-        times = measure_passes(thread_counts(most), run)
-        cores.give_back()
-        if math.inf in times.values():
-            cores.limit(most)
-            return
-        write_pass_times(artifact, times)
+    pause = FIRST_PAUSE_S
+    while times is None:
+        # Replicas that were started together should not look, and measure, together.
+        await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
+        times = await _measure(most, cores, run_pass)
+        cores.limit(most)
+        pause = min(2 * pause, LONGEST_PAUSE_S)
+        if times is not None:
+            await asyncio.to_thread(write_pass_times, artifact, times)
     cores.limit(choose_threads(times))
     shown = ", ".join(f"{count}: {seconds * 1e3:.1f} ms" for count, seconds in times.items())
-    logger.info("a pass by number of threads: %s", shown)
+    logger.info("a pass by number of threads: %s; takes %d", shown, choose_threads(times))
+
+
+async def _measure(
+    most: int, cores: Cores, run_pass: Callable[[], Awaitable[float]]
+) -> dict[int, float] | None:
+    """Time passes; None if the machine was not quiet before and meanwhile."""
+    before = read_cpu_use()
+    await asyncio.sleep(LOOK_S)
+    if cores_of_others(before, read_cpu_use()) > QUIET_CORES or cores.others_are_active():
+        return None
+
+    async def run(count: int) -> float:
+        cores.limit(count)
+        return await run_pass()
+
+    before = read_cpu_use()
+    try:
+        times = await measure_passes(thread_counts(most), run)
+    except RequestError:
+        return None
+    return times if cores_of_others(before, read_cpu_use()) <= QUIET_CORES else None

@@ -13,7 +13,7 @@ from serving.seams.checkpoint import Checkpoint, CheckpointFormat, WeightShape
 from serving.seams.cores import Cores
 from serving.seams.encoder import Arrays, EncoderEngine
 from serving.seams.engine import DeviceName, EngineKind
-from serving.seams.generator import Decoder, GeneratorEngine
+from serving.seams.generator import GeneratorEngine
 from serving.seams.head import Head
 
 
@@ -108,8 +108,6 @@ class OpenGeneratorRequest:
         max_waiting: Sequences that may wait for a place.
         max_tokens: Most tokens of a sequence, prompt and continuation together.
         stuck_after_s: Seconds after which a step counts as stuck.
-        on_open: Called in the thread that takes the steps with the decoder, where there is one,
-            before the first.
     """
 
     folder: Path
@@ -122,7 +120,6 @@ class OpenGeneratorRequest:
     max_waiting: int
     max_tokens: int
     stuck_after_s: float = float("inf")
-    on_open: Callable[[Decoder], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

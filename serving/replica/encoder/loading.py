@@ -17,16 +17,12 @@ from serving.recipes import RECIPES
 from serving.replica.encoder.batcher import Batcher
 from serving.replica.encoder.local_encoder import LocalEncoder
 from serving.replica.loaded_variant import STUCK_AFTER_DEADLINES, LoadedVariant
-from serving.replica.thread_choice import limit_to_useful_cores
 from serving.runtimes import RUNTIMES
 from serving.seams import Cores, Description, DeviceName, EncoderEngine, EncoderTask, OpenRequest
 from serving.tasks import TASKS
 
 MAX_BATCH_TOKENS: dict[DeviceName, int] = {"cpu": 1_024, "cuda": 16_384}
 """Enough to keep the device busy: larger batches raise latency, not throughput."""
-
-TIMED_INPUTS = 8
-"""Probes in the pass that tells how many threads are of use: a batch as it forms under load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +36,13 @@ class OpenedEncoder:
 
 
 def open_encoder(
-    model: ModelConfig,
-    variant: VariantConfig,
-    device: DeviceName,
-    artifact: Artifact,
-    cores: Cores | None = None,
+    model: ModelConfig, variant: VariantConfig, device: DeviceName, artifact: Artifact
 ) -> OpenedEncoder:
     """Open task and engine of one variant and run them once.
 
     Call it in the thread that will run the forward passes, and run no kernel in any other: GNU
     OpenMP keeps a team of threads for each thread that ever ran one, and where the teams together
     exceed the cores it no longer lets any of them spin, which doubles the time of small passes.
-
-    Args:
-        model: The model's configuration.
-        variant: The variant's.
-        device: Where it runs.
-        artifact: What it is opened from.
-        cores: Limited to as many as its passes are worth, unless the configuration says how many.
 
     Raises:
         ConfigError: The machine cannot run the variant.
@@ -76,10 +61,7 @@ def open_encoder(
         )
     )
     # The first forward pass allocates and warms.
-    batch = task.collate(task.prepare(entry.read_probes(None)[:TIMED_INPUTS], True))
-    engine.forward(batch)
-    if cores is not None and variant.threads is None and device == "cpu":
-        limit_to_useful_cores(artifact, cores, engine.use_cores, lambda: engine.forward(batch))
+    engine.forward(task.collate(task.prepare(entry.read_probes(None)[:1], True)))
     return OpenedEncoder(task, engine, artifact, time.perf_counter() - started)
 
 
@@ -95,7 +77,7 @@ async def load_encoder(
     """Open and wire; see ``serving.replica.loading.load_variant``."""
     worker = ThreadPoolExecutor(1, thread_name_prefix="forward")
     opened = await asyncio.get_running_loop().run_in_executor(
-        worker, open_encoder, model, variant, device, artifact, cores
+        worker, open_encoder, model, variant, device, artifact
     )
     replica_metrics = ReplicaMetrics(Labels(model.name, variant.name, model.task), replica)
     metrics = EncoderMetrics(replica_metrics)

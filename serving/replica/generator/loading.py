@@ -15,18 +15,15 @@ from serving.metrics import GeneratorMetrics, Labels, ReplicaMetrics
 from serving.recipes import RECIPES
 from serving.replica.generator.local_generator import LocalGenerator
 from serving.replica.loaded_variant import STUCK_AFTER_DEADLINES, LoadedVariant
-from serving.replica.thread_choice import limit_to_useful_cores
 from serving.runtimes import RUNTIMES
 from serving.seams import (
     GREEDY,
     Cores,
-    Decoder,
     Description,
     DeviceName,
     GenerationTask,
     GeneratorEngine,
     OpenGeneratorRequest,
-    Segment,
     TokenRequest,
 )
 from serving.tasks import TASKS
@@ -92,18 +89,9 @@ def _open(
             max_waiting=variant.max_queued_requests,
             max_tokens=task.max_tokens,
             stuck_after_s=STUCK_AFTER_DEADLINES * server.request_timeout_s,
-            on_open=None if variant.threads else partial(_limit_cores, artifact, cores),
         )
     )
     return task, engine
-
-
-def _limit_cores(artifact: Artifact, cores: Cores, decoder: Decoder) -> None:
-    """Time the steps of a single sequence."""
-    length = min(FIRST_PROMPT_TOKENS, decoder.slot_tokens - 1)
-    decoder.step([Segment(0, 0, [0] * length)])
-    step = [Segment(0, length, [0])]
-    limit_to_useful_cores(artifact, cores, decoder.use_cores, lambda: decoder.step(step))
 
 
 async def _take_first_steps(task: GenerationTask, engine: GeneratorEngine) -> None:

@@ -125,9 +125,9 @@ async def test_an_encoder_gets_a_batcher(load: Load) -> None:
 async def test_an_encoder_is_opened_and_warmed_in_the_thread_of_its_passes(
     load: Load, stage: Stage
 ) -> None:
-    loaded = await load(ENCODER_TASK, threads=1)
+    loaded = await load(ENCODER_TASK)
     assert stage.threads[0].name.startswith("forward")
-    assert stage.engine.batches == [[[1, *probe.encode(), 2] for probe in PROBES]]
+    assert stage.engine.batches == [[[1, *PROBES[0].encode(), 2]]]
     assert stage.task.prepared_in == stage.threads
     loaded.close()
 
@@ -209,7 +209,6 @@ async def test_a_generator_is_told_its_limits(load: Load, stage: Stage) -> None:
             max_waiting=6,
             max_tokens=64,
             stuck_after_s=STUCK_AFTER_DEADLINES * 7,
-            on_open=None,
         )
     ]
     assert stage.threads[0] is not threading.current_thread()

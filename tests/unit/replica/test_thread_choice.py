@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,33 +10,27 @@ from serving.artifacts import Artifact
 from serving.cores import UnsharedCores
 from serving.cores.thread_choice import ROUNDS
 from serving.replica import thread_choice
-from serving.replica.thread_choice import limit_to_useful_cores
+from serving.replica.thread_choice import choose_when_quiet
 
 CORES = 8
+SECONDS = {1: 0.4, 2: 0.2, 4: 0.1, 8: 0.3}
 
 
 class Passes:
-    """Passes that take a known time by number of threads, on a clock of their own."""
+    """Passes that take a known time by number of threads."""
 
-    def __init__(self, seconds: dict[int, float]) -> None:
-        self.seconds = seconds
-        self.now = 0.0
+    def __init__(self, seconds: dict[int, float], cores: UnsharedCores) -> None:
+        self.seconds, self.cores = seconds, cores
         self.run: list[int] = []
-        self.threads = 0
+        self.others = [0.0]
+        """Cores that others keep busy at the next looks; the last holds for all that follow."""
 
-    def use_cores(self, cores: Sequence[int]) -> None:
-        self.threads = len(cores)
+    async def run_pass(self) -> float:
+        self.run.append(len(self.cores.take(background=True)))
+        return self.seconds[self.run[-1]]
 
-    def run_pass(self) -> None:
-        self.run.append(self.threads)
-        self.now += self.seconds[self.threads]
-
-
-class BusyCores(UnsharedCores):
-    """Others have all of them but two."""
-
-    def take(self, background: bool = False) -> tuple[int, ...]:
-        return super().take(background)[:2]
+    def cores_of_others(self, before: object, after: object) -> float:
+        return self.others.pop(0) if len(self.others) > 1 else self.others[0]
 
 
 @pytest.fixture
@@ -47,11 +40,16 @@ def artifact(tmp_path: Path) -> Artifact:
 
 @pytest.fixture
 def choose(artifact, monkeypatch):
-    def choose(passes: Passes, cores: UnsharedCores) -> int:
+    async def choose(seconds: dict[int, float], *others: float) -> tuple[int, list[int]]:
+        """Choose on a machine that is busy so; the number, and the passes that it took."""
+        passes = Passes(seconds, cores := UnsharedCores(CORES))
+        passes.others = list(others) or [0.0]
         monkeypatch.setattr(thread_choice, "available_cores", lambda: CORES)
-        monkeypatch.setattr(thread_choice.time, "perf_counter", lambda: passes.now)
-        limit_to_useful_cores(artifact, cores, passes.use_cores, passes.run_pass)
-        return len(cores.take())
+        monkeypatch.setattr(thread_choice, "cores_of_others", passes.cores_of_others)
+        monkeypatch.setattr(thread_choice, "LOOK_S", 0.0)
+        monkeypatch.setattr(thread_choice, "FIRST_PAUSE_S", 0.0)
+        await choose_when_quiet(artifact, cores, passes.run_pass)
+        return len(cores.take()), passes.run
 
     return choose
 
@@ -65,30 +63,21 @@ def choose(artifact, monkeypatch):
         ({1: 0.104, 2: 0.101, 4: 0.1, 8: 0.2}, 1),
     ],
 )
-def test_the_smallest_number_as_good_as_the_best_is_taken(choose, seconds, expected) -> None:
-    assert choose(Passes(seconds), UnsharedCores(CORES)) == expected
+async def test_the_smallest_number_as_good_as_the_best_is_taken(choose, seconds, expected) -> None:
+    assert (await choose(seconds))[0] == expected
 
 
-def test_what_was_measured_is_not_measured_again(choose) -> None:
-    seconds = {1: 0.4, 2: 0.2, 4: 0.1, 8: 0.3}
-    first, second = Passes(seconds), Passes(seconds)
-    assert choose(first, UnsharedCores(CORES)) == 4
-    assert first.run == [1, 2, 4, 8] * ROUNDS
-    assert choose(second, UnsharedCores(CORES)) == 4
-    assert second.run == []
+async def test_what_was_measured_is_not_measured_again(choose) -> None:
+    assert await choose(SECONDS) == (4, [1, 2, 4, 8] * ROUNDS)
+    assert await choose(SECONDS) == (4, [])
 
 
-def test_nothing_is_chosen_or_kept_where_the_cores_were_never_free(choose) -> None:
-    seconds = {1: 0.4, 2: 0.5, 4: 0.1, 8: 0.3}
-    cores = BusyCores(CORES)
-    choose(Passes(seconds), cores)
-    assert len(UnsharedCores.take(cores)) == CORES
-    again = Passes(seconds)
-    assert choose(again, UnsharedCores(CORES)) == 4
-    assert again.run
+async def test_a_busy_machine_is_waited_for(choose) -> None:
+    # Not quiet at two looks, then quiet, but not while passes are timed; then all is well.
+    assert await choose(SECONDS, 2.0, 2.0, 0.0, 2.0, 0.0) == (4, [1, 2, 4, 8] * ROUNDS * 2)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"x": {"many": 1}}'])
-def test_a_damaged_file_is_measured_anew(choose, artifact, damage) -> None:
+async def test_a_damaged_file_is_measured_anew(choose, artifact, damage) -> None:
     artifact.folder.with_name("0123.threads").write_bytes(damage)
-    assert choose(Passes({1: 0.4, 2: 0.2, 4: 0.1, 8: 0.3}), UnsharedCores(CORES)) == 4
+    assert (await choose(SECONDS))[0] == 4

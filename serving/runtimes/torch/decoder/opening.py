@@ -33,18 +33,11 @@ def open_generator(request: OpenGeneratorRequest) -> GeneratorEngine:
 
         return open_paged_generator(request)
     return SlotGenerator(
-        lambda: _open(request),
+        lambda: open_decoder(request),
         request.cores,
         request.max_waiting,
         stuck_after_s=request.stuck_after_s,
     )
-
-
-def _open(request: OpenGeneratorRequest) -> Decoder:
-    decoder = open_decoder(request)
-    if request.on_open is not None:
-        request.on_open(decoder)
-    return decoder
 
 
 def open_decoder(request: OpenGeneratorRequest) -> Decoder:
