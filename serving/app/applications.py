@@ -30,6 +30,9 @@ ACTOR_GPUS = 0.01
 # The routes write one line per request themselves, with the variant and the timings.
 NO_ACCESS_LOG = LoggingConfig(enable_access_log=False)
 
+HEALTH_CHECK_S = 5.0
+"""How often Ray Serve looks whether a process is alive, which is how it notices that one died."""
+
 UNLIMITED = 1_000_000
 """The batcher bounds the queue, for both paths at once; Serve's own limits must not come first."""
 
@@ -82,6 +85,7 @@ def gateway_application(config: Config) -> Application:
         name=GATEWAY.name,
         ray_actor_options={"num_cpus": ACTOR_CPUS},
         max_ongoing_requests=UNLIMITED,
+        health_check_period_s=HEALTH_CHECK_S,
         graceful_shutdown_timeout_s=longest_request_s(config.models, config.server) + 5,
     )(Gateway)
     return gateway.bind(config)
@@ -93,6 +97,7 @@ def quality_application(config: Config) -> Application:
         name=QUALITY.name,
         ray_actor_options={"num_cpus": ACTOR_CPUS},
         max_ongoing_requests=UNLIMITED,
+        health_check_period_s=HEALTH_CHECK_S,
     )(Monitor)
     return monitor.bind(config, Path.cwd())
 
@@ -106,6 +111,7 @@ def variant_application(
         name=variant_place(model.name, variant.name).name,
         ray_actor_options=options,
         max_ongoing_requests=UNLIMITED,
+        health_check_period_s=HEALTH_CHECK_S,
         graceful_shutdown_timeout_s=longest_request_s([model], config.server) + 5,
         # Of a variant with several replicas, whose constructor raises if it cannot load.
         max_constructor_retry_count=3,

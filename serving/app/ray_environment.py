@@ -32,6 +32,39 @@ KERNEL_THREADS = {"GOMP_SPINCOUNT": "1000"}
 # spinning does not outlast: waking a thread for each takes as long as the step itself.
 GENERATOR_KERNEL_THREADS = {"GOMP_SPINCOUNT": "10000"}
 
+# What ticks while nobody asks anything. Measured in ``benchmarks/RESULTS.md``, "An idle service".
+_QUIET = {
+    # Every replica, and every handle that somebody holds, would hand Ray its counts ten times a
+    # second; Ray passes them on every ten.
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "10000",
+    # Each turn of the controller's loop costs ten milliseconds with fifteen applications, whether
+    # anything has changed or not, and it takes ten turns a second. A dead replica is noticed by a
+    # health check, every ten seconds; what half a second adds to that is lost in it.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    # How late each event loop is, for Ray's dashboard.
+    "RAY_SERVE_EVENT_LOOP_MONITORING_INTERVAL_S": "60",
+    # Statistics of every handler of Ray's event loops, which go to its log files.
+    "RAY_event_stats": "0",
+    # What Ray's node manager looks after: its resources, collecting garbage, workers without work,
+    # the disk, transfers of objects (of which there are none), memory.
+    "RAY_raylet_report_resources_period_milliseconds": "1000",
+    "RAY_raylet_check_gc_period_milliseconds": "1000",
+    "RAY_kill_idle_workers_interval_ms": "2000",
+    "RAY_local_fs_monitor_interval_ms": "5000",
+    "RAY_object_manager_timer_freq_ms": "1000",
+    "RAY_memory_monitor_refresh_ms": "1000",
+}
+
+# On one machine there is no dashboard of Ray's and nobody reads its metrics page.
+_WITHOUT_DASHBOARD = {
+    "RAY_enable_metrics_collection": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_ray_events_report_interval_ms": "0",
+    # Ray's agent on the node, which cannot be left out.
+    "REPORTER_UPDATE_INTERVAL_MS": "60000",
+    "RAY_DASHBOARD_AGGREGATOR_AGENT_CHECK_MAIN_THREAD_LIVENESS_INTERVAL_SECONDS": "10",
+}
+
 CLUSTER_SETTINGS = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
@@ -40,6 +73,9 @@ CLUSTER_SETTINGS = {
     # Ray would wake a Python process for every request to count it; HAProxy's own counters
     # and our series say the same.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    # On a busy machine a proxy needs longer than Ray's 5 s to start. It would be ended, and the
+    # start of the service, which waits for it, would fail.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
     # Ray runs its workers at niceness 15; replicas are the work here, not a background task.
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -47,6 +83,7 @@ CLUSTER_SETTINGS = {
     # who does not know this service's token.
     "RAY_AUTH_MODE": "token",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    **_QUIET,
     **KERNEL_THREADS,
     "TOKENIZERS_PARALLELISM": "false",
 }
@@ -73,6 +110,7 @@ def prepare_ray_environment(host: str) -> Path:
     run_directory = Path(tempfile.mkdtemp(prefix="qs-", dir="/tmp"))
     settings = {
         **CLUSTER_SETTINGS,
+        **_WITHOUT_DASHBOARD,
         # How long a replica that was told to stop still takes new connections, so that HAProxy
         # can forget it: on one machine that takes a tenth of a second, not the default 30 s.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from serving.app import ray_environment
-from serving.app.ray_environment import METRICS_PORT, prepare_ray_environment
+from serving.app.ray_environment import (
+    CLUSTER_SETTINGS,
+    METRICS_PORT,
+    prepare_ray_environment,
+)
 
 HAPROXY_CFG = """global
     stats socket /run/admin.sock
@@ -57,6 +61,22 @@ def test_ray_gets_its_settings(prepare) -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }
     assert {name: os.environ.get(name) for name in expected} == expected
+
+
+def test_what_ticks_in_an_idle_service_is_slowed_on_clusters_too(prepare) -> None:
+    prepare()
+    for name in ("RAY_SERVE_METRICS_EXPORT_INTERVAL_MS", "RAY_SERVE_CONTROL_LOOP_INTERVAL_S"):
+        assert os.environ[name] == CLUSTER_SETTINGS[name]
+    # Ray's own defaults, in milliseconds and seconds.
+    assert int(CLUSTER_SETTINGS["RAY_SERVE_METRICS_EXPORT_INTERVAL_MS"]) > 100
+    assert 0.1 < float(CLUSTER_SETTINGS["RAY_SERVE_CONTROL_LOOP_INTERVAL_S"]) <= 1
+
+
+def test_only_a_cluster_has_ray_s_metrics_page_and_dashboard(prepare) -> None:
+    prepare()
+    name = "RAY_enable_metrics_collection"
+    assert os.environ[name] == "0"
+    assert name not in CLUSTER_SETTINGS
 
 
 def test_every_service_has_a_token_and_a_private_folder_of_its_own(prepare) -> None:
