@@ -17,7 +17,6 @@ from serving.app.plan import Plan, PlannedVariant
 from serving.artifacts import Artifact
 from serving.errors import ConfigError
 from serving.quality.dataset import Example, read_examples
-from serving.quality.measures import plain
 from serving.replica.encoder.batching import split_by_cost
 from serving.replica.encoder.loading import MAX_BATCH_TOKENS, open_encoder
 from serving.seams import Footprint, Input, Task
@@ -169,6 +168,9 @@ def _accuracy(measurement: Measurement, examples: Sequence[Example]) -> float | 
 def _measures(
     task: Task, rows: NDArray[np.float32], reference: NDArray[np.float32]
 ) -> dict[str, float]:
+    # scipy comes with it, which takes a second that no other command needs.
+    from serving.quality.measures import plain
+
     assert task.judging is not None  # an encoder's task has it
     judging = task.judging()
     known: dict[str, list[float]] = {}

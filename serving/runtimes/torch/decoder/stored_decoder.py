@@ -103,11 +103,18 @@ def _without_numbers(form: _DecoderForm) -> FusedModel:
         shape=form.shape,
         rotary=Rotary(torch.tensor(form.frequencies), form.scaling),
         vocabulary=form.vocabulary,
-        table=nn.Embedding(form.vocabulary, form.hidden, device="meta"),
+        table=_without_rows(form.vocabulary, form.hidden),
         layers=layers,
         norm=_nothing(),
         head=nn.Identity(),
         is_tied=form.is_tied,
+    )
+
+
+def _without_rows(vocabulary: int, hidden: int) -> nn.Embedding:
+    # Drawing first values, even none, would import torch's compiler: two seconds of every replica.
+    return nn.Embedding(
+        vocabulary, hidden, _weight=torch.empty(vocabulary, hidden, device="meta"), _freeze=True
     )
 
 
