@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,22 @@ import psutil
 import ray
 from ray import serve
 from ray.exceptions import RayActorError
+from ray.serve import RunTarget
 from ray.serve.config import HTTPOptions
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
-from serving.app.applications import NO_ACCESS_LOG, build_applications, proxy_timeout_s
+from serving.app.applications import (
+    GATEWAY,
+    NO_ACCESS_LOG,
+    build_applications,
+    proxy_timeout_s,
+)
 from serving.app.plan import Plan, longest_request_s
 from serving.config import Config, ServerConfig
 from serving.errors import ConfigError
+from serving.gateway.serve_details import serve_applications
 
 OBJECT_STORE_BYTES = 128 * 1024**2
 """Requests and answers travel by gRPC; Ray's object store is hardly used."""
@@ -37,6 +45,9 @@ OBJECT_STORE_BYTES = 128 * 1024**2
 HAPROXY_STOP_S = 5.0
 IDLE_POLL_S = 0.1
 IDLE_ANSWER_S = 2.0
+
+GATEWAY_START_S = 10.0
+GATEWAY_POLL_S = 0.2
 
 
 class Service:
@@ -54,14 +65,18 @@ class Service:
         self._run_directory = run_directory
         self._longest_request_s = longest_request_s(config.models, config.server)
 
-    def start(self) -> None:
-        """Start everything and return at once; ``/v2/health/ready`` tells how far it is.
+    def start(self, show_stage: Callable[[str], None] = lambda stage: None) -> None:
+        """Start the gateway, then everything else, and return; the gateway tells how far it is.
+
+        Args:
+            show_stage: Told what happens before the gateway can tell.
 
         Raises:
             ConfigError: The port is taken.
         """
         server = self._config.server
         require_free_port(server)
+        show_stage("starting Ray")
         ray.init(
             address="local",
             include_dashboard=False,
@@ -69,6 +84,7 @@ class Service:
             logging_level=logging.ERROR,
             object_store_memory=OBJECT_STORE_BYTES,
         )
+        end_unused_processes()
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         serve.start(
             http_options=HTTPOptions(
@@ -78,11 +94,11 @@ class Service:
             ),
             logging_config=NO_ACCESS_LOG,
         )
-        serve.run_many(
-            build_applications(self._config, self._plan),
-            wait_for_ingress_deployment_creation=False,
-            wait_for_applications_running=False,
-        )
+        show_stage("starting the gateway")
+        gateway, *others = build_applications(self._config, self._plan)
+        _deploy([gateway])
+        _wait_until_running(GATEWAY.name)
+        _deploy(others)
 
     @property
     def log_directory(self) -> Path:
@@ -122,6 +138,34 @@ class Service:
             if not any([await _is_busy(handle) for handle in handles]):
                 return
             await asyncio.sleep(IDLE_POLL_S)
+
+
+def end_unused_processes() -> None:
+    """End what Ray starts beside its core and nobody asked for; it does not start them again.
+
+    The log monitor reads every log file ten times a second for a driver that shows none of them,
+    the autoscaler's monitor watches for nodes that one machine has not, and the dashboard has no
+    page here.
+    """
+    node: Any = ray._private.worker._global_node
+    for end in (node.kill_log_monitor, node.kill_monitor, node.kill_dashboard):
+        end(check_alive=False)
+
+
+def _deploy(targets: list[RunTarget]) -> None:
+    serve.run_many(
+        targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
+    )
+
+
+def _wait_until_running(application: str) -> None:
+    """Give one application the machine to start on; not for ever, as it may never run."""
+    deadline = time.monotonic() + GATEWAY_START_S
+    while time.monotonic() < deadline:
+        details = serve_applications().get(application)
+        if details is not None and details["status"] == ApplicationStatus.RUNNING:
+            return
+        time.sleep(GATEWAY_POLL_S)
 
 
 async def _is_busy(handle: DeploymentHandle[Any]) -> bool:

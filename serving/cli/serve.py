@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx
 import typer
@@ -17,11 +18,13 @@ from serving.app.ray_environment import prepare_ray_environment
 from serving.artifacts import ArtifactStore
 from serving.cli.console import clean_errors, config_or_demo, err, out
 from serving.cli.preparing import event_line, prepare_shown
+from serving.cli.starting import READY, Name, StartView, is_settled, read_progress
 from serving.config import ServerConfig
 from serving.errors import ConfigError
 from serving.settings import load_config
 
-POLL_S = 0.5
+POLL_S = 1.0
+"""Each look has the gateway ask the controller, which has a start to manage."""
 
 
 def serve(
@@ -47,12 +50,16 @@ def serve(
         from serving.app.service import Service
 
         service = Service(settings, plan, run_directory)
+        names = [(planned.model.name, planned.variant.name) for planned in plan.variants]
         try:
-            out.print(f"starting {len(plan.variants)} variants; Ctrl-C stops")
-            service.start()
-            # Ray has put handlers of its own in place, which print a stack trace.
-            _stop_on_signals(stop)
-            if _report_until_settled(plan, settings.server, started, stop):
+            out.print(f"starting {len(names)} variants; Ctrl-C stops")
+            with StartView(names, started) as view:
+                service.start(view.show_stage)
+                # Ray has put handlers of its own in place, which print a stack trace.
+                _stop_on_signals(stop)
+                num_ready = _show_until_settled(view, names, settings.server, stop)
+            if num_ready is not None:
+                _print_ready(num_ready, len(names), time.monotonic() - started, settings.server)
                 out.print(f"logs: {service.log_directory}", soft_wrap=True)
             stop.wait()
         finally:
@@ -84,38 +91,33 @@ def _stop_on_signals(stop: threading.Event) -> None:
     signal.signal(signal.SIGTERM, request_stop)
 
 
-def _report_until_settled(
-    plan: Plan, server: ServerConfig, started: float, stop: threading.Event
-) -> bool:
-    """Print each variant's progress, as the service itself tells it.
+def _show_until_settled(
+    view: StartView, names: Sequence[Name], server: ServerConfig, stop: threading.Event
+) -> int | None:
+    """Show each variant's progress, as the service itself tells it.
 
     Returns:
-        Whether every variant is ready or has failed; False if ``stop`` came before.
+        How many are ready once every variant is or has failed; None if ``stop`` came before.
     """
+    with httpx.Client(base_url=local_url(server), timeout=5) as http:
+        while not stop.wait(POLL_S):
+            answer = _ask_ready(http)
+            if answer is None:
+                continue
+            progress = read_progress(answer, names)
+            view.show(progress)
+            if is_settled(progress):
+                return sum(one == READY for one in progress.values())
+    return None
+
+
+def _print_ready(num_ready: int, num_variants: int, seconds: float, server: ServerConfig) -> None:
     url = local_url(server)
-    names = [f"{planned.model.name}:{planned.variant.name}" for planned in plan.variants]
-    shown: dict[str, str] = {}
-    while not stop.wait(POLL_S):
-        missing = _not_ready(url)
-        if missing is None:
-            continue
-        for name in names:
-            reason = missing[name]["reason"] if name in missing else "ready"
-            if shown.get(name) != reason:
-                shown[name] = reason
-                failed = name in missing and missing[name]["failed"]
-                console = err if failed else out
-                console.print(
-                    f"{time.monotonic() - started:6.1f} s  {name}: {reason}", markup=False
-                )
-        if all(entry["failed"] for entry in missing.values()):
-            out.print(
-                f"{time.monotonic() - started:6.1f} s  {len(names) - len(missing)} of "
-                f"{len(names)} variants ready on {url} (docs: {url}/docs, metrics: {url}/metrics)",
-                soft_wrap=True,
-            )
-            return True
-    return False
+    out.print(
+        f"Server: ready after {seconds:.1f} s; {num_ready} of {num_variants} variants on {url} "
+        f"(docs: {url}/docs, metrics: {url}/metrics)",
+        soft_wrap=True,
+    )
 
 
 def local_url(server: ServerConfig) -> str:
@@ -124,12 +126,10 @@ def local_url(server: ServerConfig) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
 
 
-def _not_ready(url: str) -> dict[str, dict[str, Any]] | None:
-    """What is missing, by ``model:variant``; None while the gateway does not answer."""
+def _ask_ready(http: httpx.Client) -> dict[str, object] | None:
+    """What ``/v2/health/ready`` says; None while the gateway does not answer."""
     try:
-        answer = httpx.get(f"{url}/v2/health/ready", timeout=5).json()
+        answer = http.get("/v2/health/ready").json()
     except (httpx.HTTPError, ValueError):
         return None
-    if not isinstance(answer, dict) or "ready" not in answer:
-        return None
-    return {f"{entry['model']}:{entry['variant']}": entry for entry in answer.get("not_ready", [])}
+    return answer if isinstance(answer, dict) and "ready" in answer else None

@@ -18,9 +18,12 @@ from serving.gateway.variant_status import (
     ApplicationState,
     application_name,
     application_states,
+    starting,
 )
 from serving.seams import Description, VariantStatus
+from serving.seams.catalog import Phase
 from serving.serve_application import Application, replica_call
+from serving.start_phases import read_phases
 
 STATES_MAX_AGE_S = 0.5
 """Ray Serve's controller is asked for states at most this often."""
@@ -113,7 +116,9 @@ class Cluster:
     async def _status(self, model: str, variant: str) -> VariantStatus:
         state = (await self.states())[model, variant]
         if not state.running:
-            return VariantStatus(model, variant, False, state.failed, state.reason, 0, None)
+            return VariantStatus(
+                model, variant, False, state.failed, state.reason, 0, None, state.phase
+            )
         description, failed, reason = None, False, ""
         try:
             description = await self.describe(model, variant)
@@ -191,5 +196,9 @@ class Cluster:
 
     async def _read(self) -> None:
         applications = await asyncio.to_thread(serve_applications)
-        self._states = application_states(applications, list(self._applications))
+        names = list(self._applications)
+        phases: Mapping[str, Phase] = {}
+        if waited_for := starting(applications, (application_name(*name) for name in names)):
+            phases = await asyncio.to_thread(read_phases, waited_for)
+        self._states = application_states(applications, names, phases)
         self._read_at = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -11,12 +12,15 @@ from typing import TypeVar
 
 from ray import serve
 
-from serving.artifacts import ArtifactRequest
+from serving.artifacts import ArtifactRequest, ArtifactStore, key_of
+from serving.artifacts.ensuring import ensure_key
 from serving.config import ModelConfig, ServerConfig, VariantConfig
 from serving.errors import InternalError, NotReady, RequestError
+from serving.machine.cores import available_cores
 from serving.metrics import EdgeMetrics, Labels, QualityDrops, exposition
 from serving.replica.loaded_variant import LoadedVariant
 from serving.replica.loading import load_variant
+from serving.replica.loading_turn import loading_turn, open_turns
 from serving.replica.quality_process import QualityProcess
 from serving.replica.sample_sink import SENDER_REASONS, QueuedSink
 from serving.replica.shadow import ShadowedEncoder, ShadowedGenerator
@@ -37,6 +41,7 @@ from serving.seams import (
     ScoreRequest,
     TokenLogprob,
 )
+from serving.start_phases import note_phase
 
 logger = logging.getLogger("ray.serve.quantserve")
 
@@ -63,7 +68,7 @@ class Replica:
         backend: EncoderBackend | GeneratorBackend
         name = f"{model.name}:{variant.name}"
         try:
-            self._loaded = await load_variant(model, variant, artifact, store, server, replica)
+            self._loaded = await _load_in_turn(model, variant, artifact, store, server, replica)
             backend = self._shadowed(self._loaded.backend, model, variant.name, replica)
             load_seconds = (await backend.describe()).load_seconds
             logger.info("loaded %s in %.1f s", name, load_seconds)
@@ -163,6 +168,30 @@ class Replica:
         if isinstance(backend, EncoderBackend):
             return ShadowedEncoder(backend, sink, model.name, variant)
         return ShadowedGenerator(backend, sink, model.name, variant)
+
+
+async def _load_in_turn(
+    model: ModelConfig,
+    variant: VariantConfig,
+    artifact: ArtifactRequest,
+    store: Path,
+    server: ServerConfig,
+    replica: str,
+) -> LoadedVariant:
+    """Make what is missing, then load when it is this replica's turn; tell how far it is."""
+    note = partial(note_phase, serve.get_replica_context().app_name)
+    note("waiting")
+    found = ArtifactStore(store)
+    key = await asyncio.to_thread(key_of, artifact, found)
+    # Outside of the turn: making an artifact takes minutes.
+    is_prepared = partial(note, "preparing")
+    await asyncio.to_thread(
+        ensure_key, artifact, key, found, on_wait=is_prepared, on_start=is_prepared
+    )
+    note("waiting")
+    async with loading_turn(open_turns(), available_cores()):
+        note("loading")
+        return await load_variant(model, variant, artifact, store, server, replica)
 
 
 async def _answer_or_error(ask: Callable[[], Awaitable[Answer]]) -> Answer | RequestError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -28,7 +29,8 @@ async def live() -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """200 once every configured variant answers; before that 503 with those that do not and why."""
+    """200 once every configured variant answers; before that 503: how many are how far, and
+    those that do not, with the reason."""
     statuses = await statuses_of(request)
     missing = [s for s in statuses if not s.ready]
     if not missing:
@@ -36,7 +38,13 @@ async def ready(request: Request) -> Response:
     not_ready = [_entry(s) for s in missing]
     names = ", ".join(f"{s.model}:{s.variant}" for s in missing)
     return json_response(
-        {"ready": False, "error": f"not ready: {names}", "not_ready": not_ready}, 503
+        {
+            "ready": False,
+            "error": f"not ready: {names}",
+            "states": Counter(s.state for s in statuses),
+            "not_ready": not_ready,
+        },
+        503,
     )
 
 
@@ -44,6 +52,7 @@ def _entry(status: VariantStatus) -> dict[str, Any]:
     return {
         "model": status.model,
         "variant": status.variant,
+        "state": status.state,
         "failed": status.failed,
         "reason": status.reason,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from serving.seams.engine import DeviceName, EngineKind
 
@@ -61,6 +62,12 @@ class Description:
     kv_cache_bytes: int = 0
 
 
+Phase = Literal["waiting", "preparing", "loading"]
+"""What a variant does that starts: wait for its turn, have its artifact made, or load it."""
+
+State = Phase | Literal["ready", "failed"]
+
+
 @dataclass(frozen=True, slots=True)
 class VariantStatus:
     """State of one variant of a model.
@@ -71,6 +78,7 @@ class VariantStatus:
         reason: Why it does not, in words; empty when ready.
         replicas: Replicas that run.
         description: What a replica says of itself; None while none answers.
+        phase: How far it is, while it is neither ready nor failed.
     """
 
     model: str
@@ -80,3 +88,11 @@ class VariantStatus:
     reason: str
     replicas: int
     description: Description | None
+    phase: Phase = "loading"
+
+    @property
+    def state(self) -> State:
+        """All of it in a word."""
+        if self.ready:
+            return "ready"
+        return "failed" if self.failed else self.phase

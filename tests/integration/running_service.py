@@ -43,6 +43,8 @@ class RunningService:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
+        self.counts: list[dict[str, int]] = []
+        """What each look at a service that was not ready yet counted, by state."""
         command = [sys.executable, "-m", "serving", "serve", str(config), "--port", str(self.port)]
         with log.open("wb") as out:
             # A process group of its own, so that Ctrl-C can reach all of it, as in a terminal.
@@ -87,6 +89,8 @@ class RunningService:
             if "ready" not in answer.json():
                 return None
             assert answer.status_code == (200 if answer.json()["ready"] else 503)
+            if not answer.json()["ready"]:
+                self.counts.append(answer.json()["states"])
             return list(answer.json().get("not_ready", []))
         except (httpx.HTTPError, ValueError):
             return None

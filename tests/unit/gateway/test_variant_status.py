@@ -12,7 +12,9 @@ from serving.gateway.variant_status import (
     application_state,
     application_states,
     error_line,
+    starting,
 )
+from serving.seams.catalog import Phase
 
 
 class Ray(Enum):
@@ -88,7 +90,40 @@ def test_one_running_replica_is_enough(status: Any) -> None:
     ],
 )
 def test_without_a_running_replica_the_reason_is_told(found: Any, expected: Any) -> None:
-    assert application_state(found) == expected
+    assert application_state(found, "loading") == expected
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason"),
+    [
+        ("waiting", "waiting for its turn to load"),
+        ("preparing", "preparing its artifact"),
+        ("loading", "loading"),
+    ],
+)
+def test_a_replica_that_starts_says_itself_how_far_it_is(phase: Phase, reason: str) -> None:
+    found = details(Ray.DEPLOYING, {Ray.STARTING: 1})
+    expected = ApplicationState(0, False, reason, phase=phase)
+    assert application_state(found, phase) == expected
+    names = [("minilm", "int4")]
+    states = application_states({"minilm--int4": found}, names, {"minilm--int4": phase})
+    assert states == {("minilm", "int4"): expected}
+
+
+def test_who_has_said_nothing_yet_waits() -> None:
+    found = details(Ray.DEPLOYING, {Ray.STARTING: 1})
+    states = application_states({"minilm--int4": found}, [("minilm", "int4")], {})
+    assert states["minilm", "int4"].phase == "waiting"
+
+
+def test_only_what_is_deployed_and_does_not_run_is_asked_how_far_it_is() -> None:
+    applications = {
+        "minilm--fp32": details(Ray.RUNNING, {Ray.RUNNING: 1}),
+        "minilm--int4": details(Ray.DEPLOYING, {Ray.STARTING: 1}),
+        "minilm--bf16": details(Ray.DEPLOYING),
+    }
+    names = ["minilm--fp32", "minilm--int8", "minilm--bf16", "minilm--int4"]
+    assert starting(applications, names) == ["minilm--bf16", "minilm--int4"]
 
 
 def test_states_of_all_names_are_given_in_their_order() -> None:
@@ -96,7 +131,7 @@ def test_states_of_all_names_are_given_in_their_order() -> None:
         "minilm--int4": details(Ray.RUNNING, {Ray.RUNNING: 1}),
         "gateway": details(Ray.RUNNING, {Ray.RUNNING: 1}),
     }
-    states = application_states(applications, [("minilm", "fp32"), ("minilm", "int4")])
+    states = application_states(applications, [("minilm", "fp32"), ("minilm", "int4")], {})
     assert list(states.items()) == [
         (("minilm", "fp32"), NOT_DEPLOYED),
         (("minilm", "int4"), ApplicationState(1, False, "", 7.0)),

@@ -33,11 +33,19 @@ async def test_not_ready_names_every_missing_variant_and_why(gateway) -> None:
     assert response.json() == {
         "ready": False,
         "error": "not ready: minilm:int4, sentiment:fp32",
+        "states": {"ready": 3, "loading": 1, "failed": 1},
         "not_ready": [
-            {"model": "minilm", "variant": "int4", "failed": False, "reason": "loading"},
+            {
+                "model": "minilm",
+                "variant": "int4",
+                "state": "loading",
+                "failed": False,
+                "reason": "loading",
+            },
             {
                 "model": "sentiment",
                 "variant": "fp32",
+                "state": "failed",
                 "failed": True,
                 "reason": "failed to start: OSError: disk",
             },

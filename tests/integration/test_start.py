@@ -1,0 +1,38 @@
+"""What a service tells while it starts, and what its start leaves running."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+
+from serving.demo import DEMO_CONFIG
+from serving.settings import load_config
+from tests.integration.running_service import RunningService
+
+NUM_VARIANTS = sum(len(model.variants) for model in load_config(DEMO_CONFIG).models)
+
+
+def test_it_counts_its_variants_from_the_first_answer_to_the_last(demo: RunningService) -> None:
+    assert all(sum(counts.values()) == NUM_VARIANTS for counts in demo.counts)
+    assert {"waiting", "loading"} <= {state for counts in demo.counts for state in counts}
+    num_ready = [counts.get("ready", 0) for counts in demo.counts]
+    assert num_ready == sorted(num_ready)
+
+
+def test_the_command_says_how_far_each_variant_is_and_when_it_is_over(
+    demo: RunningService,
+) -> None:
+    said = demo.log.read_text()
+    assert said.index("starting Ray") < said.index("starting the gateway")
+    for line in ("minilm:fp32: loading", "minilm:fp32: ready", "Server: ready after"):
+        assert line in said
+    assert f"{NUM_VARIANTS} of {NUM_VARIANTS} variants on {demo.url}" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("name", ["log_monitor.py", "autoscaler", "dashboard/dashboard.py"])
+def test_no_process_of_ray_s_runs_that_nobody_asked_for(demo: RunningService, name: str) -> None:
+    for process in demo.descendants():
+        try:
+            assert name not in " ".join(process.cmdline())
+        except psutil.NoSuchProcess:
+            continue
