@@ -80,7 +80,9 @@ class VariantConfig(_Section):
         runtime: What executes it, an entry of the table of runtimes.
         source: Where its checkpoint comes from, as of the model; the model's own if not given.
         device: ``auto`` takes CUDA where there is one and the runtime can use it.
-        threads: Intra-op threads on CPU; None takes every core that the process may use.
+        threads: Most intra-op threads on CPU; None takes as many as measurement finds useful.
+        cores: ``shared`` takes turns with the node's other replicas; ``exclusive`` binds each
+            replica to ``threads`` cores that no other has.
         replicas: Fixed number of replicas, unless ``autoscaling`` is given.
         autoscaling: Let Ray Serve choose the number of replicas.
         max_batch_tokens: Most tokens in one forward pass of an encoder, padding included; None
@@ -99,6 +101,7 @@ class VariantConfig(_Section):
     source: str | None = Field(default=None, min_length=1)
     device: Annotated[str, StringConstraints(pattern="^(auto|cpu|cuda)$")] = "auto"
     threads: int | None = Field(default=None, ge=1, le=256)
+    cores: Annotated[str, StringConstraints(pattern="^(shared|exclusive)$")] = "shared"
     replicas: int = Field(default=1, ge=1, le=64)
     autoscaling: Autoscaling | None = None
     max_batch_tokens: int | None = Field(default=None, ge=1, le=1_048_576)
@@ -130,6 +133,12 @@ class VariantConfig(_Section):
     def _one_way_to_scale(self) -> VariantConfig:
         if self.autoscaling is not None and "replicas" in self.model_fields_set:
             raise ValueError("give either replicas or autoscaling, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _exclusive_cores_are_counted(self) -> VariantConfig:
+        if self.cores == "exclusive" and self.threads is None:
+            raise ValueError("cores: exclusive needs threads, to say how many each replica has")
         return self
 
 

@@ -19,6 +19,7 @@ from serving.config import (
     VariantConfig,
 )
 from serving.errors import ConfigError, SourceError
+from serving.machine.cores import available_cores
 from serving.machine.device import choose_device
 from serving.machine.memory import available_bytes
 from serving.runtimes import RUNTIMES
@@ -120,9 +121,26 @@ def make_plan(config: Config, cluster_has_cuda: bool | None = None) -> Plan:
         for index, model in enumerate(config.models)
         for number, variant in enumerate(model.variants)
     )
+    if cluster_has_cuda is None:
+        check_exclusive_cores(variants, available_cores())
     serving = SERVICE_BYTES + sum(planned.resident_bytes for planned in variants)
     preparing = max(planned.artifact.preparing_bytes for planned in variants)
     return Plan(variants, max(serving, preparing), available_bytes())
+
+
+def check_exclusive_cores(variants: Sequence[PlannedVariant], num_cores: int) -> None:
+    """Raise ``ConfigError`` unless exclusive variants, and the others beside them, have cores."""
+    on_cpu = [planned for planned in variants if planned.device == "cpu"]
+    exclusive = [planned for planned in on_cpu if planned.variant.cores == "exclusive"]
+    wanted = sum((planned.variant.threads or 0) * planned.replicas for planned in exclusive)
+    shared = 1 if len(exclusive) < len(on_cpu) else 0
+    if exclusive and wanted + shared > num_cores:
+        names = ", ".join(planned.artifact.name for planned in exclusive)
+        beside = " and one core for all others" if shared else ""
+        raise ConfigError(
+            f"cores: exclusive: {names} want {wanted} cores{beside}; this machine has {num_cores}. "
+            "Give them fewer threads or replicas, or let them share"
+        )
 
 
 def longest_request_s(models: Sequence[ModelConfig], server: ServerConfig) -> float:

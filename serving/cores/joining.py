@@ -5,23 +5,34 @@ from __future__ import annotations
 import fcntl
 import logging
 
+from serving.cores.exclusive import ExclusiveCores
 from serving.cores.turn import CoreTurn, shared_folder
 from serving.cores.unshared import UnsharedCores
+from serving.errors import ConfigError
 from serving.machine.cores import core_numbers
 from serving.seams import Cores, DeviceName
 
 logger = logging.getLogger("ray.serve.quantserve")
 
 
-def join(device: DeviceName, most: int) -> Cores:
+def join(device: DeviceName, most: int, *, exclusive: bool = False) -> Cores:
     """Share the node's cores with its other replicas, where that is possible and of use.
 
     Args:
         device: Where the replica's kernels run; only those of the CPU need cores.
         most: Cores to take at most.
+        exclusive: Take so many, and share them with nobody; may wait until they are free.
+
+    Raises:
+        ConfigError: There are not so many exclusive cores.
     """
     if device != "cpu" or not hasattr(fcntl, "F_OFD_SETLK"):
         return UnsharedCores(most)
+    if exclusive:
+        try:
+            return ExclusiveCores(most, core_numbers(), shared_folder())
+        except OSError as error:
+            raise ConfigError(f"cores: exclusive: {error}") from None
     try:
         return CoreTurn(most, core_numbers(), shared_folder())
     except OSError as error:

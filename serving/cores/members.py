@@ -24,7 +24,7 @@ Between two requests of a client lie a few milliseconds, and who changes the siz
 threads for each of them gains nothing and pays for it.
 """
 
-_ACTIVE_UNTIL, _WAITS, _FIELDS = 0, 1, 2
+_ACTIVE_UNTIL, _WAITS, _EXCLUSIVE, _FIELDS = 0, 1, 2, 3
 
 
 class Members:
@@ -79,14 +79,23 @@ class Members:
         until = self._table[_ACTIVE_UNTIL::_FIELDS].tolist()
         return [row for row, time_ns in enumerate(until) if time_ns > now and self._is_alive(row)]
 
+    def note_exclusive(self, count: int) -> None:
+        """This member has so many cores for itself, or is about to."""
+        self._table[self.row * _FIELDS + _EXCLUSIVE] = count
+
+    def exclusive_cores(self) -> int:
+        """Cores that members have for themselves, this one's included."""
+        counts = self._table[_EXCLUSIVE::_FIELDS].tolist()
+        return sum(count for row, count in enumerate(counts) if count and self._is_alive(row))
+
     def others_are_active(self) -> bool:
         """Whether another member is."""
         return any(row != self.row for row in self.active())
 
     def close(self) -> None:
         """Leave the table."""
-        self._table[self.row * _FIELDS + _ACTIVE_UNTIL] = 0
-        self._table[self.row * _FIELDS + _WAITS] = 0
+        for field in range(_FIELDS):
+            self._table[self.row * _FIELDS + field] = 0
         self._locks.unlock(MEMBER_BYTES + self.row)
         self._table.release()
         self._memory.close()

@@ -106,8 +106,12 @@ class CoreTurn:
         active, own = self._members.active(), self._members.row
         if own not in active:
             # In the background: the cores are free, but one is enough beside others.
-            return 1 if active else self._most
-        return min(self._most, share(len(self._cores), len(active), active.index(own)))
+            return 1 if active else min(self._most, self._num_shared)
+        return min(self._most, share(self._num_shared, len(active), active.index(own)))
+
+    @property
+    def _num_shared(self) -> int:
+        return max(1, len(self._cores) - self._members.exclusive_cores())
 
     def _decide(self) -> None:
         """Give back what is too much, and take what is free and due."""
@@ -117,7 +121,7 @@ class CoreTurn:
         if len(self._held) > due:
             self._release(due)
         elif self._members.others_wait():
-            is_crowded = len(self._members.active()) > len(self._cores)
+            is_crowded = len(self._members.active()) > self._num_shared
             if is_crowded and now - self._since >= QUANTUM_S:
                 self._release(0)
         elif len(self._held) < due:
@@ -159,9 +163,10 @@ class CoreTurn:
             if self._members.others_are_active():
                 self._release(0)
             else:
-                self._release(self._most)
-                self._take_free(self._most)
-                if len(self._held) == self._most:
+                due = min(self._most, self._num_shared)
+                self._release(due)
+                self._take_free(due)
+                if len(self._held) == due:
                     return
             time.sleep(BACKGROUND_POLL_S)
         if not self._held:

@@ -44,7 +44,12 @@ async def load_variant(
     """
     artifact = await asyncio.to_thread(ensure, request, ArtifactStore(store))
     load = load_encoder if TASKS[model.task].kind == "encoder" else load_generator
-    cores = join(request.device, variant.threads or available_cores())
+    cores = await asyncio.to_thread(
+        join,
+        request.device,
+        variant.threads or available_cores(),
+        exclusive=variant.cores == "exclusive",
+    )
     loaded = await load(model, variant, request.device, artifact, server, replica, cores)
     if variant.threads is not None or request.device != "cpu":
         return loaded

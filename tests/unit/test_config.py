@@ -168,6 +168,8 @@ def test_a_wrong_model_names_its_key(changes: dict[str, Any], expected: str) -> 
         ({"device": "cpu\n"}, ".device: String should match pattern"),
         ({"threads": 0}, ".threads: Input should be greater than or equal to 1"),
         ({"threads": 257}, ".threads: Input should be less than or equal to 256"),
+        ({"cores": "mine", "threads": 1}, ".cores: String should match pattern"),
+        ({"cores": "exclusive"}, ": cores: exclusive needs threads"),
         ({"replicas": 0}, ".replicas: Input should be greater than or equal to 1"),
         ({"replicas": 65}, ".replicas: Input should be less than or equal to 64"),
         ({"max_batch_tokens": 0}, ".max_batch_tokens: Input should be greater than or equal to 1"),

@@ -386,6 +386,35 @@ def test_a_plan_that_does_not_fit_names_its_largest_part(
         plan.require_fit()
 
 
+OWN = "{name: own, recipe: folded, runtime: paper, cores: exclusive, threads: 2, replicas: 2}"
+
+
+@pytest.mark.parametrize(
+    ("variants", "num_cores"), [(f"[{OWN}]", 4), (f"[{OWN}, {FOLDED}]", 5), (TWO, 1)]
+)
+def test_exclusive_cores_that_there_are_are_let_through(
+    write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch, variants: str, num_cores: int
+) -> None:
+    monkeypatch.setattr(module, "available_cores", lambda: num_cores)
+    assert plan_of(write_config(variants)).variants
+
+
+@pytest.mark.parametrize(
+    ("variants", "num_cores", "beside"),
+    [(f"[{OWN}]", 3, ""), (f"[{OWN}, {FOLDED}]", 4, " and one core for all others")],
+)
+def test_more_exclusive_cores_than_there_are_are_refused(
+    write_config: WriteConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    variants: str,
+    num_cores: int,
+    beside: str,
+) -> None:
+    monkeypatch.setattr(module, "available_cores", lambda: num_cores)
+    expected = f"cores: exclusive: tiny:own want 4 cores{beside}; this machine has {num_cores}"
+    assert expected in refusal(write_config(variants))
+
+
 def test_a_generation_may_take_longer_than_other_requests() -> None:
     server = ServerConfig(request_timeout_s=20, generation_timeout_s=90)
     encoder = ModelConfig(name="a", task="embeddings", source="x", variants=("fp32",))
