@@ -1,5 +1,6 @@
 # The three commands: make serve, make test, make check. All are idempotent.
-# make test-avx2 runs the numeric tests as a CPU without AVX-512 would.
+# make test-all runs every pair of the big matrices, of which make test takes enough to meet every
+# value. make test-avx2 runs the numeric tests as a CPU without AVX-512 would.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -10,7 +11,7 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 FBGEMM_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_
 # OpenVINO heeds oneDNN's variable in part, and ONNX Runtime none.
 OF_TORCH := "torch and not openvino and not onnxruntime"
 
-.PHONY: setup serve test test-avx2 check format clean
+.PHONY: setup serve test test-all test-avx2 check format clean
 
 setup: $(INSTALLED)
 	@$(BIN)/python -m serving.demo.prepare
@@ -29,8 +30,13 @@ serve: setup
 test: setup
 	$(BIN)/python -m pytest
 
+test-all: setup
+	TEST_ALL=1 $(BIN)/python -m pytest
+
+# What stands in for CUDA has torch's float kernels alone, which no packing of ours depends on.
 test-avx2: setup
-	$(AVX2) $(BIN)/python -m pytest tests/unit/machine tests/unit/runtimes -k $(OF_TORCH)
+	TEST_ALL=1 $(AVX2) $(BIN)/python -m pytest tests/unit/machine tests/unit/runtimes -k $(OF_TORCH) \
+		--ignore tests/unit/runtimes/torch/cuda
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

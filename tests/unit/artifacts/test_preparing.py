@@ -65,7 +65,7 @@ def test_equal_requests_are_made_once(paper: Paper, store: ArtifactStore) -> Non
 def test_as_many_at_once_as_memory_and_cores_allow(
     paper: Paper, store: ArtifactStore, available: int, at_once: int
 ) -> None:
-    paper.configure(pause_s=1)
+    paper.configure(pause_s=0.3)
     requests = [
         paper.request(f"v{folds}", options={"folds": folds}, preparing_bytes=10)
         for folds in range(4)

@@ -27,6 +27,7 @@ from serving.seams import (
     EncoderExpectation,
     SizeRequest,
 )
+from tests.unit.matrix import pairs
 from tests.unit.runtimes.tiny_models import (
     HEADS,
     WIDTHS,
@@ -42,7 +43,7 @@ VARIANTS = [
     for runtime, recipe in product(RUNTIMES, RECIPES)
     if why_not(Combination(recipe, "encoder", "cpu", "safetensors"), runtime) is None
 ]
-CELLS = [(*variant, task) for variant in VARIANTS for task in HEADS]
+CELLS = [(*variant, task) for variant, task in pairs(VARIANTS, HEADS)]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from transformers import pipeline
 from serving.errors import ConfigError, InvalidField
 from serving.seams import Checkpoint, Logits, Outcome, Timings
 from serving.tasks.classification import TASK, Classification
+from tests.unit.matrix import pairs
 from tests.unit.tasks.answering import answers, open_engine, prepare_and_open
 from tests.unit.tasks.conftest import Folder
 from tests.unit.tasks.tiny_checkpoints import save_checkpoint
@@ -28,21 +29,23 @@ def task_of(folder: Folder, tmp_path: Path, **config: Any) -> Classification:
     return task
 
 
-@pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "gpt2", "qwen3"])
-@pytest.mark.parametrize(
-    ("labels", "problem"),
-    [
-        (3, None),
-        (3, "single_label_classification"),
-        (3, "multi_label_classification"),
-        (1, None),
-        (1, "regression"),
-        (2, "regression"),
-    ],
-)
+ARCHITECTURES = ["bert", "distilbert", "roberta", "gpt2", "qwen3"]
+PROBLEMS = [
+    (3, None),
+    (3, "single_label_classification"),
+    (3, "multi_label_classification"),
+    (1, None),
+    (1, "regression"),
+    (2, "regression"),
+]
+"""Labels, and what the config calls it."""
+
+
+@pytest.mark.parametrize(("architecture", "problem_type"), pairs(ARCHITECTURES, PROBLEMS))
 def test_scores_are_those_of_transformers_own_pipeline(
-    tmp_path: Path, architecture: str, labels: int, problem: str | None
+    tmp_path: Path, architecture: str, problem_type: tuple[int, str | None]
 ) -> None:
+    labels, problem = problem_type
     checkpoint = save_checkpoint(
         tmp_path / "checkpoint", architecture, labels=labels, problem_type=problem
     )

@@ -17,13 +17,14 @@ from tests.unit.tasks.tiny_checkpoints import save_checkpoint
 LABELS = {"embeddings": None, "classification": 3, "rerank": 1}
 HEAVY = {"torch", "transformers", "scipy", "pandas", "ray", "fastapi", "sentence_transformers"}
 
-OPEN_ONE = """
+OPEN_EACH = """
 import sys
 from pathlib import Path
 from serving.tasks import TASKS
-task = TASKS[sys.argv[1]].open(Path(sys.argv[2]), None)
-items = task.prepare([("a", "b") if sys.argv[1] == "rerank" else "a"], False)
-task.collate(items)
+root, *names = sys.argv[1:]
+for name in names:
+    task = TASKS[name].open(Path(root, name), None)
+    task.collate(task.prepare([("a", "b") if name == "rerank" else "a"], False))
 print(*sys.modules)
 """
 
@@ -53,12 +54,12 @@ def test_an_encoder_s_task_has_what_its_answers_need(name: str, tmp_path: Path) 
     assert task.width == (LABELS[name] or 32)
 
 
-@pytest.mark.parametrize("name", LABELS)
-def test_opening_a_task_imports_nothing_heavy(name: str, tmp_path: Path) -> None:
-    checkpoint = save_checkpoint(tmp_path / "checkpoint", "bert", labels=LABELS[name])
-    prepare_and_open(name, checkpoint, tmp_path / "task")
+def test_opening_tasks_imports_nothing_heavy(tmp_path: Path) -> None:
+    for name, labels in LABELS.items():
+        checkpoint = save_checkpoint(tmp_path / f"{name} checkpoint", "bert", labels=labels)
+        prepare_and_open(name, checkpoint, tmp_path / name)
     modules = subprocess.run(
-        [sys.executable, "-c", OPEN_ONE, name, str(tmp_path / "task")],
+        [sys.executable, "-c", OPEN_EACH, str(tmp_path), *LABELS],
         check=True,
         capture_output=True,
         text=True,

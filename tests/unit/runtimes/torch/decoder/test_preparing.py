@@ -17,6 +17,7 @@ from serving.errors import ConfigError, SourceError
 from serving.runtimes.torch.decoder.opening import open_decoder
 from serving.runtimes.torch.decoder.preparing import prepare_generator
 from serving.seams import Checkpoint, Decoder, Segment
+from tests.unit.matrix import pairs
 from tests.unit.runtimes.tiny_generators import (
     MODELS,
     TORCH_RECIPES,
@@ -46,8 +47,10 @@ def logits(decoder: Decoder) -> NDArray[np.float32]:
 LAST = Segment(1, 90, [5])
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3-biases", "llama3-rope", "yarn-rope"])
-@pytest.mark.parametrize("recipe", TORCH_RECIPES)
+NAMES = ("llama", "qwen3-biases", "llama3-rope", "yarn-rope")
+
+
+@pytest.mark.parametrize(("recipe", "name"), pairs(TORCH_RECIPES, NAMES))
 def test_an_opened_decoder_has_the_logits_of_the_converted_model(
     recipe: str, name: str, tmp_path: Path
 ) -> None:
@@ -121,33 +124,35 @@ from serving.cores import UnsharedCores
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
 from serving.seams import GREEDY, OpenGeneratorRequest, TokenRequest
-recipe, folder = sys.argv[1:]
-options = RECIPES[recipe].options()
-request = OpenGeneratorRequest(Path(folder), recipe, options, "cpu", 1, UnsharedCores(1), 2, 2, 64)
-engine = RUNTIMES["torch"].open_generator(request)
+folder, *recipes = sys.argv[1:]
 
-async def first_tokens():
+async def first_tokens(recipe):
+    place, options, cores = Path(folder, recipe), RECIPES[recipe].options(), UnsharedCores(1)
+    request = OpenGeneratorRequest(place, recipe, options, "cpu", 1, cores, 2, 2, 64)
+    engine = RUNTIMES["torch"].open_generator(request)
     asked = TokenRequest((1, 2, 3), 4, frozenset(), GREEDY)
-    return [generated.token async for generated in engine.generate(asked)]
+    tokens = [generated.token async for generated in engine.generate(asked)]
+    engine.close()
+    return tokens
 
-tokens = asyncio.run(first_tokens())
-engine.close()
+tokens = [asyncio.run(first_tokens(recipe)) for recipe in recipes]
 print(json.dumps([tokens, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
 
 
-@pytest.mark.parametrize("recipe", TORCH_RECIPES)
-def test_a_replica_imports_neither_transformers_nor_torchao(recipe: str, tmp_path: Path) -> None:
+def test_a_replica_imports_neither_transformers_nor_torchao(tmp_path: Path) -> None:
+    """Of no recipe: all are opened in one process."""
     checkpoint = save_generator(tmp_path / "checkpoint", **MODELS["llama"])
-    (tmp_path / "artifact").mkdir()
-    prepare_generator(prepare_request(recipe, checkpoint, tmp_path / "artifact"))
+    for recipe in TORCH_RECIPES:
+        (tmp_path / recipe).mkdir()
+        prepare_generator(prepare_request(recipe, checkpoint, tmp_path / recipe))
     child = subprocess.run(
-        [sys.executable, "-c", LEAN, recipe, str(tmp_path / "artifact")],
+        [sys.executable, "-c", LEAN, str(tmp_path), *TORCH_RECIPES],
         check=True,
         capture_output=True,
         text=True,
     )
     tokens, imported = json.loads(child.stdout)
-    assert len(tokens) == 4
+    assert [len(of_recipe) for of_recipe in tokens] == [4] * len(TORCH_RECIPES)
     assert {"torch", "safetensors"} <= set(imported)
     assert not {"transformers", "torchao", "tokenizers", "scipy", "sklearn"} & set(imported)
