@@ -17,12 +17,14 @@ from serving.seams import EncoderEngine, OpenRequest
 GRAPH, WEIGHTS = "model.xml", "model.bin"
 """The files of an artifact."""
 
-KERNELS_KEPT = 128
+KERNELS_KEPT = 64
 """Kernels that are kept for shapes that may come again, of each kind.
 
 Every new number of tokens takes a dozen, 0.25 MiB and 1 ms of compiling each in int8-static, few
 and small ones in other recipes. Without a bound a replica that sees all shapes of 1,024 tokens
-grows by 400 MiB.
+grows by 400 MiB. After 1,000 batches of 1 to 8 texts of any length a process with MiniLM in
+int8-static had 187 MiB private with 128 kept kernels, 172 with 96, 156 with 64 and 139 with 32; it
+had taken 37, 36, 36 and 38 s of CPU by then, its start included.
 """
 
 PRIMITIVES_KEPT = 16
