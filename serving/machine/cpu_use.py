@@ -9,7 +9,7 @@ import psutil
 
 
 @dataclass(frozen=True, slots=True)
-class CpuReading:
+class CpuUse:
     """Seconds since the machine, or this process, started.
 
     Attributes:
@@ -23,15 +23,15 @@ class CpuReading:
     own: float
 
 
-def read_cpu_use() -> CpuReading:
+def read_cpu_use() -> CpuUse:
     """Read the kernel's books."""
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0)
     own = psutil.Process().cpu_times()
-    return CpuReading(time.monotonic(), sum(times[:8]) - idle, own.user + own.system)
+    return CpuUse(time.monotonic(), sum(times[:8]) - idle, own.user + own.system)
 
 
-def cores_of_others(before: CpuReading, after: CpuReading) -> float:
+def cores_of_others(before: CpuUse, after: CpuUse) -> float:
     """Cores that other processes kept busy between two readings, on average."""
     busy = (after.machine - before.machine) - (after.own - before.own)
     return max(busy, 0.0) / max(after.at - before.at, 1e-9)
