@@ -82,6 +82,10 @@ class ArtifactStore:
         self.folder = folder.expanduser().absolute()
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileExistsError:
+            raise ConfigError(
+                f"artifacts.folder: {self.folder} is a file; name a folder, which is made if needed"
+            ) from None
         except OSError as error:
             raise ConfigError(f"artifacts.folder: {self.folder}: {error.strerror}") from None
         self._digests = DigestCache(self.folder / "digests.json")

@@ -38,7 +38,7 @@ artifacts_app = typer.Typer(
 def list_command(folder: Folder = DEFAULT_FOLDER) -> None:
     """Print every artifact, the least recently used first."""
     with clean_errors():
-        store = ArtifactStore(folder)
+        store = _existing_store(folder)
         stored = survey(store)
         out.print(store_table(store, stored))
         out.print(f"{len(stored)} artifacts, {mebibytes(sum(one.size for one in stored))} MiB")
@@ -51,7 +51,7 @@ def remove_command(
 ) -> None:
     """Remove artifacts. A replica that has one open keeps it; the next start makes it anew."""
     with clean_errors():
-        store = ArtifactStore(folder)
+        store = _existing_store(folder)
         _remove(store, [store.resolve(start) for start in ids])
 
 
@@ -74,7 +74,7 @@ def prune_command(
     with clean_errors():
         if older_than is None and max_size is None and not unused:
             raise ConfigError("say what may go: --older-than DAYS, --max-size GiB, --unused CONFIG")
-        store = ArtifactStore(folder)
+        store = _existing_store(folder)
         stored = survey(store)
         going: list[str] = []
         if older_than is not None:
@@ -127,3 +127,10 @@ def _remove(store: ArtifactStore, ids: list[str]) -> None:
         store.remove(artifact_id)
         out.print(f"removed {short_id(artifact_id)}, {mebibytes(sizes.get(artifact_id))} MiB")
     out.print(f"{len(ids)} artifacts removed")
+
+
+def _existing_store(folder: Path) -> ArtifactStore:
+    """Open a store without making one: a mistyped folder would look like an empty store."""
+    if not folder.expanduser().exists():
+        raise ConfigError(f"{folder}: there is no store; `quantserve prepare` makes it")
+    return ArtifactStore(folder)

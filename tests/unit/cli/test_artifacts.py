@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -62,9 +63,9 @@ def test_an_id_that_is_not_there_removes_nothing(
         (["--older-than", "2.5"], [1, 2]),
         (["--older-than", "1.5"], [2]),
         (["--older-than", "10"], [0, 1, 2]),
-        (["--max-size", "0.0000015"], [2]),
+        (["--max-size", "0.000002"], [2]),
         (["--max-size", "1"], [0, 1, 2]),
-        (["--older-than", "2.5", "--max-size", "0.0000015"], [2]),
+        (["--older-than", "2.5", "--max-size", "0.000002"], [2]),
     ],
 )
 def test_what_is_old_or_too_much_goes(
@@ -100,3 +101,22 @@ def test_pruning_nothing_in_particular_is_refused(run: Run, store: ArtifactStore
     result = run("artifacts", "prune", "--folder", store.folder)
     assert result.exit_code == 1
     assert "say what may go: --older-than DAYS" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["list"], ["remove", "0123abcd"], ["prune", "--max-size", "1"]]
+)
+def test_a_store_that_is_not_there_is_said_and_not_made(
+    run: Run, tmp_path: Path, command: list[str]
+) -> None:
+    result = run("artifacts", *command, "--folder", tmp_path / "mistyped")
+    assert result.exit_code == 1
+    assert f"error: {tmp_path / 'mistyped'}: there is no store" in result.stderr
+    assert not (tmp_path / "mistyped").exists()
+
+
+def test_a_file_is_no_store(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run("artifacts", "list", "--folder", tmp_path / "file")
+    assert result.exit_code == 1
+    assert f"artifacts.folder: {tmp_path / 'file'} is a file; name a folder" in result.stderr
