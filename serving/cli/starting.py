@@ -87,13 +87,12 @@ class StartView:
         self._console = console
         self._stage = ""
         self._progress = dict.fromkeys(names, WAITING)
+        # What Ray prints meanwhile appears above it.
         self._live = Live(
             console=console,
             get_renderable=self._render,
             refresh_per_second=2,
             transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
         )
 
     def __enter__(self) -> StartView:
