@@ -60,8 +60,10 @@ def ensure_key(
         InterruptedError: ``stop`` was set.
     """
     stop = stop or threading.Event()
-    if (found := _find(key, store)) is not None:
-        return found
+    # Damage is said by whoever makes it anew, once nobody else does.
+    with contextlib.suppress(DamagedArtifact):
+        if (found := store.find(key)) is not None:
+            return found
     with store.lock(key.id, stop, on_wait):
         if (found := _find(key, store)) is not None:
             return found
