@@ -22,7 +22,12 @@ ModelName = Annotated[
 VariantName = ModelName
 """Chosen by the operator; of the same form, for the same reason."""
 
-RESERVED_MODEL_NAMES = frozenset({"v1", "v2", "metrics", "healthz", "docs", "openapi.json"})
+RESERVED_MODEL_NAMES = frozenset(
+    {"v1", "v2", "metrics", "health", "healthz", "docs", "openapi.json"}
+)
+
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s]+)$")]
+"""As browsers send it: scheme, host and perhaps port, without a slash at the end."""
 
 AUTO = "auto"
 """In the place of a variant: the gateway chooses one that meets the request's limits."""
@@ -261,6 +266,8 @@ class ServerConfig(_Section):
         generation_timeout_s: Seconds until a generation that is not at its end is cut off.
         max_body_bytes: Largest request body.
         max_inputs: Most texts in one request.
+        cors_origins: Origins whose web pages may use the service, e.g. ``https://example.org``, or
+            ``*`` for all; none if not given.
     """
 
     host: str = "127.0.0.1"
@@ -270,6 +277,7 @@ class ServerConfig(_Section):
     generation_timeout_s: float = Field(default=300, gt=0, le=3_600)
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1_024)
     max_inputs: int = Field(default=256, ge=1, le=65_536)
+    cors_origins: tuple[Origin, ...] = ()
 
     @field_validator("api_key")
     @classmethod

@@ -21,7 +21,9 @@ from serving.errors import (
     Unauthorized,
 )
 from serving.metrics import EdgeMetrics, Labels
+from serving.routes.cross_origin import open_to
 from serving.routes.error_responses import error_response
+from serving.routes.plain_requests import as_plain, inflate
 from serving.routes.record import Record
 
 # A child of Ray Serve's logger: its handlers write to a rotated file per replica.
@@ -57,6 +59,8 @@ class Edge:
         fixed: Labels | None = None,
     ) -> None:
         self._app = app
+        # Outside the check of the key: a preflight has none, and a page has to read the 401.
+        self._answer = open_to(server.cors_origins, self._check_and_answer)
         self._server = server
         self._metrics = metrics
         self._open_paths = open_paths
@@ -91,7 +95,8 @@ class Edge:
             is_complete = not message.get("more_body", False)
 
         try:
-            await self._serve(scope, receive, send_with_headers, headers)
+            plain, send_plain = as_plain(scope, send_with_headers)
+            await self._answer(plain, receive, send_plain)
         finally:
             self.in_flight -= 1
             total = time.perf_counter() - started
@@ -106,7 +111,8 @@ class Edge:
                     self._metrics.observe_choice(record.labels, record.choice.missed)
             _log(scope, record, status, total)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+    async def _check_and_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
         try:
             self._check_key(scope, headers)
             body = await self._read_body(receive, headers)
@@ -152,7 +158,7 @@ class Edge:
             ) from None
         if size > limit:
             raise TooLarge(f"the body has more than {limit} bytes, the limit")
-        return b"".join(chunks)
+        return inflate(b"".join(chunks), headers.get("content-encoding", ""), limit)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -173,7 +179,9 @@ def _request_id(headers: Headers) -> str:
 
     Ray Serve also writes it into the answer, as ``X-Request-Id``.
     """
-    return headers.get("x-request-id", "")[:MAX_REQUEST_ID] or uuid.uuid4().hex
+    given = headers.get("x-request-id", "")[:MAX_REQUEST_ID]
+    # Bytes that are no ASCII were decoded as Latin-1, where some end a line.
+    return "".join(c if " " <= c <= "~" else "?" for c in given) or uuid.uuid4().hex
 
 
 def _route_path(scope: Scope) -> str:

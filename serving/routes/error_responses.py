@@ -8,8 +8,16 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-from serving.errors import InvalidField, Malformed, MethodNotAllowed, RequestError, Unknown
+from serving.errors import (
+    InvalidField,
+    Malformed,
+    MethodNotAllowed,
+    RequestError,
+    Unauthorized,
+    Unknown,
+)
 from serving.routes.json_response import json_response
 
 
@@ -19,6 +27,8 @@ def error_response(error: RequestError, path: str) -> Response:
     response = json_response(content, error.status)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
@@ -54,14 +64,33 @@ def add_error_handlers(app: FastAPI) -> None:
     def _no_route(request: Request, error: HTTPException) -> Response:
         route = f"{request.method} {request.url.path}"
         mapped: RequestError
+        headers = {}
         match error.status_code:
             case 404:
                 mapped = Unknown(f"no route {route}; see /docs")
             case 405:
-                mapped = MethodNotAllowed(f"{route}: this route takes another method; see /docs")
+                allowed = ", ".join(_methods_of(request))
+                mapped = MethodNotAllowed(f"{route}: this route takes {allowed}; see /docs")
+                headers["Allow"] = allowed
             case _:
                 mapped = Malformed(f"{route}: {error.detail}")
-        return error_response(mapped, request.url.path)
+        response = error_response(mapped, request.url.path)
+        response.headers.update(headers)
+        return response
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Every method that some route has for the path of a request."""
+    known = [
+        method
+        for method in ("GET", "POST")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+    # The edge turns HEAD into GET.
+    return sorted([*known, "HEAD"]) if "GET" in known else known
 
 
 def _explain(error: RequestValidationError) -> RequestError:

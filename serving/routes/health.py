@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -14,7 +14,7 @@ from serving.seams import VariantStatus
 
 router = APIRouter(tags=["health"])
 
-LIVE = ("/healthz", "/v2/health/live")
+LIVE = ("/health", "/healthz", "/v2/health/live")
 READY = "/v2/health/ready"
 
 
@@ -58,12 +58,6 @@ def _entry(status: VariantStatus) -> dict[str, Any]:
     }
 
 
-def _add_route(path: str, answer: Callable[..., Awaitable[Response]]) -> None:
-    router.add_api_route(path, answer, methods=["GET"])
-    # Some load balancers ask for no more than the status.
-    router.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
-
-
 for _path in LIVE:
-    _add_route(_path, live)
-_add_route(READY, ready)
+    router.add_api_route(_path, live, methods=["GET"])
+router.add_api_route(READY, ready, methods=["GET"])

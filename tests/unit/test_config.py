@@ -127,7 +127,24 @@ def test_model_names_that_are_paths_of_the_service_are_refused(name: str) -> Non
 
 
 def test_the_routes_of_the_gateway_are_reserved() -> None:
-    assert {"v1", "v2", "metrics", "healthz", "docs", "openapi.json"} <= RESERVED_MODEL_NAMES
+    paths = {"v1", "v2", "metrics", "health", "healthz", "docs", "openapi.json"}
+    assert paths <= RESERVED_MODEL_NAMES
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://example.org", "http://localhost:3000", "chrome-extension://abc"]
+)
+def test_origins_as_browsers_send_them_are_accepted(origin: str) -> None:
+    server = {"cors_origins": [origin]}
+    config = Config.model_validate({"models": [model()], "server": server})
+    assert config.server.cors_origins == (origin,)
+
+
+@pytest.mark.parametrize("origin", ["", "example.org", "https://example.org/", "https://a/b", "**"])
+def test_what_no_browser_sends_as_origin_is_refused(origin: str) -> None:
+    """It would never match, and nobody would be told."""
+    expected = "server.cors_origins[0]: String should match pattern"
+    assert expected in problems({"models": [model()], "server": {"cors_origins": [origin]}})
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_VARIANT_NAMES | {"auto"}))

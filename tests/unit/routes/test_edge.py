@@ -24,7 +24,7 @@ JSON_TYPE = {"Content-Type": "application/json"}
 
 
 class TestKey:
-    OPEN = ("/healthz", "/v2/health/live", "/v2/health/ready")
+    OPEN = ("/health", "/healthz", "/healthz/", "/v2/health/live", "/v2/health/ready")
     CLOSED = ("/v1/models", "/v2", "/docs", "/openapi.json", "/no/such/route", "/v2/models/minilm")
 
     @pytest.mark.parametrize("path", OPEN)
@@ -40,7 +40,7 @@ class TestKey:
 
     @pytest.mark.parametrize(
         "path",
-        ["/a/b/healthz", "/minilm/int2/healthz", "/minilm/healthz", "/healthz/", "/x/metrics"],
+        ["/a/b/healthz", "/minilm/int2/healthz", "/minilm/healthz", "/x/metrics", "/metrics/x"],
     )
     async def test_a_path_that_only_looks_open_needs_one(self, path: str) -> None:
         assert (await open_gateway(api_key="k").client.get(path)).status_code == 401
@@ -65,6 +65,7 @@ class TestKey:
             "code": "invalid_api_key",
             "param": "authorization",
         }
+        assert response.headers["WWW-Authenticate"] == "Bearer"
         assert site.backend().requests == []
 
     async def test_the_right_key_is_accepted(self, open_site) -> None:
@@ -331,6 +332,16 @@ class TestLog:
     async def test_a_long_id_is_cut(self, site, log) -> None:
         await site.client.get("/healthz", headers={"X-Request-Id": "x" * 500})
         assert log.messages[0].endswith(" id=" + "x" * 128)
+
+    @pytest.mark.parametrize("raw", [b"\xff\xfe", b"a\x85b", b"\xc3\xa4", b"\x01"])
+    async def test_an_id_of_other_bytes_is_answered_and_logged_in_one_line(
+        self, site, log, raw: bytes
+    ) -> None:
+        headers = {b"X-Request-Id": raw, b"Content-Type": b"application/json"}
+        response = await site.client.post(EMBEDDINGS, content=padded_body(99), headers=headers)
+        assert response.status_code == 200
+        assert log.messages[0].isascii()
+        assert log.messages[0].isprintable()
 
     @pytest.mark.parametrize(
         "changes",

@@ -151,10 +151,27 @@ async def test_an_unknown_route_is_404(site, path: str) -> None:
     assert response.json()["error"]["message"].startswith("no route GET ")
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", EMBEDDINGS), ("DELETE", "/v1/models")])
-async def test_another_method_is_405(site, method: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", EMBEDDINGS, "POST"),
+        ("HEAD", EMBEDDINGS, "POST"),
+        ("OPTIONS", EMBEDDINGS, "POST"),
+        ("DELETE", "/v1/models", "GET, HEAD"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("PUT", "/v2/models/minilm/infer/", "POST"),
+    ],
+)
+async def test_another_method_is_405(site, method: str, path: str, allowed: str) -> None:
     response = await site.client.request(method, path)
     assert response.status_code == 405
+    assert response.headers["Allow"] == allowed
+    if method == "HEAD":
+        assert response.content == b""
+        return
+    assert f"this route takes {allowed}" in response.text
+    if path.startswith("/v2"):
+        return
     assert response.json()["error"]["code"] == "method_not_allowed"
 
 

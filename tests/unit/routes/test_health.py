@@ -5,14 +5,14 @@ import pytest
 from tests.unit.routes.sites import METRICS_PAGE
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/v2/health/live"])
+@pytest.mark.parametrize("path", ["/health", "/healthz", "/v2/health/live"])
 async def test_live_does_not_ask_the_variants(site, path: str) -> None:
     site.backends.reasons["minilm", "int4"] = "failed"
     response = await site.client.get(path)
     assert (response.status_code, response.json()) == (200, {"live": True})
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/v2/health/live", "/v2/health/ready"])
+@pytest.mark.parametrize("path", ["/health", "/healthz", "/v2/health/live", "/v2/health/ready"])
 async def test_a_load_balancer_may_ask_for_the_status_alone(site, path: str) -> None:
     assert (await site.client.head(path)).status_code == 200
     site.backends.reasons["minilm", "int4"] = "loading"
