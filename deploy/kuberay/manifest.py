@@ -199,6 +199,7 @@ def _pod(config: Config, role: str, resources: dict[str, str]) -> dict[str, Any]
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
             {"name": "artifacts", "mountPath": config.artifacts.folder.replace("~", HOME, 1)},
+            {"name": "evidence", "mountPath": config.evidence.folder.replace("~", HOME, 1)},
         ],
     }
     return {
@@ -212,6 +213,8 @@ def _pod(config: Config, role: str, resources: dict[str, str]) -> dict[str, Any]
                 {"name": "tmp", "emptyDir": {}},
                 # Each pod makes its own; a volume that all of them mount makes each once.
                 {"name": "artifacts", "emptyDir": {}},
+                # Of the pod where the quality process runs; it goes with the pod.
+                {"name": "evidence", "emptyDir": {}},
             ],
             "terminationGracePeriodSeconds": longest_s + 30,
         },

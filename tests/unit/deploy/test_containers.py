@@ -16,7 +16,7 @@ from deploy.kuberay.manifest import HOME, image
 from deploy.render import FOLDER
 from serving.app.ray_environment import METRICS_PORT
 from serving.cli import app
-from serving.config import ArtifactsConfig
+from serving.config import ArtifactsConfig, EvidenceConfig
 from serving.demo import DEMO_CONFIG
 from serving.routes.health import health_paths, router
 from serving.settings import load_config
@@ -171,8 +171,11 @@ def test_haproxy_can_be_started_from_the_temporary_folder() -> None:
     assert "exec" in flags.split(",")
 
 
-def test_artifacts_outlive_the_container() -> None:
-    folder = ArtifactsConfig().folder.replace("~", HOME)
+@pytest.mark.parametrize("config", [ArtifactsConfig(), EvidenceConfig()])
+def test_artifacts_and_evidence_outlive_the_container(
+    config: ArtifactsConfig | EvidenceConfig,
+) -> None:
+    folder = config.folder.replace("~", HOME)
     assert folder in mounts("quantserve")
     # Or the volume would be root's.
     made = [line for line in instructions("RUN") if line.startswith("mkdir")]

@@ -17,7 +17,7 @@ from ray.serve.schema import ServeDeploySchema
 from deploy.kuberay.manifest import HOME, RAY_SERIES, WORKER_GIB_FOR_REPLICAS, main, ray_service
 from deploy.render import FOLDER
 from serving.app.ray_environment import CLUSTER_SETTINGS
-from serving.config import ArtifactsConfig, Config
+from serving.config import ArtifactsConfig, Config, EvidenceConfig
 from serving.settings import make_config
 from tests.unit.deploy.metric_names import PROMETHEUS, ROOT
 
@@ -89,8 +89,9 @@ def test_a_pod_may_do_little(pod: dict[str, Any]) -> None:
     assert not may["allowPrivilegeEscalation"]
     assert f"USER {may['runAsUser']}" in (FOLDER / "Dockerfile").read_text()
     mounts = {one["name"]: one["mountPath"] for one in container(pod)["volumeMounts"]}
-    folder = ArtifactsConfig().folder.replace("~", HOME)
-    assert mounts == {"tmp": "/tmp", "artifacts": folder}
+    kept = {"artifacts": ArtifactsConfig(), "evidence": EvidenceConfig()}
+    folders = {name: config.folder.replace("~", HOME) for name, config in kept.items()}
+    assert mounts == {"tmp": "/tmp", **folders}
     assert {one["name"] for one in pod["spec"]["volumes"]} == set(mounts)
     key = next(one for one in container(pod)["env"] if one["name"].startswith("QUANTSERVE_"))
     assert key["name"] == "QUANTSERVE_SERVER__API_KEY"
