@@ -36,7 +36,8 @@ class CompareBody(Body):
     """
 
     model: str
-    input: Text | tuple[Text, Text] | None = None
+    # JSON has lists only, which strictly are no tuples.
+    input: Text | Annotated[tuple[Text, Text], Field(strict=False)] | None = None
     messages: Annotated[list[MessageBody], Field(min_length=1)] | None = None
     max_tokens: int = Field(default=32, ge=1, le=MAX_TOKENS)
     truncate: bool = False

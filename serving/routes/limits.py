@@ -51,7 +51,7 @@ def _the_one(headers: Headers, field: str, in_body: Any) -> Any:
 
 def _parse(field: str, text: str) -> Any:
     try:
-        return getattr(Slo.model_validate({field: text}), field)
+        return getattr(Slo.model_validate({field: text}, strict=False), field)
     except ValidationError as error:
         what = error.errors()[0]["msg"]
         raise InvalidField(f"header {HEADERS[field]}: {what}", param=HEADERS[field]) from None

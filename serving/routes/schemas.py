@@ -38,9 +38,12 @@ Texts = Annotated[
 
 
 class Body(BaseModel):
-    """A JSON object of a request or of an answer; in a request, ``null`` leaves a field out."""
+    """A JSON object of a request or of an answer; in a request, ``null`` leaves a field out.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    No value is taken for one of another type: ``true`` is no 1, and ``"1"`` is none either.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -72,13 +75,16 @@ class ChoosingBody(Body):
         variant: Choice of the variant; ``auto`` leaves it to the service.
         slo: Limits for ``auto``; headers X-Max-Latency-Ms, X-Min-Quality and X-Max-Weights-Bytes
             state the same.
-        user: Accepted since OpenAI's clients send it; no answer depends on it.
+        user: Accepted since OpenAI's clients send it; no answer depends on it. Likewise the fields
+            after it.
     """
 
     model: str | None = Field(default=None, examples=["minilm:int4"])
     variant: str | None = None
     slo: Slo | None = None
     user: str | None = None
+    metadata: dict[str, Any] | None = None
+    safety_identifier: str | None = None
 
     @property
     def models(self) -> list[Choice]:

@@ -151,6 +151,8 @@ class GenerationChunk:
         logprobs: The new tokens one by one, if the request asked for log-probabilities.
         finish: Why the choice ends here; None if it goes on.
         timings: Up to now.
+        prompt_tokens: Of the prompt that the choice continues.
+        output_tokens: Of the choice, up to now.
     """
 
     choice: int
@@ -158,6 +160,8 @@ class GenerationChunk:
     logprobs: tuple[TextLogprob, ...]
     finish: FinishReason | None
     timings: GenerationTimings
+    prompt_tokens: int = 0
+    output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

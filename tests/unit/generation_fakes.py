@@ -91,13 +91,13 @@ class EchoBackend:
         if request.stream:
             for place in range(4):
                 for index, pieces in enumerate(choices):
-                    yield self._chunk(request, index, pieces[place : place + 1], place == 3)
+                    yield self._chunk(request, index, pieces[place : place + 1], place + 1)
         else:
             for index in reversed(range(len(choices))):
-                yield self._chunk(request, index, choices[index], True)
+                yield self._chunk(request, index, choices[index], 4)
 
     def _chunk(
-        self, request: GenerationRequest, index: int, pieces: list[str], is_last: bool
+        self, request: GenerationRequest, index: int, pieces: list[str], num_so_far: int
     ) -> GenerationChunk:
         num_rivals = request.sampling.logprobs
         return GenerationChunk(
@@ -106,8 +106,10 @@ class EchoBackend:
             logprobs=()
             if num_rivals is None
             else tuple(_logprob(piece, num_rivals) for piece in pieces),
-            finish=self.finish if is_last else None,
+            finish=self.finish if num_so_far == 4 else None,
             timings=START,
+            prompt_tokens=len(asked_of(request)[index // request.n]),
+            output_tokens=num_so_far,
         )
 
     def _summary(self, request: GenerationRequest) -> GenerationSummary:

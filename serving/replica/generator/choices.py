@@ -74,6 +74,8 @@ class RunningChoice:
             logprobs=logprobs,
             finish=self.text.finish,
             timings=_timings(self.progress, tokenize, arrived),
+            prompt_tokens=len(self.request.prompt),
+            output_tokens=self.text.num_tokens,
         )
 
     def trace(self) -> Trace:

@@ -1,8 +1,9 @@
 """Bodies of the OpenAI routes that generate.
 
 They follow OpenAI's API: ``null`` means that a field is left out, and the defaults are the same.
-Unknown fields are refused. Fields that OpenAI has and quantserve does not are accepted only at the
-values that do nothing, since some clients always send those.
+Unknown fields are refused. Fields that OpenAI or vLLM has and quantserve does not are accepted only
+at the values that do nothing, since some clients always send those. So are values that mean "none"
+elsewhere: -1 as seed, ``top_k`` or ``max_tokens``.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import (
     AfterValidator,
-    ConfigDict,
+    BeforeValidator,
     Field,
     StringConstraints,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from serving.config import ServerConfig
@@ -25,7 +27,16 @@ from serving.routes.schemas import Body, ChoosingBody, Text, Texts, as_tuple
 from serving.seams import GenerationRequest, Message, Sampling
 
 MAX_SEED = 2**62
-"""The j-th choice is sampled with ``seed + j``, which has to fit 64 bits too."""
+"""The j-th choice is sampled with ``seed + j``, which has to fit 64 bits too.
+
+Others of 64 bits, signed or not, stand for the one that they leave when divided by all there are.
+"""
+
+MAX_STOPS = 16
+"""OpenAI has 4, and other servers have more; each is looked for in all that is generated."""
+
+NONE = -1
+"""Means "none" where a number is asked for, to the clients of several servers."""
 
 TextOrNothing = Annotated[str, StringConstraints(min_length=0)]
 
@@ -43,48 +54,71 @@ def _only(*harmless: object) -> AfterValidator:
     return AfterValidator(check)
 
 
-class _StrictBody(Body):
-    model_config = ConfigDict(strict=True)
+def _none_as(value: int | None) -> BeforeValidator:
+    """Read -1 as the value that means none here."""
+    return BeforeValidator(lambda given: value if given == NONE else given)
 
 
-class StreamOptions(_StrictBody):
+class StreamOptions(Body):
     """How to stream.
 
     Attributes:
         include_usage: Send the token counts and the timings in a last chunk of their own.
+        continuous_usage_stats: Send with each chunk the token counts of its choice so far.
     """
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
     include_obfuscation: Annotated[Any, _only(False)] = None
 
 
-class GenerationBody(_StrictBody, ChoosingBody):
+class GenerationBody(ChoosingBody):
     """The fields that both routes have.
 
     Attributes:
         temperature: 0 takes the most probable token each time.
-        top_p: Choose among the most probable tokens that together have this probability.
-        top_k: Choose among this many most probable tokens; 0 among all.
-        seed: The same seed gives the same text; a random one is drawn if it is left out.
+        top_p: Choose among the most probable tokens that together have this probability; 0 takes
+            the most probable one.
+        top_k: Choose among this many most probable tokens; 0 or -1 among all.
+        seed: The same seed gives the same text; a random one is drawn if it is left out, or -1.
         stop: Texts that end a choice; they are left out of it.
         n: Choices for each prompt.
         stream: Send each piece as a server-sent event as soon as it is there.
         frequency_penalty: Makes a token less probable each time that it was generated.
         presence_penalty: Makes a token less probable once it was generated.
+        store: Nothing is stored, nor cached under a key, nor served in tiers; so the fields from
+            here to ``service_tier`` are accepted and no answer depends on them.
     """
 
     temperature: float = Field(default=1, ge=0, le=2)
-    top_p: float = Field(default=1, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0)
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
-    stop: Text | Annotated[list[Text], Field(max_length=4)] = Field(default_factory=list)
+    top_p: float = Field(default=1, ge=0, le=1)
+    top_k: Annotated[int, Field(ge=0), _none_as(0)] = 0
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
+    stop: Text | Annotated[list[Text], Field(max_length=MAX_STOPS)] = Field(default_factory=list)
     n: int = Field(default=1, ge=1)
     stream: bool = False
     stream_options: StreamOptions | None = None
     frequency_penalty: float = Field(default=0, ge=-2, le=2)
     presence_penalty: float = Field(default=0, ge=-2, le=2)
 
+    store: bool | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: str | None = None
+    service_tier: str | None = None
+
     logit_bias: Annotated[Any, _only({})] = None
+    ignore_eos: Annotated[Any, _only(False)] = None
+    length_penalty: Annotated[Any, _only(1)] = None
+    min_tokens: Annotated[Any, _only(0)] = None
+    skip_special_tokens: Annotated[Any, _only(True)] = None
+    stop_token_ids: Annotated[Any, _only([])] = None
+    use_beam_search: Annotated[Any, _only(False)] = None
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _is_drawn(cls, value: object) -> object:
+        return None if value == NONE else value
 
     @field_validator("stream_options")
     @classmethod
@@ -97,6 +131,14 @@ class GenerationBody(_StrictBody, ChoosingBody):
     def include_usage(self) -> bool:
         """Whether a stream ends with a chunk of token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def continuous_usage(self) -> bool:
+        """Whether each chunk of a stream has token counts."""
+        return self.stream_options is not None and self.stream_options.continuous_usage_stats
+
+    def _seed(self) -> int:
+        return secrets.randbelow(MAX_SEED) if self.seed is None else self.seed % (MAX_SEED + 1)
 
     def _request(
         self,
@@ -117,7 +159,7 @@ class GenerationBody(_StrictBody, ChoosingBody):
                 temperature=self.temperature,
                 top_p=self.top_p,
                 top_k=self.top_k,
-                seed=secrets.randbelow(MAX_SEED) if self.seed is None else self.seed,
+                seed=self._seed(),
                 frequency_penalty=self.frequency_penalty,
                 presence_penalty=self.presence_penalty,
                 logprobs=logprobs,
@@ -135,13 +177,14 @@ class CompletionsBody(GenerationBody):
 
     Attributes:
         prompt: One text to continue, or several.
-        max_tokens: Most new tokens of each choice; 0 with ``echo`` scores the prompt only.
+        max_tokens: Most new tokens of each choice; 0 with ``echo`` scores the prompt only, and -1
+            sets no limit but the model's.
         logprobs: Report each token's log-probability, beside those of so many most probable ones.
         echo: Put the prompt before its continuation.
     """
 
     prompt: Texts
-    max_tokens: int = Field(default=16, ge=0)
+    max_tokens: Annotated[Annotated[int, Field(ge=0)] | None, _none_as(None)] = 16
     logprobs: int | None = Field(default=None, ge=0, le=5)
     echo: bool = False
 
@@ -167,30 +210,43 @@ class CompletionsBody(GenerationBody):
 
 
 class TextPart(Body):
-    """A part of a message."""
+    """A part of a message; where a client would have the cache end changes no answer."""
 
     type: Literal["text"]
     text: TextOrNothing
+    cache_control: dict[str, Any] | None = None
 
 
-class MessageBody(_StrictBody):
+class MessageBody(Body):
     """One turn of a chat.
 
     Attributes:
         role: ``developer`` is OpenAI's newer name for ``system`` and means the same.
-        content: A text, or parts that are joined by line breaks.
+        content: A text, or parts that are joined by line breaks. The assistant's may be left out,
+            which means the same as an empty one.
+        name: Accepted since clients send it; the model is not told. Likewise ``cache_control``.
     """
 
     role: Literal["system", "developer", "user", "assistant"]
     content: TextOrNothing | Annotated[list[TextPart], Field(min_length=1)]
+    name: str | None = None
+    cache_control: dict[str, Any] | None = None
 
-    name: Annotated[Any, _only()] = None
     # Of a turn of the assistant, as a client got it and sends it back.
     refusal: Annotated[Any, _only()] = None
     annotations: Annotated[Any, _only([])] = None
     audio: Annotated[Any, _only()] = None
     function_call: Annotated[Any, _only()] = None
     tool_calls: Annotated[Any, _only([])] = None
+    reasoning: Annotated[Any, _only("")] = None
+    reasoning_content: Annotated[Any, _only("")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _said_nothing(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("role") == "assistant":
+            return {**data, "content": data["content"] if data.get("content") is not None else ""}
+        return data
 
     @field_validator("content", mode="before")
     @classmethod
@@ -208,40 +264,40 @@ class MessageBody(_StrictBody):
         return Message("system" if self.role == "developer" else self.role, content)
 
 
+Limit = Annotated[Annotated[int, Field(ge=1)] | None, _none_as(None)]
+
+
 class ChatBody(GenerationBody):
     """``POST /v1/chat/completions``.
 
     Attributes:
         messages: The chat so far.
-        max_tokens: Most tokens of each answer; left out, an answer ends where the model ends it
-            or its context is full.
+        max_tokens: Most tokens of each answer; left out, or -1, an answer ends where the model ends
+            it or its context is full.
         max_completion_tokens: OpenAI's newer name for ``max_tokens``.
         logprobs: Report the log-probability of each token.
         top_logprobs: And those of so many most probable ones.
+        prediction: What the client expects; only its speed could depend on it.
     """
 
     messages: list[MessageBody] = Field(min_length=1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: Limit = None
+    max_completion_tokens: Limit = None
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
+    prediction: dict[str, Any] | None = None
+
+    add_generation_prompt: Annotated[Any, _only(True)] = None
     audio: Annotated[Any, _only()] = None
+    continue_final_message: Annotated[Any, _only(False)] = None
     function_call: Annotated[Any, _only("none")] = None
     functions: Annotated[Any, _only([])] = None
-    metadata: Annotated[Any, _only({})] = None
     modalities: Annotated[Any, _only(["text"])] = None
     moderation: Annotated[Any, _only()] = None
     parallel_tool_calls: Annotated[Any, _only(True, False)] = None
-    prediction: Annotated[Any, _only()] = None
-    prompt_cache_key: Annotated[Any, _only()] = None
-    prompt_cache_options: Annotated[Any, _only()] = None
-    prompt_cache_retention: Annotated[Any, _only()] = None
     reasoning_effort: Annotated[Any, _only("none")] = None
     response_format: Annotated[Any, _only({"type": "text"})] = None
-    safety_identifier: Annotated[Any, _only()] = None
-    service_tier: Annotated[Any, _only("auto", "default")] = None
-    store: Annotated[Any, _only(False)] = None
     tool_choice: Annotated[Any, _only("none", "auto")] = None
     tools: Annotated[Any, _only([])] = None
     verbosity: Annotated[Any, _only()] = None

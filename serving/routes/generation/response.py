@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from serving.errors import InternalError, RequestError
 from serving.routes.connection import while_connected
 from serving.routes.error_responses import openai_error
-from serving.routes.generation.writers import Writer, figures, usage
+from serving.routes.generation.writers import Writer, figures, usage, usage_so_far
 from serving.routes.json_response import json_response
 from serving.routes.record import Record
 from serving.routes.unforeseen_errors import log_unforeseen
@@ -40,12 +40,14 @@ class Delivery:
         num_choices: How many choices there will be.
         stream: Whether as server-sent events.
         include_usage: Whether a stream ends with a chunk of token counts and timings.
+        continuous_usage: Whether each chunk of a stream has the token counts of its choice so far.
     """
 
     model: str
     num_choices: int
     stream: bool
     include_usage: bool
+    continuous_usage: bool = False
 
 
 class GenerationResponse(Response):
@@ -103,7 +105,6 @@ class GenerationResponse(Response):
             async with aclosing(self._pieces) as pieces:
                 head = orjson.dumps(self._head(self._writer.chunk_object))[:-1]
                 before = b"data: " + head + b',"choices":['
-                after = b'],"usage":null}\n\n' if self._delivery.include_usage else b"]}\n\n"
                 delta = self._writer.delta
                 summary = None
                 async for piece in pieces:
@@ -114,7 +115,8 @@ class GenerationResponse(Response):
                         self._note_start(piece.timings)
                         await send(_start())
                         is_started = True
-                    await send(_body(before + orjson.dumps(delta(piece)) + after, True))
+                    event = before + orjson.dumps(delta(piece)) + self._after(piece)
+                    await send(_body(event, True))
             if summary is None:
                 raise _broken_off()
             self._note(summary.timings)
@@ -126,6 +128,12 @@ class GenerationResponse(Response):
                 raise
             last = self._failure(error)
         await send(_body(last, False))
+
+    def _after(self, chunk: GenerationChunk) -> bytes:
+        """What follows the choice of a chunk; a client that wants usage wants it or null in all."""
+        if self._delivery.continuous_usage:
+            return b'],"usage":' + orjson.dumps(usage_so_far(chunk)) + b"}\n\n"
+        return b'],"usage":null}\n\n' if self._delivery.include_usage else b"]}\n\n"
 
     def _failure(self, error: Exception) -> bytes:
         if not isinstance(error, RequestError):

@@ -43,6 +43,7 @@ async def _generate(request: Request, body: CompletionsBody | ChatBody, writer: 
         num_choices=num_choices,
         stream=generation.stream,
         include_usage=body.include_usage,
+        continuous_usage=body.continuous_usage,
     )
     record = record_of(request)
     record.is_asked = True

@@ -110,6 +110,15 @@ def usage(summary: GenerationSummary) -> dict[str, Any]:
     }
 
 
+def usage_so_far(chunk: GenerationChunk) -> dict[str, int]:
+    """OpenAI's ``usage`` of the choice that a chunk belongs to, up to its end."""
+    return {
+        "prompt_tokens": chunk.prompt_tokens,
+        "completion_tokens": chunk.output_tokens,
+        "total_tokens": chunk.prompt_tokens + chunk.output_tokens,
+    }
+
+
 def figures(summary: GenerationSummary, num_choices: int) -> dict[str, float | None]:
     """Where the time of a request went, in milliseconds.
 

@@ -72,7 +72,7 @@ async def test_dimensions_shorten_a_vector(site, encoding_format: str) -> None:
 )
 async def test_the_backend_gets_the_texts_and_settings(open_site, given, texts) -> None:
     site = open_site(request_timeout_s=7)
-    body = embeddings_body(input=given, truncate=True, dimensions=2, user="someone")
+    body = embeddings_body(input=given, truncate=True, dimensions=2, **SAYS_NOTHING)
     assert (await site.client.post(EMBEDDINGS, json=body)).status_code == 200
     [request] = site.backend().requests
     assert request.inputs == texts
@@ -111,6 +111,9 @@ async def test_a_classify_answer_has_the_score_of_every_label(open_it) -> None:
     }
 
 
+SAYS_NOTHING = {"user": "someone", "metadata": {"team": "a"}, "safety_identifier": "b"}
+"""Fields that clients send and no answer depends on."""
+
 INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"temperature": 1}, "temperature", "temperature: unknown field"),
     ({"Input": "x"}, "Input", "Input: unknown field"),
@@ -128,6 +131,11 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"dimensions": 0}, "dimensions", "dimensions: Input should be greater than or equal to 1"),
     ({"dimensions": 9}, "dimensions", "dimensions is 9"),
     ({"dimensions": "many"}, "dimensions", "dimensions: Input should be a valid integer"),
+    ({"dimensions": True}, "dimensions", "dimensions: Input should be a valid integer"),
+    ({"dimensions": "2"}, "dimensions", "dimensions: Input should be a valid integer"),
+    ({"truncate": 1}, "truncate", "truncate: Input should be a valid boolean"),
+    ({"truncate": "true"}, "truncate", "truncate: Input should be a valid boolean"),
+    ({"slo": {"max_latency_ms": "50"}}, "slo", "slo.max_latency_ms: Input should be a valid"),
     ({"truncate": "perhaps"}, "truncate", "truncate: Input should be a valid boolean"),
     ({"model": ["minilm"]}, "model", "model: Input should be a valid string"),
     ({"variant": ["int4"]}, "variant", "variant: Input should be a valid string"),

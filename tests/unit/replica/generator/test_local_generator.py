@@ -381,6 +381,13 @@ async def test_requests_in_flight_are_shown() -> None:
     await running
 
 
+async def test_the_last_chunk_of_a_choice_has_its_token_counts() -> None:
+    chunks, summary = await run(replica().backend, request("abc", n=2))
+    last = {chunk.choice: chunk for chunk in chunks if chunk.finish is not None}
+    assert {chunk.prompt_tokens for chunk in last.values()} == {summary.prompt_tokens}
+    assert sum(chunk.output_tokens for chunk in last.values()) == summary.output_tokens > 0
+
+
 async def test_the_parts_of_the_time_fit_into_the_total() -> None:
     chunks, summary = await run(replica().backend, request("abc", "de"))
     for timings in (*(chunk.timings for chunk in chunks), summary.timings):

@@ -10,7 +10,7 @@ import pytest
 from openai.types.chat import completion_create_params as chat_params
 
 from serving.config import ServerConfig
-from serving.routes.generation.bodies import MAX_SEED, ChatBody, CompletionsBody
+from serving.routes.generation.bodies import MAX_SEED, MAX_STOPS, ChatBody, CompletionsBody
 from serving.seams import Message
 from tests.unit.routes.generation.conftest import CHAT, COMPLETIONS, ROUTES, body_of
 
@@ -132,7 +132,55 @@ class TestFields:
         assert chat(logprobs=False).sampling.logprobs is None
 
 
+class TestNone:
+    """-1 means "none" to the clients of several servers."""
+
+    @pytest.mark.parametrize("ask", [completion, chat])
+    def test_of_both(self, ask: Any) -> None:
+        assert ask(top_k=-1).sampling.top_k == 0
+        assert ask(max_tokens=-1).max_tokens is None
+        assert len({ask(seed=-1).sampling.seed for _ in range(20)}) == 20
+
+    def test_of_a_chat(self) -> None:
+        assert chat(max_completion_tokens=-1, max_tokens=-1).max_tokens is None
+
+    @pytest.mark.parametrize("content", [{"content": None}, {}])
+    def test_an_assistant_who_said_nothing(self, content: Any) -> None:
+        turn = {"role": "assistant", **content}
+        assert chat(turn, {"role": "user", "content": "x"}).messages[0] == Message("assistant", "")
+
+    @pytest.mark.parametrize("field", ["stop", "stream_options", "seed", "logit_bias"])
+    def test_null(self, field: str) -> None:
+        given = CompletionsBody.model_validate({"prompt": "x", field: None})
+        assert given == CompletionsBody(prompt="x")
+
+
+class TestSeeds:
+    @pytest.mark.parametrize("seed", [0, 7, MAX_SEED])
+    def test_those_that_fit_are_left_as_they_are(self, seed: int) -> None:
+        assert completion(seed=seed).sampling.seed == seed
+
+    @pytest.mark.parametrize("seed", [MAX_SEED + 1, 2**63 - 1, 2**64 - 1, -2, -(2**63)])
+    def test_others_of_64_bits_stand_for_one_that_fits(self, seed: int) -> None:
+        found = completion(seed=seed).sampling.seed
+        assert 0 <= found <= MAX_SEED
+        assert (found - seed) % (MAX_SEED + 1) == 0
+        assert completion(seed=seed).sampling.seed == found
+
+
 DO_NOTHING = [
+    {"top_p": 0},
+    {"ignore_eos": False},
+    {"min_tokens": 0},
+    {"stop_token_ids": []},
+    {"stop": [str(i) for i in range(MAX_STOPS)]},
+    {"store": True},
+    {"metadata": {"a": "b"}},
+    {"prompt_cache_key": "k"},
+    {"prompt_cache_options": {"mode": "explicit"}},
+    {"prompt_cache_retention": "24h"},
+    {"safety_identifier": "x"},
+    {"service_tier": "flex"},
     {"logit_bias": {}},
     {"user": "someone"},
     {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}},
@@ -145,10 +193,11 @@ DO_NOTHING_IN_CHAT = [
     {"function_call": "none"},
     {"response_format": {"type": "text"}},
     {"parallel_tool_calls": True},
-    {"metadata": {}},
     {"modalities": ["text"]},
-    {"service_tier": "auto"},
-    {"store": False},
+    {"prediction": {"type": "content", "content": "x"}},
+    {"add_generation_prompt": True},
+    {"messages": [{"role": "user", "content": "x", "name": "Ann", "cache_control": {"a": "b"}}]},
+    {"messages": [{"role": "user", "content": [{**part("x"), "cache_control": {"a": "b"}}]}]},
 ]
 
 
@@ -169,23 +218,25 @@ class TestHarmless:
         assert (await replica_generator.post(COMPLETIONS, **fields)).status_code == 200
 
 
-NOT_SUPPORTED = [("logit_bias", {"50256": -100})]
+NOT_SUPPORTED = [
+    ("logit_bias", {"50256": -100}),
+    ("ignore_eos", True),
+    ("length_penalty", 2),
+    ("min_tokens", 5),
+    ("skip_special_tokens", False),
+    ("stop_token_ids", [7]),
+    ("use_beam_search", True),
+]
 NOT_SUPPORTED_IN_CHAT = [
+    ("add_generation_prompt", False),
+    ("continue_final_message", True),
     ("audio", {"voice": "alloy", "format": "wav"}),
     ("function_call", "auto"),
     ("functions", [{"name": "f"}]),
-    ("metadata", {"a": "b"}),
     ("modalities", ["text", "audio"]),
     ("moderation", {"model": "m"}),
-    ("prediction", {"type": "content", "content": "x"}),
-    ("prompt_cache_key", "k"),
-    ("prompt_cache_options", {"mode": "explicit"}),
-    ("prompt_cache_retention", "24h"),
     ("reasoning_effort", "low"),
     ("response_format", {"type": "json_object"}),
-    ("safety_identifier", "x"),
-    ("service_tier", "flex"),
-    ("store", True),
     ("tool_choice", "required"),
     ("tools", [{"type": "function", "function": {"name": "f"}}]),
     ("verbosity", "low"),
@@ -224,7 +275,7 @@ class TestNotSupported:
     @pytest.mark.parametrize(
         ("field", "value"),
         [
-            ("name", "Ann"),
+            ("reasoning_content", "well"),
             ("refusal", "no"),
             ("audio", {"id": "a"}),
             ("function_call", {"name": "f", "arguments": ""}),
@@ -260,20 +311,24 @@ OUT_OF_BOUNDS = [
     ("temperature", 2.1),
     ("temperature", "1"),
     ("temperature", True),
-    ("top_p", 0),
+    ("top_p", -0.1),
     ("top_p", 1.1),
-    ("top_k", -1),
+    ("top_k", -2),
     ("top_k", 1.5),
-    ("seed", -1),
-    ("seed", MAX_SEED + 1),
+    ("seed", 2**64),
+    ("seed", -(2**63) - 1),
+    ("seed", True),
     ("seed", "7"),
     ("n", 0),
     ("n", True),
-    ("max_tokens", -1),
+    ("max_tokens", -2),
     ("max_tokens", 2.5),
     ("stop", ""),
     ("stop", ["a", ""]),
-    ("stop", ["a", "b", "c", "d", "e"]),
+    ("stop", ["a"] * (MAX_STOPS + 1)),
+    ("metadata", "a"),
+    ("store", "yes"),
+    ("user", 1),
     ("stop", 1),
     ("frequency_penalty", -2.1),
     ("frequency_penalty", 2.1),

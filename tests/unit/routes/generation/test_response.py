@@ -148,6 +148,29 @@ class TestEvents:
         ]
 
     @pytest.mark.parametrize("route", ROUTES)
+    @pytest.mark.parametrize("include_usage", [True, False])
+    async def test_usage_comes_with_each_chunk_if_asked_for(
+        self, generator, route: str, include_usage: bool
+    ) -> None:
+        options = {"include_usage": include_usage, "continuous_usage_stats": True}
+        *chunks, done = await generator.events(route, stream_options=options, n=2)
+        assert done == "[DONE]"
+        if include_usage:
+            last = chunks.pop()
+            assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 8)
+        num_prompt = len("a cat" if route == COMPLETIONS else CHAT_ASKED)
+        for index in (0, 1):
+            found = [c["usage"] for c in chunks if c["choices"][0]["index"] == index]
+            assert found == [
+                {
+                    "prompt_tokens": num_prompt,
+                    "completion_tokens": so_far,
+                    "total_tokens": num_prompt + so_far,
+                }
+                for so_far in (1, 2, 3, 4)
+            ]
+
+    @pytest.mark.parametrize("route", ROUTES)
     async def test_usage_comes_last_if_asked_for(self, generator, route: str) -> None:
         *chunks, last, done = await generator.events(route, stream_options={"include_usage": True})
         assert done == "[DONE]"
