@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import InternalError
+from serving.errors import InternalError, InvalidField
 from serving.seams import Sampling, TokenLogprob
 
 BLOCK = 256
@@ -26,12 +26,18 @@ class Sampler:
 
     The i-th token is drawn with the i-th number of a generator of its own (Philox, keyed by the
     seed), so it does not depend on what else the engine does.
+
+    Args:
+        sampling: How tokens are chosen.
+        prompt: Token ids that the sequence begins with.
     """
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, prompt: Sequence[int] = ()) -> None:
         self._sampling = sampling
-        self._has_penalties = bool(sampling.frequency_penalty or sampling.presence_penalty)
+        self._counts_tokens = bool(sampling.frequency_penalty or sampling.presence_penalty)
         self._counts: Counter[int] = Counter()
+        self._has_seen = sampling.repetition_penalty != 1
+        self._seen = np.unique(np.array(prompt if self._has_seen else (), np.intp))
         key = sampling.seed & (2**128 - 1)
         self._uniform = np.random.Generator(np.random.Philox(key=key)).random
 
@@ -46,20 +52,72 @@ class Sampler:
 
         Raises:
             InternalError: Logits are NaN or infinite.
+            InvalidField: ``logit_bias`` names a token that the model does not have.
         """
         sampling = self._sampling
-        scores = penalize(logits, self._counts, sampling) if self._has_penalties else logits
+        scores = self._adjust(logits)
         if sampling.temperature == 0:
             token = int(scores.argmax())  # the first NaN, if there is one
             _check_finite(scores[token])
         else:
             _check_finite(scores.max())
             token = draw(scores, sampling, self._uniform())
-        if self._has_penalties:
+        if self._counts_tokens:
             self._counts[token] += 1
+        if self._has_seen:
+            self._seen = np.union1d(self._seen, [token])
         if sampling.logprobs is None:
             return token, None
         return token, log_probability(logits, token, sampling.logprobs)
+
+    def _adjust(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        scores, sampling = logits, self._sampling
+        if sampling.logit_bias:
+            scores = add_bias(scores, sampling.logit_bias)
+        if self._has_seen:
+            scores = penalize_repetition(scores, self._seen, sampling.repetition_penalty)
+        if self._counts_tokens:
+            scores = penalize(scores, self._counts, sampling)
+        return scores
+
+
+def add_bias(logits: NDArray[np.float32], bias: Sequence[tuple[int, float]]) -> NDArray[np.float32]:
+    """Add to the logits of some tokens.
+
+    Args:
+        logits: float32 (vocabulary,); left as it is.
+        bias: Pairs of id and addend, each id once.
+
+    Raises:
+        InvalidField: The model has no such token.
+    """
+    ids = np.array([token for token, _ in bias], np.intp)
+    if ids.max() >= len(logits):
+        raise InvalidField(
+            f"logit_bias: the model has no token {ids.max()}; its ids are 0 … {len(logits) - 1}",
+            param="logit_bias",
+        )
+    scores = logits.copy()
+    scores[ids] += np.array([addend for _, addend in bias], np.float64)
+    return scores
+
+
+def penalize_repetition(
+    logits: NDArray[np.float32], seen: NDArray[np.intp], penalty: float
+) -> NDArray[np.float32]:
+    """Divide logits above 0 by the penalty and multiply the others, as in CTRL (Keskar 2019).
+
+    Args:
+        logits: float32 (vocabulary,); left as it is.
+        seen: Tokens that occurred, ascending, each once. A prompt may have some that a model reads
+            and never writes.
+        penalty: Above 0.
+    """
+    seen = seen[seen < len(logits)]
+    scores = logits.copy()
+    of_seen = scores[seen].astype(np.float64)
+    scores[seen] = np.where(of_seen < 0, of_seen * penalty, of_seen / penalty)
+    return scores
 
 
 def penalize(
@@ -83,7 +141,7 @@ def penalize(
 
 
 def draw(scores: NDArray[np.float32], sampling: Sampling, uniform: float) -> int:
-    """Choose a token: ``top_k``, temperature, ``top_p``, then the inverse of the CDF.
+    """Choose a token: ``top_k``, temperature, ``top_p``, ``min_p``, then the inverse of the CDF.
 
     Args:
         scores: float32 (vocabulary,), the largest finite; left as they are.
@@ -103,6 +161,10 @@ def draw(scores: NDArray[np.float32], sampling: Sampling, uniform: float) -> int
         nucleus = _nucleus(weights, sampling.top_p)
         kept = nucleus if kept is None else kept[nucleus]
         weights = weights[nucleus]
+    if sampling.min_p > 0:
+        likely = np.flatnonzero(weights >= sampling.min_p)  # the largest weight is 1
+        kept = likely if kept is None else kept[likely]
+        weights = weights[likely]
     place = _inverse_cdf(weights, uniform)
     return place if kept is None else int(kept[place])
 
@@ -111,7 +173,7 @@ def log_probability(logits: NDArray[np.float32], token: int, num_top: int) -> To
     """Log-softmax of the logits at one token and at the ``num_top`` most probable ones.
 
     Args:
-        logits: float32 (vocabulary,), before temperature and penalties.
+        logits: float32 (vocabulary,), before bias, temperature and penalties.
         token: Whose log-probability.
         num_top: At least 0.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import InternalError, RequestError
+from serving.errors import InternalError, InvalidField, RequestError
 from serving.generator.sampling import Sampler, prompt_log_probabilities
 from serving.generator.scheduling import PromptBudget, Schedule, TokenSequence
 from serving.seams import (
@@ -60,7 +60,7 @@ class SequenceJob:
 
     def __post_init__(self) -> None:
         self.sequence = TokenSequence(self.request)
-        self.sampler = Sampler(self.request.sampling)
+        self.sampler = Sampler(self.request.sampling, self.request.prompt)
 
 
 class Stepper:
@@ -150,6 +150,10 @@ class Stepper:
             job.sequence.num_cached += len(segment.token_ids)
             try:
                 token = _next_token(job, segment, rows)
+            except InvalidField as error:
+                self.drop(job)
+                events.append((job, error))
+                continue
             except InternalError as error:
                 logger.error("after %d tokens: %s", job.sequence.num_cached, error)
                 self.drop(job, is_cache_valid=False)

@@ -27,6 +27,11 @@ class Sampling:
         presence_penalty: Taken off a token's logit once if it was generated.
         logprobs: Number of most probable tokens to report beside the chosen one; None reports no
             log-probability at all.
+        min_p: Tokens that are less than so many times as probable as the most probable one are
+            left out, of those that ``top_k`` and ``top_p`` keep; 0 keeps all.
+        repetition_penalty: Divides the logits above 0, and multiplies those below, of every token
+            of prompt and continuation; 1 leaves them.
+        logit_bias: Pairs of a token's id and what is added to its logit before all else.
     """
 
     temperature: float
@@ -36,6 +41,9 @@ class Sampling:
     frequency_penalty: float
     presence_penalty: float
     logprobs: int | None
+    min_p: float = 0
+    repetition_penalty: float = 1
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 GREEDY = Sampling(

@@ -35,6 +35,9 @@ Others of 64 bits, signed or not, stand for the one that they leave when divided
 MAX_STOPS = 16
 """OpenAI has 4, and other servers have more; each is looked for in all that is generated."""
 
+MAX_BIASES = 1_024
+"""Tokens of one ``logit_bias``; each step adds them all."""
+
 NONE = -1
 """Means "none" where a number is asked for, to the clients of several servers."""
 
@@ -59,6 +62,25 @@ def _none_as(value: int | None) -> BeforeValidator:
     return BeforeValidator(lambda given: value if given == NONE else given)
 
 
+def _read_ids(value: object) -> object:
+    """Make numbers of a JSON object's names, which are texts always."""
+    if not isinstance(value, dict):
+        return value
+    for key in value:
+        if not (isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 10):
+            raise ValueError(f'{key!r} is no token id; the names are ids, e.g. {{"50256": -100}}')
+    if len({int(key) for key in value}) < len(value):
+        raise ValueError("a token id is given twice")
+    return {int(key): bias for key, bias in value.items()}
+
+
+LogitBias = Annotated[
+    dict[int, Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=MAX_BIASES),
+    BeforeValidator(_read_ids),
+]
+
+
 class StreamOptions(Body):
     """How to stream.
 
@@ -81,11 +103,14 @@ class GenerationBody(ChoosingBody):
             the most probable one.
         top_k: Choose among this many most probable tokens; 0 or -1 among all.
         seed: The same seed gives the same text; a random one is drawn if it is left out, or -1.
+        min_p: Leave out tokens that are less than so many times as probable as the most probable.
         stop: Texts that end a choice; they are left out of it.
         n: Choices for each prompt.
         stream: Send each piece as a server-sent event as soon as it is there.
         frequency_penalty: Makes a token less probable each time that it was generated.
         presence_penalty: Makes a token less probable once it was generated.
+        repetition_penalty: Above 1 it makes a token less probable that is in prompt or answer.
+        logit_bias: Added to the logits of some tokens, by their ids.
         store: Nothing is stored, nor cached under a key, nor served in tiers; so the fields from
             here to ``service_tier`` are accepted and no answer depends on them.
     """
@@ -93,6 +118,7 @@ class GenerationBody(ChoosingBody):
     temperature: float = Field(default=1, ge=0, le=2)
     top_p: float = Field(default=1, ge=0, le=1)
     top_k: Annotated[int, Field(ge=0), _none_as(0)] = 0
+    min_p: float = Field(default=0, ge=0, le=1)
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
     stop: Text | Annotated[list[Text], Field(max_length=MAX_STOPS)] = Field(default_factory=list)
     n: int = Field(default=1, ge=1)
@@ -100,6 +126,8 @@ class GenerationBody(ChoosingBody):
     stream_options: StreamOptions | None = None
     frequency_penalty: float = Field(default=0, ge=-2, le=2)
     presence_penalty: float = Field(default=0, ge=-2, le=2)
+    repetition_penalty: float = Field(default=1, ge=0.01, le=100)
+    logit_bias: LogitBias = Field(default_factory=dict)
 
     store: bool | None = None
     prompt_cache_key: str | None = None
@@ -107,7 +135,6 @@ class GenerationBody(ChoosingBody):
     prompt_cache_retention: str | None = None
     service_tier: str | None = None
 
-    logit_bias: Annotated[Any, _only({})] = None
     ignore_eos: Annotated[Any, _only(False)] = None
     length_penalty: Annotated[Any, _only(1)] = None
     min_tokens: Annotated[Any, _only(0)] = None
@@ -163,6 +190,9 @@ class GenerationBody(ChoosingBody):
                 frequency_penalty=self.frequency_penalty,
                 presence_penalty=self.presence_penalty,
                 logprobs=logprobs,
+                min_p=self.min_p,
+                repetition_penalty=self.repetition_penalty,
+                logit_bias=tuple(sorted(self.logit_bias.items())),
             ),
             stop=as_tuple(self.stop),
             echo=echo,

@@ -73,13 +73,28 @@ def probabilities(logits: Sequence[float], how: Sampling) -> dict[int, Fraction]
         reached += weights[token]
         if how.top_p < 1 and reached >= Fraction(how.top_p) * total:
             break
+    nucleus = [token for token in nucleus if weights[token] >= Fraction(how.min_p)]
     total = sum(weights[token] for token in nucleus)
     return {token: weights[token] / total for token in sorted(nucleus)}
 
 
-def choose(logits: NDArray[np.float32], how: Sampling, counts: Counter[int], index: int) -> int:
+def choose(
+    logits: NDArray[np.float32],
+    how: Sampling,
+    counts: Counter[int],
+    index: int,
+    prompt: Sequence[int] = (),
+) -> int:
     """The token that follows, as the ``index``-th new one of its sequence."""
     scores = logits.copy()
+    for token, addend in how.logit_bias:
+        scores[token] = float(scores[token]) + addend
+    for token in {*prompt, *counts} if how.repetition_penalty != 1 else ():
+        score = float(scores[token])
+        is_negative = score < 0
+        scores[token] = (
+            score * how.repetition_penalty if is_negative else score / how.repetition_penalty
+        )
     for token, count in counts.items():
         scores[token] -= count * how.frequency_penalty + how.presence_penalty
     if how.temperature == 0:
@@ -99,7 +114,7 @@ def continuation(asked: TokenRequest) -> list[int]:
     tokens = list(asked.prompt)
     counts: Counter[int] = Counter()
     for index in range(asked.max_new_tokens):
-        tokens.append(choose(logits_after(tokens), asked.sampling, counts, index))
+        tokens.append(choose(logits_after(tokens), asked.sampling, counts, index, asked.prompt))
         counts[tokens[-1]] += 1
         if tokens[-1] in asked.stop_tokens:
             break

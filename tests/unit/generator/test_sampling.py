@@ -6,17 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from transformers.generation import logits_process
 
-from serving.errors import InternalError
+from serving.errors import InternalError, InvalidField
 from serving.generator.sampling import (
     BLOCK,
     Sampler,
     draw,
     log_probability,
     penalize,
+    penalize_repetition,
     prompt_log_probabilities,
 )
 from serving.seams import Sampling
@@ -41,6 +44,9 @@ CHOICES = st.builds(
     seed=st.integers(0, 2**63),
     frequency_penalty=st.sampled_from([0.0, 0.5, -2.0]),
     presence_penalty=st.sampled_from([0.0, 0.25, 2.0]),
+    min_p=st.sampled_from([0.0, 0.0, 0.05, 0.5, 1.0]),
+    repetition_penalty=st.sampled_from([1.0, 1.0, 1.3, 0.5, 2.0]),
+    logit_bias=st.sampled_from([(), (), ((0, 1.5),), ((0, -100.0),)]),
 )
 
 
@@ -55,10 +61,11 @@ def draw_many(row: Row, how: Sampling, num_draws: int) -> Counter[int]:
 
 @given(ROWS, CHOICES)
 def test_a_sequence_of_choices_is_the_reference_s(row: Row, how: Sampling) -> None:
-    sampler, counts = Sampler(how), Counter[int]()
+    prompt = [0, len(row) - 1, 0]
+    sampler, counts = Sampler(how, prompt), Counter[int]()
     for index in range(4):
         token, logprob = sampler.choose(row)
-        assert token == reference.choose(row, how, counts, index)
+        assert token == reference.choose(row, how, counts, index, prompt)
         assert logprob is None
         counts[token] += 1
 
@@ -185,6 +192,13 @@ def test_greedy_takes_the_lowest_of_equals(
         ([0, 1, 1, 1], {"top_k": 2}, {1, 2}),
         ([0, 1, 0, 1], {"top_k": 3}, {0, 1, 3}),
         ([0, 1, 0, 1], {"top_k": 9}, {0, 1, 2, 3}),
+        ([0, 0, -1, -3], {"min_p": 0.3}, {0, 1, 2}),
+        ([0, 0, -1, -3], {"min_p": 0.4}, {0, 1}),
+        ([0, 1, 0, 1], {"min_p": 1.0}, {1, 3}),
+        # The temperature comes before min_p: e^(-1/2) = 0.607.
+        ([0, -1, -3], {"min_p": 0.6, "temperature": 2.0}, {0, 1}),
+        # And top_p before it too: 0.665 of the probability is in the first token.
+        ([0, -1, -2, -3], {"min_p": 0.3, "top_p": 0.6}, {0}),
         # top_p counts shares of what top_k kept: 1/2 each, not 1/4.
         ([0, 0, 0, 0], {"top_k": 2, "top_p": 0.5}, {0}),
         ([0, -math.inf, 0], {}, {0, 2}),
@@ -242,6 +256,104 @@ def test_penalties_count_generated_tokens() -> None:
     assert [sampler.choose(row)[0] for _ in range(6)] == [1, 2, 1, 3, 2, 1]
 
 
+def scores_of_transformers(row: Row, text: list[int], how: Sampling) -> torch.Tensor:
+    """What transformers' own processors make of a row in float64, in its own order."""
+    processors: list[Any] = []
+    if how.logit_bias:
+        bias = [[[token], addend] for token, addend in how.logit_bias]
+        processors.append(logits_process.SequenceBiasLogitsProcessor(bias))
+    if how.repetition_penalty != 1:
+        penalty = how.repetition_penalty
+        processors.append(logits_process.RepetitionPenaltyLogitsProcessor(penalty))
+    if how.temperature not in (0, 1):
+        processors.append(logits_process.TemperatureLogitsWarper(how.temperature))
+    if how.top_k:
+        processors.append(logits_process.TopKLogitsWarper(how.top_k))
+    if how.top_p < 1:
+        processors.append(logits_process.TopPLogitsWarper(how.top_p))
+    if how.min_p:
+        processors.append(logits_process.MinPLogitsWarper(how.min_p))
+    scores = torch.tensor(row.astype(np.float64))[None]
+    ids = torch.tensor(text)[None]
+    for process in processors:
+        scores = process(ids, scores)
+    return scores[0]
+
+
+AS_TRANSFORMERS: list[dict[str, Any]] = [
+    {"min_p": 0.1},
+    {"min_p": 0.02, "temperature": 1.7},
+    {"min_p": 0.2, "top_k": 40, "top_p": 0.9, "temperature": 0.7},
+    {"repetition_penalty": 1.3},
+    {"repetition_penalty": 0.7, "temperature": 0.9},
+    {"logit_bias": ((3, 4.0), (7, -100.0), (11, 0.5))},
+    {"logit_bias": ((3, 4.0), (7, -2.0)), "repetition_penalty": 1.5, "min_p": 0.05, "top_p": 0.95},
+]
+
+
+@pytest.mark.parametrize("changes", AS_TRANSFORMERS)
+def test_bias_repetition_and_min_p_are_those_of_transformers(changes: dict[str, Any]) -> None:
+    """The same token for each of 400 seeds, by the inverse CDF of its probabilities.
+
+    Our scores are float32 and its are float64; so close to a limit between two tokens (1e-6 of the
+    probability, while a rounding moves it by 1e-7) either is right.
+    """
+    prompt = [1, 3, 5, 3]
+    num_compared = 0
+    for seed in range(400):
+        row = large_row(seed, spread=2, vocabulary=64)
+        how = sampling(**{"temperature": 1.0, **changes, "seed": seed})
+        sampler = Sampler(how, prompt)
+        uniforms = np.random.Generator(np.random.Philox(key=seed)).random(3)
+        text = list(prompt)
+        for uniform in uniforms.tolist():
+            token, _ = sampler.choose(row)
+            cdf = scores_of_transformers(row, text, how).softmax(-1).cumsum(-1).numpy()
+            text.append(token)
+            if np.abs(cdf - uniform).min() > 1e-6:
+                assert token == np.searchsorted(cdf, uniform, side="right")
+                num_compared += 1
+    assert num_compared > 1_190
+
+
+@pytest.mark.parametrize("changes", AS_TRANSFORMERS)
+def test_greedy_is_that_of_transformers(changes: dict[str, Any]) -> None:
+    for seed in range(50):
+        row = large_row(seed, spread=2, vocabulary=64)
+        how = sampling(**{**changes, "temperature": 0.0})
+        sampler, text = Sampler(how, [1, 3]), [1, 3]
+        for _ in range(4):
+            text.append(sampler.choose(row)[0])
+            scores = scores_of_transformers(row, text[:-1], how)
+            assert scores[text[-1]] == scores.max()
+
+
+def test_repetition_counts_prompt_and_continuation_once_each() -> None:
+    row = np.array([2, -1, 3, 4], np.float32)
+    assert penalize_repetition(row, np.array([0, 1, 3]), 2).tolist() == [1, -2, 3, 2]
+    sampler = Sampler(sampling(repetition_penalty=2.0), [3, 3])
+    # In the end [1, -1, 1.5, 2]: a token that comes again is not divided again.
+    assert [sampler.choose(row)[0] for _ in range(4)] == [2, 0, 3, 3]
+
+
+def test_a_prompt_may_have_tokens_that_the_model_never_writes() -> None:
+    row = np.array([2, 1], np.float32)
+    assert Sampler(sampling(repetition_penalty=4.0), [0, 5]).choose(row)[0] == 1
+
+
+def test_a_bias_for_a_token_that_is_not_there_is_refused() -> None:
+    row = np.zeros(4, np.float32)
+    assert Sampler(sampling(logit_bias=((3, 1.0),))).choose(row)[0] == 3
+    with pytest.raises(InvalidField, match=r"no token 4; its ids are 0 … 3"):
+        Sampler(sampling(logit_bias=((0, 1.0), (4, 1.0)))).choose(row)
+
+
+def test_logits_below_all_others_stay_so() -> None:
+    row = np.array([0, -math.inf, -math.inf], np.float32)
+    changes: dict[str, Any] = {"repetition_penalty": 2.0, "logit_bias": ((1, 100.0),)}
+    assert Sampler(sampling(temperature=1.0, **changes), [2]).choose(row)[0] == 0
+
+
 @given(ROWS, st.integers(0, 70), st.data())
 def test_log_probabilities_are_the_log_softmax(row: Row, num_top: int, data: st.DataObject) -> None:
     token = data.draw(st.integers(0, len(row) - 1))
@@ -250,7 +362,13 @@ def test_log_probabilities_are_the_log_softmax(row: Row, num_top: int, data: st.
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"temperature": 1.7, "top_k": 5}, {"frequency_penalty": 2.0}]
+    "changes",
+    [
+        {},
+        {"temperature": 1.7, "top_k": 5},
+        {"frequency_penalty": 2.0},
+        {"repetition_penalty": 1.5, "min_p": 0.1, "logit_bias": ((7, 9.0),)},
+    ],
 )
 def test_log_probabilities_come_before_temperature_and_penalties(changes: dict[str, Any]) -> None:
     row = large_row(5, vocabulary=50)

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from serving.cores import UnsharedCores
-from serving.errors import InternalError, RequestError
+from serving.errors import InternalError, InvalidField, RequestError
 from serving.generator.scheduling import PromptBudget
 from serving.generator.stepper import SequenceJob, Stepper
 from serving.seams import GeneratedToken, TokenRequest
@@ -52,8 +52,24 @@ def random_request(chance: random.Random) -> TokenRequest:
         seed=chance.randrange(2**40),
         frequency_penalty=chance.choice([0.0, 0.5]),
         presence_penalty=chance.choice([0.0, -0.5]),
+        min_p=chance.choice([0.0, 0.1]),
+        repetition_penalty=chance.choice([1.0, 1.5]),
+        logit_bias=chance.choice([(), ((5, 2.0), (9, -3.0))]),
         logprobs=chance.choice([None, 0, 2]),
     )
+
+
+def test_a_bias_that_is_refused_ends_its_sequence_alone() -> None:
+    stepper = build_stepper()
+    bad = SequenceJob(request([1, 2], logit_bias=((reference.VOCABULARY, 1.0),)))
+    good = SequenceJob(request([1, 2], 1))
+    stepper.add(bad)
+    stepper.add(good)
+    events = dict(stepper.step())
+    assert isinstance(events[bad], InvalidField)
+    assert isinstance(events[good], GeneratedToken)
+    assert stepper.is_idle
+    assert stepper.failures_in_a_row == 0
 
 
 @pytest.mark.parametrize("seed", range(25))

@@ -10,7 +10,13 @@ import pytest
 from openai.types.chat import completion_create_params as chat_params
 
 from serving.config import ServerConfig
-from serving.routes.generation.bodies import MAX_SEED, MAX_STOPS, ChatBody, CompletionsBody
+from serving.routes.generation.bodies import (
+    MAX_BIASES,
+    MAX_SEED,
+    MAX_STOPS,
+    ChatBody,
+    CompletionsBody,
+)
 from serving.seams import Message
 from tests.unit.routes.generation.conftest import CHAT, COMPLETIONS, ROUTES, body_of
 
@@ -47,6 +53,7 @@ class TestDefaults:
         sampling = request_.sampling
         assert (sampling.temperature, sampling.top_p, sampling.top_k) == (1, 1, 0)
         assert (sampling.frequency_penalty, sampling.presence_penalty) == (0, 0)
+        assert (sampling.min_p, sampling.repetition_penalty, sampling.logit_bias) == (0, 1, ())
         assert sampling.logprobs is None
         assert (request_.n, request_.stop, request_.echo, request_.stream) == (1, (), False, False)
         assert (request_.first_token_timeout_s, request_.timeout_s) == (7, 70)
@@ -89,6 +96,12 @@ class TestFields:
             11,
         )
         assert (sampling.frequency_penalty, sampling.presence_penalty) == (-2, 1.5)
+
+    def test_of_other_servers(self) -> None:
+        fields = {"min_p": 0.1, "repetition_penalty": 1.2, "logit_bias": {"50256": -100, "7": 1.5}}
+        for sampling in (completion(**fields).sampling, chat(**fields).sampling):
+            assert (sampling.min_p, sampling.repetition_penalty) == (0.1, 1.2)
+            assert sampling.logit_bias == ((7, 1.5), (50256, -100))
 
     @pytest.mark.parametrize(
         ("stop", "expected"), [("\n", ("\n",)), (["a", "b"], ("a", "b")), ([], ())]
@@ -219,7 +232,6 @@ class TestHarmless:
 
 
 NOT_SUPPORTED = [
-    ("logit_bias", {"50256": -100}),
     ("ignore_eos", True),
     ("length_penalty", 2),
     ("min_tokens", 5),
@@ -336,6 +348,21 @@ OUT_OF_BOUNDS = [
     ("presence_penalty", 2.1),
     ("stream", "yes"),
     ("stream", 1),
+    ("min_p", -0.1),
+    ("min_p", 1.1),
+    ("min_p", True),
+    ("repetition_penalty", 0),
+    ("repetition_penalty", 101),
+    ("logit_bias", [5]),
+    ("logit_bias", {"the": 1}),
+    ("logit_bias", {"-1": 1}),
+    ("logit_bias", {"²": 1}),
+    ("logit_bias", {"7": 1, "07": 2}),
+    ("logit_bias", {"7": 101}),
+    ("logit_bias", {"7": "1"}),
+    ("logit_bias", {"7": None}),
+    ("logit_bias", {"9" * 10: 1}),
+    ("logit_bias", {str(i): 1 for i in range(MAX_BIASES + 1)}),
     ("temprature", 1),
     ("inptu", None),
 ]
