@@ -12,6 +12,7 @@
         ├── MethodNotAllowed         405
         ├── TooLarge                 413
         ├── InvalidField             422
+        │   └── TooManyTokens        422
         ├── QueueFull                429  retry_after_s
         ├── InternalError            500
         ├── NotReady                 503  retry_after_s
@@ -104,6 +105,15 @@ class InvalidField(RequestError):
     """A field is unknown, of the wrong type or outside its limits."""
 
     status, type, code = 422, "invalid_request_error", "invalid_field"
+
+
+class TooManyTokens(InvalidField):
+    """A text, or a prompt with its continuation, is longer than the model takes.
+
+    The code is OpenAI's, by which clients know that they have to shorten what they send.
+    """
+
+    code = "context_length_exceeded"
 
 
 class QueueFull(RequestError):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer
 
 from serving.config import DEFAULT_MAX_TOKENS
-from serving.errors import InvalidField
+from serving.errors import InvalidField, TooManyTokens
 from serving.seams import Checkpoint, Message, Task
 from serving.tasks.chat_template import render
 from serving.tasks.control_tokens import ControlTokens
@@ -108,7 +108,8 @@ class Generation:
         it, control tokens included.
 
         Raises:
-            InvalidField: It has no token, or so many that no new one fits.
+            InvalidField: It has no token.
+            TooManyTokens: No new token fits.
         """
         return self._checked(self._encode(prompt), "prompt")
 
@@ -159,7 +160,7 @@ class Generation:
         if not ids:
             raise InvalidField(f"{field} has no token to continue; send some text", param=field)
         if len(ids) >= self.max_tokens:
-            raise InvalidField(
+            raise TooManyTokens(
                 f"{field} has {len(ids)} tokens; the limit is {self.max_tokens} together with at "
                 "least one new token. Shorten it",
                 param=field,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from tokenizers import Encoding, Tokenizer
 
-from serving.errors import InvalidField
+from serving.errors import InvalidField, TooManyTokens
 from serving.seams import Arrays, Input, Item
 
 LENGTH_MULTIPLE = 8
@@ -118,7 +118,7 @@ class TextItems:
         if num_tokens == 0:
             raise InvalidField(f"input[{index}] has no token for this model", param="input")
         if num_tokens > self.max_tokens:
-            raise InvalidField(
+            raise TooManyTokens(
                 f"input[{index}] has {num_tokens} tokens; the limit is {self.max_tokens}. "
                 "Shorten it, or send truncate: true to have it cut",
                 param="input",

@@ -5,9 +5,15 @@ import pickle
 import pytest
 
 from serving import errors
-from serving.errors import ConfigError, QuantserveError, RequestError, SourceError
+from serving.errors import (
+    ConfigError,
+    InvalidField,
+    QuantserveError,
+    RequestError,
+    SourceError,
+)
 
-REQUEST_ERRORS = RequestError.__subclasses__()
+REQUEST_ERRORS = [*RequestError.__subclasses__(), *InvalidField.__subclasses__()]
 
 
 def test_the_list_of_request_errors_is_complete() -> None:
@@ -24,6 +30,7 @@ def test_the_list_of_request_errors_is_complete() -> None:
         "InternalError": 500,
         "NotReady": 503,
         "DeadlineExceeded": 504,
+        "TooManyTokens": 422,
     }
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from serving.errors import InvalidField
+from serving.errors import InvalidField, TooManyTokens
 from serving.replica.generator.continuation import Continuation, Prompt
 from serving.seams import (
     NUM_TRACED,
@@ -202,7 +202,7 @@ def _max_new_tokens(
     used = len(prompt.tokens)
     name = "the chat" if request.messages else f"prompt {number}"
     if used >= limit:
-        raise InvalidField(
+        raise TooManyTokens(
             f"{name} has {used} tokens; {model!r} takes {limit}, prompt and continuation "
             "together. Shorten it",
             param="messages" if request.messages else "prompt",
@@ -210,7 +210,7 @@ def _max_new_tokens(
     if request.max_tokens is None:
         return limit - used
     if used + request.max_tokens > limit:
-        raise InvalidField(
+        raise TooManyTokens(
             f"{name} has {used} tokens and max_tokens asks for {request.max_tokens} more; "
             f"{model!r} takes {limit} together. Ask for at most {limit - used}",
             param="max_tokens",

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from serving.checkpoint import find_checkpoint
 from serving.config import DEFAULT_MAX_TOKENS
-from serving.errors import ConfigError, InvalidField
+from serving.errors import ConfigError, InvalidField, TooManyTokens
 from serving.seams import Checkpoint, Message
 from serving.tasks.generation import TASK, Generation
 from tests.unit.tasks.tokenizers_by_kind import (
@@ -217,7 +217,7 @@ def test_an_empty_prompt_is_refused_unless_the_tokenizer_starts_texts(
 def test_a_prompt_leaves_room_for_one_new_token(folder: Folder) -> None:
     task = folder.load()
     assert len(task.encode_prompt(" ".join(["cat"] * 14))) == 15
-    with pytest.raises(InvalidField, match="prompt has 16 tokens; the limit is 16") as caught:
+    with pytest.raises(TooManyTokens, match="prompt has 16 tokens; the limit is 16") as caught:
         task.encode_prompt(" ".join(["cat"] * 15))
     assert caught.value.param == "prompt"
 
@@ -226,7 +226,7 @@ def test_a_chat_leaves_room_for_one_new_token(folder: Folder) -> None:
     task = folder.load()
     # Between <s> and <|end|>.
     assert len(task.encode_chat([Message("user", " ".join(["cat"] * 13))])) == 15
-    with pytest.raises(InvalidField, match="messages has 16 tokens; the limit is 16") as caught:
+    with pytest.raises(TooManyTokens, match="messages has 16 tokens; the limit is 16") as caught:
         task.encode_chat([Message("user", " ".join(["cat"] * 14))])
     assert caught.value.param == "messages"
 

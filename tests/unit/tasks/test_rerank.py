@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.errors import ConfigError, InvalidField
+from serving.errors import ConfigError, InvalidField, TooManyTokens
 from serving.quality.probes import MIN_PROBES
 from serving.seams import Logits, Outcome, ProbeRows, Timings
 from serving.tasks.rerank import TASK, Rerank
@@ -48,7 +48,7 @@ def test_a_single_text_is_refused(folder: Folder, tmp_path: Path) -> None:
 
 def test_a_long_pair_is_refused_unless_it_shall_be_cut(folder: Folder, tmp_path: Path) -> None:
     task = task_of(folder, tmp_path)
-    with pytest.raises(InvalidField, match=r"input\[0\] has 23 tokens; the limit is 16"):
+    with pytest.raises(TooManyTokens, match=r"input\[0\] has 23 tokens; the limit is 16"):
         task.prepare([("a", "b " * 19)], False)
     assert [item.cost for item in task.prepare([("a", "b " * 19)], True)] == [16]
 

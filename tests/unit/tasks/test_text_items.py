@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from serving.errors import InvalidField
+from serving.errors import InvalidField, TooManyTokens
 from serving.tasks.text_items import TextItems, TextSettings, only_texts
 from tests.unit.tasks.conftest import CLS, SEP
 
@@ -46,7 +46,7 @@ def test_texts_within_the_limit_are_whole(short: TextItems, truncate: bool) -> N
 
 
 def test_a_long_text_is_refused_with_its_place_and_the_limit(short: TextItems) -> None:
-    with pytest.raises(InvalidField, match=r"input\[1\] has 6 tokens; the limit is 4") as caught:
+    with pytest.raises(TooManyTokens, match=r"input\[1\] has 6 tokens; the limit is 4") as caught:
         short.encode(["a", "a b c d"], truncate=False)
     assert caught.value.param == "input"
 
@@ -102,7 +102,7 @@ def test_threads_that_cut_and_threads_that_do_not_leave_each_other_alone(
         cut = [pool.submit(items.encode, [text], True) for _ in range(50)]
         whole = [pool.submit(items.encode, [text], False) for _ in range(50)]
     assert {future.result()[0].cost for future in cut} == {64}
-    assert {type(future.exception()) for future in whole} == {InvalidField}
+    assert {type(future.exception()) for future in whole} == {TooManyTokens}
 
 
 def test_a_batch_is_padded_on_the_right_with_the_model_s_own_token(tokenizer: Tokenizer) -> None:

@@ -175,6 +175,8 @@ async def test_what_can_never_fit_is_refused_before_the_engine_sees_it(
     with pytest.raises(InvalidField, match=message) as caught:
         await run(one.backend, asked)
     assert caught.value.param == param
+    is_too_long = " tokens" in message
+    assert caught.value.code == ("context_length_exceeded" if is_too_long else "invalid_field")
     assert one.engine.requests == []
     assert one.value("in_flight_requests") == 0
 
