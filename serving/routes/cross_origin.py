@@ -17,6 +17,7 @@ READABLE = (
     "X-Request-Id",
     "Server-Timing",
     "Retry-After",
+    "Inference-Header-Content-Length",
 )
 """Headers of an answer that such a page may read."""
 

@@ -1,7 +1,7 @@
 """The Open Inference Protocol v2 over REST; a version is a variant, or ``auto``.
 
 Which tensors a model has, its task says. A model that generates text has none: it only tells its
-versions and whether it is ready. The binary tensor extension is not offered.
+versions and whether it is ready.
 """
 
 from __future__ import annotations
@@ -9,53 +9,63 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field
 
 from serving import __version__
 from serving.config import AUTO
 from serving.errors import InvalidField, NotReady
 from serving.routes.asking import answer
 from serving.routes.choosing import choose, resolve
+from serving.routes.infer_bodies import (
+    JSON_LENGTH,
+    infer_schema,
+    read_infer_body,
+    read_json_object,
+    split_binary,
+)
 from serving.routes.json_response import json_response
 from serving.routes.path_choice import statuses_of
-from serving.routes.schemas import Body, Slo, Text
 from serving.routes.selection import Choice
-from serving.routes.tensors import InputTensor, metadata, read_inputs, write_outputs
+from serving.routes.tensors import metadata, read_inputs, write_outputs
 from serving.seams import ServedModel, VariantStatus
 from serving.tasks import TASKS
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
-
-class Parameters(Slo):
-    """Parameters of a request: as the fields of the same names in the OpenAI routes.
-
-    The protocol's parameters are flat, so the limits of ``slo`` stand among them.
-    """
-
-    truncate: bool = False
-    dimensions: int | None = Field(default=None, ge=1)
-
-
-class RequestedOutput(Body):
-    """An output tensor that the client wants; all of them if none is named."""
-
-    name: Text
-
-
-class InferBody(Body):
-    """``POST /v2/models/{model}/infer``."""
-
-    id: Text | None = None
-    parameters: Parameters = Parameters()
-    inputs: list[InputTensor] = Field(min_length=1)
-    outputs: list[RequestedOutput] = Field(default_factory=list)
+EXTENSIONS = ("binary_tensor_data",)
 
 
 @router.get("")
 async def server_metadata() -> Response:
     """Name and version of the server."""
-    return json_response({"name": "quantserve", "version": __version__, "extensions": []})
+    return json_response({"name": "quantserve", "version": __version__, "extensions": EXTENSIONS})
+
+
+@router.get("/models")
+async def list_models(request: Request) -> Response:
+    """Names of the models, as KServe's clients ask for them."""
+    names = dict.fromkeys(status.model for status in await statuses_of(request))
+    return json_response({"models": list(names)})
+
+
+@router.post("/repository/index")
+async def repository_index(request: Request) -> Response:
+    """Every model and version with its state, or with ``ready: true`` those that are ready."""
+    body = await request.body()
+    only_ready = read_json_object(body).get("ready", False) if body else False
+    if not isinstance(only_ready, bool):
+        raise InvalidField("ready: expected true or false", param="ready")
+    return json_response(
+        [
+            {
+                "name": status.model,
+                "version": status.variant,
+                "state": _repository_state(status),
+                "reason": status.reason,
+            }
+            for status in await statuses_of(request)
+            if status.ready or not only_ready
+        ]
+    )
 
 
 @router.get("/models/{model}")
@@ -88,12 +98,11 @@ async def model_ready(request: Request, model: str, version: str | None = None) 
     return json_response({"name": served.name, "version": variant, "ready": True})
 
 
-@router.post("/models/{model}/infer")
-@router.post("/models/{model}/versions/{version}/infer")
-async def infer(
-    request: Request, body: InferBody, model: str, version: str | None = None
-) -> Response:
-    """Answer every input."""
+@router.post("/models/{model}/infer", openapi_extra=infer_schema())
+@router.post("/models/{model}/versions/{version}/infer", openapi_extra=infer_schema())
+async def infer(request: Request, model: str, version: str | None = None) -> Response:
+    """Answer every input; tensors may follow the JSON in binary, there and back."""
+    body, binary = await read_infer_body(request)
     asked = [Choice("the route", model)], _versions(version)
     served, variant = await choose(request, *asked, body.parameters)
     tensors = TASKS[served.task].tensors
@@ -113,14 +122,29 @@ async def infer(
         request,
         served,
         variant,
-        read_inputs(tensors, body.inputs),
+        read_inputs(tensors, body.inputs, split_binary(body.inputs, binary)),
         truncate=body.parameters.truncate,
         dimensions=body.parameters.dimensions,
     )
     content: dict[str, Any] = {"model_name": served.name, "model_version": variant}
     if body.id is not None:
         content["id"] = body.id
-    return json_response({**content, "outputs": write_outputs(tensors, outcome, wanted)})
+    outputs, binary_outputs = write_outputs(tensors, outcome, wanted, body.is_binary)
+    response = json_response({**content, "outputs": outputs})
+    return _with_binary(response, binary_outputs) if binary_outputs else response
+
+
+def _with_binary(response: Response, binary: bytes) -> Response:
+    """An answer in JSON, followed by tensors in binary."""
+    content = bytes(response.body)
+    headers = {JSON_LENGTH: str(len(content))}
+    return Response(content + binary, headers=headers, media_type="application/octet-stream")
+
+
+def _repository_state(status: VariantStatus) -> str:
+    if status.ready:
+        return "READY"
+    return "UNAVAILABLE" if status.failed else "LOADING"
 
 
 def _resolve(request: Request, model: str, version: str | None) -> tuple[ServedModel, str]:

@@ -78,8 +78,6 @@ MALFORMED = [
     (b'"text"', JSON_TYPE),
     (b'{"input": "\xff"}', JSON_TYPE),
     (b"[" * 100_000, JSON_TYPE),
-    (b'{"input": "x"}', {}),
-    (b'{"input": "x"}', {"Content-Type": "text/plain"}),
     (b"input=x", {"Content-Type": "application/x-www-form-urlencoded"}),
 ]
 
@@ -93,6 +91,14 @@ async def test_a_body_that_is_no_json_object_is_malformed(site, path, content, h
     assert isinstance(error, str) == (path == INFER)
     if path == EMBEDDINGS:
         assert error["code"] == "malformed_request"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "text/plain"}])
+async def test_json_needs_its_content_type_in_openai_s_routes(site, headers) -> None:
+    """Triton's clients send none, see ``test_binary_tensors.py``; curl's default is no JSON."""
+    response = await site.client.post(EMBEDDINGS, content=b'{"input": "x"}', headers=headers)
+    assert response.status_code == 400
+    assert "Content-Type: application/json" in response.json()["error"]["message"]
 
 
 async def test_a_conflict_of_choices_is_400(gateway) -> None:

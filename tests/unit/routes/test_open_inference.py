@@ -18,7 +18,58 @@ def row(text: bytes, name: str, width: int = 8) -> list[float]:
 
 async def test_the_server_tells_its_name_and_version(site) -> None:
     answer = await site.client.get("/v2")
-    assert answer.json() == {"name": "quantserve", "version": __version__, "extensions": []}
+    assert answer.json() == {
+        "name": "quantserve",
+        "version": __version__,
+        "extensions": ["binary_tensor_data"],
+    }
+
+
+async def test_the_models_are_listed(gateway, replica) -> None:
+    assert (await gateway.client.get("/v2/models")).json() == {"models": ["minilm", "sentiment"]}
+    assert (await replica.client.get("/v2/models")).json() == {"models": ["minilm"]}
+
+
+async def test_the_repository_index_has_every_version_with_its_state(gateway) -> None:
+    gateway.backends.reasons["minilm", "int4"] = "loading"
+    gateway.backends.reasons["sentiment", "fp32"] = "failed to start: disk"
+    # Without a body, as Triton's client asks.
+    answer = (await gateway.client.post("/v2/repository/index")).json()
+    states = {(entry["name"], entry["version"]): entry["state"] for entry in answer}
+    assert states == {
+        ("minilm", "fp32"): "READY",
+        ("minilm", "bf16"): "READY",
+        ("minilm", "int4"): "LOADING",
+        ("sentiment", "fp32"): "UNAVAILABLE",
+        ("sentiment", "int4"): "READY",
+    }
+    assert answer[2]["reason"] == "loading"
+
+
+async def test_the_repository_index_may_leave_out_what_is_not_ready(replica) -> None:
+    index = "/v2/repository/index"
+    assert len((await replica.client.post(index, json={"ready": True})).json()) == 1
+    replica.backends.reasons["minilm", "int4"] = "loading"
+    assert (await replica.client.post(index, json={"ready": True})).json() == []
+    assert len((await replica.client.post(index, json={})).json()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "status"), [(b"{", 400), (b"[]", 400), (b'{"ready": "yes"}', 422)]
+)
+async def test_a_wrong_question_about_the_repository(site, content: bytes, status: int) -> None:
+    answer = await site.client.post("/v2/repository/index", content=content)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+
+
+async def test_the_body_of_infer_is_documented(gateway) -> None:
+    document = (await gateway.client.get("/openapi.json")).json()
+    for path in ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"):
+        body = document["paths"][path]["post"]["requestBody"]
+        schema = body["content"]["application/json"]["schema"]
+        assert {"inputs", "outputs", "parameters", "id"} == set(schema["properties"])
+        assert "$ref" not in str(schema)
 
 
 @pytest.mark.parametrize("path", ["/v2/models/minilm", "/v2/models/minilm/versions/int4"])
@@ -195,7 +246,20 @@ async def test_shapes_that_fit_are_accepted(site, shape, data) -> None:
         (tensor(shape=[1, 1, 1]), "inputs[0].shape: List should have at most 2 items"),
         (tensor(name="ids"), "inputs: ids; expected text, each once"),
         (tensor(datatype="INT64", data=[1]), "inputs[0].datatype: Input should be 'BYTES'"),
-        (tensor(parameters={}), "inputs[0].parameters: unknown field"),
+        (tensor(data=None), "inputs[0].data: send it either there or in binary"),
+        (
+            tensor(parameters={"shared_memory_region": "r"}),
+            "inputs[0].parameters.shared_memory_region: unknown field",
+        ),
+        (tensor(parameters={"content_type": "np"}), "inputs[0].parameters.content_type: Input"),
+        (
+            infer_body(outputs=[{"name": "embedding", "parameters": {"classification": 3}}]),
+            "outputs[0].parameters.classification: unknown field",
+        ),
+        (
+            infer_body(parameters={"sequence_id": 7}),
+            "parameters.sequence_id: unknown field",
+        ),
         ({"inputs": []}, "inputs: List should have at least 1 item"),
         ({"inputs": tensor()["inputs"] * 2}, "inputs: text, text; expected text, each once"),
         ({}, "inputs: Field required"),
