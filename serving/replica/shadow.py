@@ -95,8 +95,10 @@ class ShadowedGenerator:
             return self._backend.stream(request)
         choice = int(self._random.integers(num_choices(request)))
         prompts = request.prompts or (request.messages[-1].content,)
-        sampled = replace(request, trace=choice)
-        return self._stream_and_sample(sampled, prompts[choice // request.n])
+        prompt = prompts[choice // request.n]
+        if not isinstance(prompt, str):  # a sample is kept and shown as text
+            return self._backend.stream(request)
+        return self._stream_and_sample(replace(request, trace=choice), prompt)
 
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
         """Score each token of the continuation; see ``GeneratorBackend.score``."""

@@ -28,7 +28,7 @@ class GenerationRequest:
     """What a route asks of a backend that generates.
 
     Attributes:
-        prompts: Texts to continue; empty for a chat.
+        prompts: What to continue, as texts or as token ids; empty for a chat.
         messages: The chat to answer; empty unless it is one.
         n: Continuations of each prompt; choice ``i * n + j`` is the j-th of prompt i, and is
             sampled with ``sampling.seed + j``.
@@ -44,7 +44,7 @@ class GenerationRequest:
         background: See ``InferenceRequest``.
     """
 
-    prompts: tuple[str, ...]
+    prompts: tuple[str | tuple[int, ...], ...]
     messages: tuple[Message, ...]
     n: int
     max_tokens: int | None

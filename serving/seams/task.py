@@ -83,6 +83,13 @@ class GenerationTask(Protocol):
             InvalidField: It has no token, or so many that no new one fits.
         """
 
+    def decode_prompt(self, tokens: Sequence[int]) -> str:
+        """Text of a prompt that came as token ids, at least one; special tokens by their names.
+
+        Raises:
+            InvalidField: The tokenizer has no such token, or no new one fits after so many.
+        """
+
     def encode_continuation(
         self, prompt: str, continuation: str
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -113,6 +113,27 @@ class Generation:
         """
         return self._checked(self._encode(prompt), "prompt")
 
+    def decode_prompt(self, tokens: Sequence[int]) -> str:
+        """Text of a prompt that came as token ids; see ``GenerationTask.decode_prompt``.
+
+        Nothing is added to the ids: who sends them has begun the text with the special tokens that
+        the model wants.
+
+        Raises:
+            InvalidField: The tokenizer has no such token.
+            TooManyTokens: No new token fits.
+        """
+        for token in tokens:
+            if self.tokenizer.id_to_token(token) is None:
+                raise InvalidField(
+                    f"prompt: the model's tokenizer has no token {token}; was it another's?",
+                    param="prompt",
+                )
+        text: str = self.tokenizer.decode(
+            self._checked(tokens, "prompt"), skip_special_tokens=False
+        )
+        return text
+
     def encode_continuation(
         self, prompt: str, continuation: str
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:

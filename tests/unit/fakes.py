@@ -165,6 +165,11 @@ class FakeGenerationTask:
             raise InvalidField("a prompt is empty", param="prompt")
         return tuple(prompt.encode())
 
+    def decode_prompt(self, tokens: Sequence[int]) -> str:
+        if max(tokens) > 255:
+            raise InvalidField(f"no token {max(tokens)}", param="prompt")
+        return bytes(tokens).decode()
+
     def encode_continuation(
         self, prompt: str, continuation: str
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:

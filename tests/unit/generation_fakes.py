@@ -32,7 +32,7 @@ def pieces_of(name: str, asked: str, number: int) -> list[str]:
 def asked_of(request: GenerationRequest) -> list[str]:
     """The prompts, or the chat as one text."""
     chat = "|".join(f"{message.role}: {message.content}" for message in request.messages)
-    return list(request.prompts) or [chat]
+    return [str(prompt) for prompt in request.prompts] or [chat]
 
 
 class EchoBackend:

@@ -22,7 +22,7 @@ class Prompt:
 
     Attributes:
         tokens: Its token ids.
-        text: As it came; empty for a chat.
+        text: As it came, or what its token ids say; empty for a chat.
     """
 
     tokens: tuple[int, ...]

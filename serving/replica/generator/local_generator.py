@@ -146,4 +146,9 @@ class LocalGenerator:
     def _prompts(self, request: GenerationRequest) -> list[Prompt]:
         if request.messages:
             return [Prompt(self._task.encode_chat(request.messages), "")]
-        return [Prompt(self._task.encode_prompt(text), text) for text in request.prompts]
+        return [self._prompt(prompt) for prompt in request.prompts]
+
+    def _prompt(self, prompt: str | tuple[int, ...]) -> Prompt:
+        if isinstance(prompt, str):
+            return Prompt(self._task.encode_prompt(prompt), prompt)
+        return Prompt(prompt, self._task.decode_prompt(prompt))

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from serving.config import ServerConfig
-from serving.routes.schemas import Body, ChoosingBody, Text, Texts, as_tuple
+from serving.routes.schemas import Body, ChoosingBody, Text, as_tuple
 from serving.seams import GenerationRequest, Message, Sampling
 
 MAX_SEED = 2**62
@@ -171,7 +171,7 @@ class GenerationBody(ChoosingBody):
         self,
         server: ServerConfig,
         *,
-        prompts: tuple[str, ...] = (),
+        prompts: tuple[str | tuple[int, ...], ...] = (),
         messages: tuple[Message, ...] = (),
         max_tokens: int | None,
         logprobs: int | None,
@@ -202,18 +202,38 @@ class GenerationBody(ChoosingBody):
         )
 
 
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+
+Prompts = (
+    Text
+    | Annotated[list[Text], Field(min_length=1)]
+    | TokenIds
+    | Annotated[list[TokenIds], Field(min_length=1)]
+)
+"""One prompt or several, as text or as token ids."""
+
+
+def _as_prompts(given: Prompts) -> tuple[str | tuple[int, ...], ...]:
+    if isinstance(given, str):
+        return (given,)
+    if isinstance(given[0], int):
+        return (tuple(given),)
+    return tuple(one if isinstance(one, str) else tuple(one) for one in given)
+
+
 class CompletionsBody(GenerationBody):
     """``POST /v1/completions``.
 
     Attributes:
-        prompt: One text to continue, or several.
+        prompt: One text to continue, or several; or the model's own token ids, to which nothing is
+            added.
         max_tokens: Most new tokens of each choice; 0 with ``echo`` scores the prompt only, and -1
             sets no limit but the model's.
         logprobs: Report each token's log-probability, beside those of so many most probable ones.
         echo: Put the prompt before its continuation.
     """
 
-    prompt: Texts
+    prompt: Prompts
     max_tokens: Annotated[Annotated[int, Field(ge=0)] | None, _none_as(None)] = 16
     logprobs: int | None = Field(default=None, ge=0, le=5)
     echo: bool = False
@@ -232,7 +252,7 @@ class CompletionsBody(GenerationBody):
         """What the backend is asked."""
         return self._request(
             server,
-            prompts=as_tuple(self.prompt),
+            prompts=_as_prompts(self.prompt),
             max_tokens=self.max_tokens,
             logprobs=self.logprobs,
             echo=self.echo,

@@ -153,6 +153,14 @@ async def test_a_sampled_stream_is_traced_and_the_caller_gets_no_trace() -> None
     assert sink.samples == [GeneratedSample("tiny", "int4", TRACES[asked.trace], "ab")]
 
 
+async def test_a_prompt_of_token_ids_has_no_text_to_offer() -> None:
+    backend, sink = shadowed(fake := generator(*TRACES))
+    asked = replace(GENERATE, prompts=((1, 2),))
+    await read(backend, asked)
+    assert fake.requests == [asked]
+    assert sink.samples == []
+
+
 async def test_every_choice_may_be_the_one_that_is_offered() -> None:
     backend, sink = shadowed(generator(*TRACES))
     for _ in range(60):

@@ -222,6 +222,24 @@ def test_a_prompt_leaves_room_for_one_new_token(folder: Folder) -> None:
     assert caught.value.param == "prompt"
 
 
+@pytest.mark.parametrize("prompt", ["Once upon a time", " 2024: ½ 日本 😀\n", "<|im_start|>user"])
+def test_token_ids_say_what_their_text_says(smollm2: Generation, prompt: str) -> None:
+    assert smollm2.decode_prompt(smollm2.encode_prompt(prompt)) == prompt
+
+
+def test_token_ids_of_another_tokenizer_are_refused(smollm2: Generation) -> None:
+    with pytest.raises(InvalidField, match="has no token 100000; was it another's") as caught:
+        smollm2.decode_prompt([1, 100_000])
+    assert caught.value.param == "prompt"
+
+
+def test_token_ids_leave_room_for_one_new_token_too(folder: Folder) -> None:
+    task = folder.load()
+    assert task.decode_prompt([BOS] * 15)
+    with pytest.raises(TooManyTokens, match="prompt has 16 tokens; the limit is 16"):
+        task.decode_prompt([BOS] * 16)
+
+
 def test_a_chat_leaves_room_for_one_new_token(folder: Folder) -> None:
     task = folder.load()
     # Between <s> and <|end|>.

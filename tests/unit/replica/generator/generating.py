@@ -57,7 +57,7 @@ def replica(
     return Replica(task, engine, metrics, backend)
 
 
-def request(*prompts: str, **changes: Any) -> GenerationRequest:
+def request(*prompts: str | tuple[int, ...], **changes: Any) -> GenerationRequest:
     given: dict[str, Any] = {
         "prompts": prompts,
         "messages": (),

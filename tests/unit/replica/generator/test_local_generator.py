@@ -383,6 +383,22 @@ async def test_requests_in_flight_are_shown() -> None:
     await running
 
 
+async def test_token_ids_are_continued_as_their_text_is() -> None:
+    one = replica()
+    by_text, of_text = await run(one.backend, request("abc", echo=True, stream=False))
+    by_ids, of_ids = await run(one.backend, request(tuple(b"abc"), echo=True, stream=False))
+    assert [chunk.text for chunk in by_ids] == [chunk.text for chunk in by_text]
+    assert (of_ids.prompt_tokens, of_ids.output_tokens) == (3, of_text.output_tokens)
+    assert [asked.prompt for asked in one.engine.requests] == [tuple(b"abc")] * 2
+
+
+async def test_token_ids_that_the_model_does_not_have_are_refused() -> None:
+    one = replica()
+    with pytest.raises(InvalidField, match="no token 256"):
+        await run(one.backend, request((1, 256)))
+    assert one.engine.requests == []
+
+
 async def test_the_last_chunk_of_a_choice_has_its_token_counts() -> None:
     chunks, summary = await run(replica().backend, request("abc", n=2))
     last = {chunk.choice: chunk for chunk in chunks if chunk.finish is not None}
