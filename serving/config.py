@@ -23,7 +23,17 @@ VariantName = ModelName
 """Chosen by the operator; of the same form, for the same reason."""
 
 RESERVED_MODEL_NAMES = frozenset(
-    {"v1", "v2", "metrics", "health", "healthz", "docs", "openapi.json"}
+    {
+        "v1",
+        "v2",
+        "metrics",
+        "health",
+        "healthz",
+        "docs",
+        "openapi.json",
+        "tokenize",
+        "detokenize",
+    }
 )
 
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s]+)$")]

@@ -19,7 +19,9 @@ from serving.seams import (
     GenerationRequest,
     GenerationSummary,
     ScoreRequest,
+    TokenizedText,
     TokenLogprob,
+    TokensRequest,
 )
 from serving.serve_application import replica_call
 
@@ -40,6 +42,10 @@ class RemoteGenerator:
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
         """Score each token of the continuation; see ``GeneratorBackend.score``."""
         return cast(tuple[TokenLogprob, ...], await self._calls.ask("score", request))
+
+    async def tokens(self, request: TokensRequest) -> TokenizedText:
+        """Have a replica tokenize; see ``GeneratorBackend.tokens``."""
+        return cast(TokenizedText, await self._calls.ask("tokens", request))
 
     async def describe(self) -> Description:
         """Say what one of the replicas holds; see ``EncoderBackend.describe``."""

@@ -13,10 +13,13 @@ from ray.serve.handle import DeploymentHandle
 
 from serving.errors import DeadlineExceeded, NotReady, RequestError
 from serving.gateway.cluster import Cluster
-from serving.seams import Description, InferenceRequest, ScoreRequest
+from serving.seams import Description, InferenceRequest, ScoreRequest, TokensRequest
 from serving.serve_application import replica_call
 
 logger = logging.getLogger("ray.serve.quantserve")
+
+AskedAtOnce = InferenceRequest | ScoreRequest | TokensRequest
+"""What is answered in one piece."""
 
 RETRY_PAUSE_S = 0.1
 """Between two tries after a replica died; Ray Serve needs a moment to see it."""
@@ -37,7 +40,7 @@ class ReplicaCalls:
         self._variant = variant
         self.name = f"{model}:{variant}"
 
-    async def ask(self, method: str, request: InferenceRequest | ScoreRequest) -> Any:
+    async def ask(self, method: str, request: AskedAtOnce) -> Any:
         """Call a method that answers in one piece.
 
         Raises:
@@ -73,9 +76,7 @@ class ReplicaCalls:
         """The error where Ray Serve will start no replica any more."""
         return NotReady(f"{self.name} has no replica, and Ray Serve has given up to start one")
 
-    async def _ask_until(
-        self, deadline: float, method: str, request: InferenceRequest | ScoreRequest
-    ) -> Any:
+    async def _ask_until(self, deadline: float, method: str, request: AskedAtOnce) -> Any:
         handle = await self.handle()
         while True:
             try:

@@ -16,7 +16,9 @@ from serving.seams import (
     InferenceRequest,
     Outcome,
     ScoreRequest,
+    TokenizedText,
     TokenLogprob,
+    TokensRequest,
 )
 
 
@@ -77,6 +79,10 @@ class TimedGenerator:
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
         """See ``GeneratorBackend.score``."""
         return await self._backend.score(request)
+
+    async def tokens(self, request: TokensRequest) -> TokenizedText:
+        """See ``GeneratorBackend.tokens``."""
+        return await self._backend.tokens(request)
 
     async def describe(self) -> Description:
         """See ``EncoderBackend.describe``."""

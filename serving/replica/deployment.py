@@ -39,7 +39,9 @@ from serving.seams import (
     InferenceRequest,
     Outcome,
     ScoreRequest,
+    TokenizedText,
     TokenLogprob,
+    TokensRequest,
 )
 from serving.start_phases import note_phase
 
@@ -104,6 +106,10 @@ class Replica:
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...] | RequestError:
         """Likewise."""
         return await _answer_or_error(lambda: self._backends.generator(*self._name).score(request))
+
+    async def tokens(self, request: TokensRequest) -> TokenizedText | RequestError:
+        """Likewise."""
+        return await _answer_or_error(lambda: self._backends.generator(*self._name).tokens(request))
 
     async def stream(
         self, request: GenerationRequest

@@ -27,7 +27,9 @@ from serving.seams import (
     Outcome,
     SampleSink,
     ScoreRequest,
+    TokenizedText,
     TokenLogprob,
+    TokensRequest,
     Trace,
 )
 
@@ -103,6 +105,10 @@ class ShadowedGenerator:
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
         """Score each token of the continuation; see ``GeneratorBackend.score``."""
         return await self._backend.score(request)
+
+    async def tokens(self, request: TokensRequest) -> TokenizedText:
+        """Have the backend tokenize; see ``GeneratorBackend.tokens``."""
+        return await self._backend.tokens(request)
 
     async def describe(self) -> Description:
         """Say what is loaded."""

@@ -15,7 +15,9 @@ from serving.seams import (
     InferenceRequest,
     Outcome,
     ScoreRequest,
+    TokenizedText,
     TokenLogprob,
+    TokensRequest,
     VariantStatus,
 )
 
@@ -41,6 +43,10 @@ class FailedBackend:
         raise self._failure
 
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
+        """Raise the failure."""
+        raise self._failure
+
+    async def tokens(self, request: TokensRequest) -> TokenizedText:
         """Raise the failure."""
         raise self._failure
 

@@ -12,6 +12,7 @@ from serving.routes import health, inference, models, open_inference, rerank
 from serving.routes.edge import Edge
 from serving.routes.error_responses import add_error_handlers
 from serving.routes.generation import routes as generation
+from serving.routes.generation import tokenizing
 from serving.routes.path_choice import PREFIX, check_path_choice
 from serving.routes.services import Services
 from serving.routes.unforeseen_errors import UnforeseenErrors
@@ -72,7 +73,7 @@ def _new_app(services: Services) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, prefix: str = "") -> None:
-    for room in (inference, rerank, generation, models, open_inference, health):
+    for room in (inference, rerank, generation, tokenizing, models, open_inference, health):
         app.include_router(
             room.router,
             prefix=prefix,

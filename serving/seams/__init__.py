@@ -46,6 +46,8 @@ from serving.seams.generation import (
     Message,
     ScoreRequest,
     TextLogprob,
+    TokenizedText,
+    TokensRequest,
     Trace,
 )
 from serving.seams.generator import (
@@ -211,6 +213,8 @@ __all__ = [
     "TokenIterator",
     "TokenLogprob",
     "TokenRequest",
+    "TokenizedText",
+    "TokensRequest",
     "Trace",
     "VariantChooser",
     "VariantForm",

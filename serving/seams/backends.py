@@ -11,6 +11,8 @@ from serving.seams.generation import (
     GenerationRequest,
     GenerationSummary,
     ScoreRequest,
+    TokenizedText,
+    TokensRequest,
 )
 from serving.seams.generator import TokenLogprob
 from serving.seams.inference import InferenceRequest, Outcome
@@ -58,6 +60,13 @@ class GeneratorBackend(Protocol):
 
         Raises:
             RequestError: InvalidField, QueueFull, NotReady or DeadlineExceeded.
+        """
+
+    async def tokens(self, request: TokensRequest) -> TokenizedText:
+        """Say which tokens a text or a chat has, or what tokens say; the engine does nothing.
+
+        Raises:
+            RequestError: InvalidField, NotReady or DeadlineExceeded.
         """
 
     async def describe(self) -> Description:

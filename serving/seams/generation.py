@@ -77,6 +77,40 @@ class ScoreRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TokensRequest:
+    """Asks a generator which tokens it makes of a text or a chat, or what tokens say.
+
+    Attributes:
+        text: Of any length; likewise the others, of which exactly one is given.
+        messages: A chat, up to where the answer would begin.
+        tokens: Token ids.
+        timeout_s: Seconds that may pass until the answer.
+    """
+
+    text: str
+    messages: tuple[Message, ...]
+    tokens: tuple[int, ...]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """Tokens, and what they say.
+
+    Attributes:
+        tokens: Token ids.
+        names: What each says alone; special ones by their name.
+        text: As it came, or what the tokens say; empty for a chat.
+        max_tokens: Most tokens that the generator takes, prompt and continuation together.
+    """
+
+    tokens: tuple[int, ...]
+    names: tuple[str, ...]
+    text: str
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """What a generator wrote after a prompt, token by token.
 

@@ -126,7 +126,7 @@ class Generation:
         for token in tokens:
             if self.tokenizer.id_to_token(token) is None:
                 raise InvalidField(
-                    f"prompt: the model's tokenizer has no token {token}; was it another's?",
+                    f"the model's tokenizer has no token {token}; was it another's?",
                     param="prompt",
                 )
         text: str = self.tokenizer.decode(

@@ -40,8 +40,10 @@ from serving.seams import (
     ScoreRequest,
     ServedModel,
     Timings,
+    TokenizedText,
     TokenLogprob,
     TokenRequest,
+    TokensRequest,
     VariantForm,
     VariantStatus,
 )
@@ -358,6 +360,12 @@ class FakeGeneratorBackend:
         continuation = request.continuation
         tokens = continuation.encode() if isinstance(continuation, str) else continuation
         return tuple(logprob_of(token, NUM_TRACED) for token in tokens)
+
+    async def tokens(self, request: TokensRequest) -> TokenizedText:
+        """One token per byte."""
+        if self.failure is not None:
+            raise self.failure
+        return TokenizedText(tuple(request.text.encode()), (), request.text, 128)
 
     async def describe(self) -> Description:
         return describe_generator()

@@ -15,7 +15,9 @@ from serving.seams import (
     GenerationTimings,
     ScoreRequest,
     TextLogprob,
+    TokenizedText,
     TokenLogprob,
+    TokensRequest,
 )
 from tests.unit.fakes import describe_generator
 
@@ -58,6 +60,14 @@ class EchoBackend:
     async def score(self, request: ScoreRequest) -> tuple[TokenLogprob, ...]:
         assert not isinstance(request.continuation, str)
         return tuple(TokenLogprob(token, -0.5, ((token, -0.5),)) for token in request.continuation)
+
+    async def tokens(self, request: TokensRequest) -> TokenizedText:
+        """One token per byte; a chat is its contents."""
+        if self.failure is not None:
+            raise self.failure
+        text = request.text or bytes(request.tokens).decode()
+        raw = text.encode() or "|".join(said.content for said in request.messages).encode()
+        return TokenizedText(tuple(raw), tuple(map(chr, raw)), text, 128)
 
     async def describe(self) -> Description:
         return replace(describe_generator(), max_tokens=128, kv_cache_bytes=50)

@@ -128,7 +128,7 @@ def test_model_names_that_are_paths_of_the_service_are_refused(name: str) -> Non
 
 def test_the_routes_of_the_gateway_are_reserved() -> None:
     paths = {"v1", "v2", "metrics", "health", "healthz", "docs", "openapi.json"}
-    assert paths <= RESERVED_MODEL_NAMES
+    assert paths | {"tokenize", "detokenize"} <= RESERVED_MODEL_NAMES
 
 
 @pytest.mark.parametrize(

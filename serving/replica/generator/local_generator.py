@@ -25,7 +25,9 @@ from serving.seams import (
     GenerationTask,
     GeneratorEngine,
     ScoreRequest,
+    TokenizedText,
     TokenLogprob,
+    TokensRequest,
 )
 
 logger = logging.getLogger("ray.serve.quantserve")
@@ -102,6 +104,25 @@ class LocalGenerator:
                     asked = await self._scoring.encode(request)
                 metrics.observe_tokenize(time.perf_counter() - arrived)
                 return await self._scoring.score(asked, metrics)
+
+    async def tokens(self, request: TokensRequest) -> TokenizedText:
+        """Tokenize; see ``GeneratorBackend.tokens``."""
+        characters = len(request.text) + len(request.tokens)
+        characters += sum(len(message.content) for message in request.messages)
+        async with deadline(request.timeout_s, "no answer"):
+            return await self._tokenizing.run(characters, self._tokenized, request)
+
+    def _tokenized(self, request: TokensRequest) -> TokenizedText:
+        task, tokens, text = self._task, request.tokens, request.text
+        if request.messages:
+            tokens = task.encode_chat(request.messages)
+        elif request.tokens:
+            text = task.decode_prompt(tokens)
+        else:
+            # A prompt may not be longer than the model takes; a continuation may.
+            _, tokens = task.encode_continuation("", text)
+        names = tuple(task.token_text(token)[0] for token in tokens)
+        return TokenizedText(tokens, names, text, self._engine.max_tokens)
 
     @contextmanager
     def _answering(

@@ -44,7 +44,7 @@ NONE = -1
 TextOrNothing = Annotated[str, StringConstraints(min_length=0)]
 
 
-def _only(*harmless: object) -> AfterValidator:
+def only(*harmless: object) -> AfterValidator:
     """Refuse every value of an unsupported field but those that do nothing."""
     known = " or ".join(orjson.dumps(value).decode() for value in harmless)
     advice = f"leave it out or send {known}" if known else "leave it out"
@@ -91,7 +91,7 @@ class StreamOptions(Body):
 
     include_usage: bool = False
     continuous_usage_stats: bool = False
-    include_obfuscation: Annotated[Any, _only(False)] = None
+    include_obfuscation: Annotated[Any, only(False)] = None
 
 
 class GenerationBody(ChoosingBody):
@@ -135,12 +135,12 @@ class GenerationBody(ChoosingBody):
     prompt_cache_retention: str | None = None
     service_tier: str | None = None
 
-    ignore_eos: Annotated[Any, _only(False)] = None
-    length_penalty: Annotated[Any, _only(1)] = None
-    min_tokens: Annotated[Any, _only(0)] = None
-    skip_special_tokens: Annotated[Any, _only(True)] = None
-    stop_token_ids: Annotated[Any, _only([])] = None
-    use_beam_search: Annotated[Any, _only(False)] = None
+    ignore_eos: Annotated[Any, only(False)] = None
+    length_penalty: Annotated[Any, only(1)] = None
+    min_tokens: Annotated[Any, only(0)] = None
+    skip_special_tokens: Annotated[Any, only(True)] = None
+    stop_token_ids: Annotated[Any, only([])] = None
+    use_beam_search: Annotated[Any, only(False)] = None
 
     @field_validator("seed", mode="before")
     @classmethod
@@ -239,7 +239,7 @@ class CompletionsBody(GenerationBody):
     echo: bool = False
 
     best_of: int | None = None
-    suffix: Annotated[Any, _only()] = None
+    suffix: Annotated[Any, only()] = None
 
     @field_validator("best_of")
     @classmethod
@@ -283,13 +283,13 @@ class MessageBody(Body):
     cache_control: dict[str, Any] | None = None
 
     # Of a turn of the assistant, as a client got it and sends it back.
-    refusal: Annotated[Any, _only()] = None
-    annotations: Annotated[Any, _only([])] = None
-    audio: Annotated[Any, _only()] = None
-    function_call: Annotated[Any, _only()] = None
-    tool_calls: Annotated[Any, _only([])] = None
-    reasoning: Annotated[Any, _only("")] = None
-    reasoning_content: Annotated[Any, _only("")] = None
+    refusal: Annotated[Any, only()] = None
+    annotations: Annotated[Any, only([])] = None
+    audio: Annotated[Any, only()] = None
+    function_call: Annotated[Any, only()] = None
+    tool_calls: Annotated[Any, only([])] = None
+    reasoning: Annotated[Any, only("")] = None
+    reasoning_content: Annotated[Any, only("")] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -338,20 +338,20 @@ class ChatBody(GenerationBody):
 
     prediction: dict[str, Any] | None = None
 
-    add_generation_prompt: Annotated[Any, _only(True)] = None
-    audio: Annotated[Any, _only()] = None
-    continue_final_message: Annotated[Any, _only(False)] = None
-    function_call: Annotated[Any, _only("none")] = None
-    functions: Annotated[Any, _only([])] = None
-    modalities: Annotated[Any, _only(["text"])] = None
-    moderation: Annotated[Any, _only()] = None
-    parallel_tool_calls: Annotated[Any, _only(True, False)] = None
-    reasoning_effort: Annotated[Any, _only("none")] = None
-    response_format: Annotated[Any, _only({"type": "text"})] = None
-    tool_choice: Annotated[Any, _only("none", "auto")] = None
-    tools: Annotated[Any, _only([])] = None
-    verbosity: Annotated[Any, _only()] = None
-    web_search_options: Annotated[Any, _only()] = None
+    add_generation_prompt: Annotated[Any, only(True)] = None
+    audio: Annotated[Any, only()] = None
+    continue_final_message: Annotated[Any, only(False)] = None
+    function_call: Annotated[Any, only("none")] = None
+    functions: Annotated[Any, only([])] = None
+    modalities: Annotated[Any, only(["text"])] = None
+    moderation: Annotated[Any, only()] = None
+    parallel_tool_calls: Annotated[Any, only(True, False)] = None
+    reasoning_effort: Annotated[Any, only("none")] = None
+    response_format: Annotated[Any, only({"type": "text"})] = None
+    tool_choice: Annotated[Any, only("none", "auto")] = None
+    tools: Annotated[Any, only([])] = None
+    verbosity: Annotated[Any, only()] = None
+    web_search_options: Annotated[Any, only()] = None
 
     @field_validator("max_completion_tokens")
     @classmethod

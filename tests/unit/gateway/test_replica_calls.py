@@ -22,7 +22,9 @@ from serving.seams import (
     InferenceRequest,
     Outcome,
     ScoreRequest,
+    TokenizedText,
     TokenLogprob,
+    TokensRequest,
 )
 from tests.unit.fakes import TIMINGS, FakeTask, describe
 
@@ -31,7 +33,8 @@ REQUEST = InferenceRequest(("x",), truncate=False, dimensions=None, timeout_s=5)
 SHORT = InferenceRequest(("x",), truncate=False, dimensions=None, timeout_s=0.05)
 SCORES = (TokenLogprob(3, -0.5, ((3, -0.5),)),)
 
-Answer = Outcome | tuple[TokenLogprob, ...] | BaseException
+Answer = Outcome | tuple[TokenLogprob, ...] | TokenizedText | BaseException
+Asked = InferenceRequest | ScoreRequest | TokensRequest
 
 
 class FakeCluster:
@@ -39,7 +42,7 @@ class FakeCluster:
 
     def __init__(self, *answers: Answer | None) -> None:
         self.answers = list(answers)
-        self.requests: list[InferenceRequest | ScoreRequest] = []
+        self.requests: list[Asked] = []
         self.asked: list[tuple[str, str]] = []
         self.reason: str | None = None
         self.waits = asyncio.Event()
@@ -51,7 +54,9 @@ class FakeCluster:
     async def handle(self, model: str, variant: str) -> SimpleNamespace:
         self.asked.append((model, variant))
         return SimpleNamespace(
-            infer=SimpleNamespace(remote=self._infer), score=SimpleNamespace(remote=self._score)
+            infer=SimpleNamespace(remote=self._infer),
+            score=SimpleNamespace(remote=self._score),
+            tokens=SimpleNamespace(remote=self._tokens),
         )
 
     async def describe(self, model: str, variant: str) -> Description:
@@ -66,7 +71,11 @@ class FakeCluster:
         assert isinstance(request, ScoreRequest)
         return await self._answer(request)
 
-    async def _answer(self, request: InferenceRequest | ScoreRequest) -> Answer:
+    async def _tokens(self, request: TokensRequest) -> Answer:
+        assert isinstance(request, TokensRequest)
+        return await self._answer(request)
+
+    async def _answer(self, request: Asked) -> Answer:
         self.requests.append(request)
         answer = self.answers.pop(0) if self.answers else None
         if answer is None:
@@ -160,6 +169,16 @@ async def test_a_score_is_asked_for_as_an_inference_is() -> None:
     cluster = FakeCluster(RayActorError(), SCORES)
     asked = ScoreRequest((1, 2), (3,), timeout_s=5, background=True)
     assert await generator(cluster).score(asked) is SCORES
+    first, second = cluster.requests
+    assert 0 < second.timeout_s < first.timeout_s <= 5
+    assert replace(second, timeout_s=5) == asked
+
+
+async def test_tokens_are_asked_for_as_an_inference_is() -> None:
+    found = TokenizedText((97,), ("a",), "a", 128)
+    cluster = FakeCluster(RayActorError(), found)
+    asked = TokensRequest("a", (), (), timeout_s=5)
+    assert await generator(cluster).tokens(asked) is found
     first, second = cluster.requests
     assert 0 < second.timeout_s < first.timeout_s <= 5
     assert replace(second, timeout_s=5) == asked

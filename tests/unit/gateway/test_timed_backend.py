@@ -8,7 +8,7 @@ import pytest
 from serving.errors import InternalError, InvalidField
 from serving.gateway.latencies import Latencies
 from serving.gateway.timed_backend import TimedEncoder, TimedGenerator
-from serving.seams import GREEDY, GenerationRequest, InferenceRequest
+from serving.seams import GREEDY, GenerationRequest, InferenceRequest, TokensRequest
 from tests.unit.fakes import (
     GENERATION_TIMINGS,
     FakeEncoderBackend,
@@ -47,6 +47,15 @@ async def test_an_answer_is_passed_on_and_timed() -> None:
     assert np.array_equal(outcome.rows, (await fake.infer(REQUEST)).rows)
     assert latencies.figures("minilm", "int4") is not None
     assert await backend.describe() == await fake.describe()
+
+
+async def test_tokens_are_passed_on_and_not_timed() -> None:
+    fake = FakeGeneratorBackend()
+    backend, latencies = timed_generator(fake)
+    asked = TokensRequest("ab", (), (), 5)
+    assert await backend.tokens(asked) == await fake.tokens(asked)
+    assert latencies.figures("minilm", "int4") is None
+    assert latencies.begin("minilm", "int4").ahead == 0
 
 
 async def test_an_error_is_passed_on_and_not_timed() -> None:

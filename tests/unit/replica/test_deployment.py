@@ -29,6 +29,7 @@ from serving.seams import (
     Sample,
     Sampling,
     ScoreRequest,
+    TokensRequest,
 )
 from tests.unit.fakes import FakeEncoderBackend, FakeGeneratorBackend, let_others_act
 
@@ -65,9 +66,10 @@ def parts(monkeypatch) -> Parts:
             raise parts.backend
         return LoadedVariant(parts.backend, parts.metrics, parts.check_health, parts.close)
 
+    # What comes before loading needs Ray and the artifact store.
     context = SimpleNamespace(replica_id=SimpleNamespace(unique_id="r1"))
     monkeypatch.setattr(deployment.serve, "get_replica_context", lambda: context)
-    monkeypatch.setattr(deployment, "load_variant", load)
+    monkeypatch.setattr(deployment, "_load_in_turn", load)
     return parts
 
 
@@ -152,6 +154,7 @@ async def test_a_variant_that_cannot_be_loaded_says_why_on_every_call(parts: Par
         *(await streamed(replica)),
         await replica.infer(InferenceRequest(("a",), False, None, 1)),
         await replica.score(ScoreRequest((1,), (2,), 1)),
+        await replica.tokens(TokensRequest("a", (), (), 1)),
         await replica.describe(),
     ):
         assert isinstance(answer, NotReady)
@@ -191,6 +194,14 @@ async def test_a_score_is_a_value_and_so_is_what_went_wrong(parts: Parts) -> Non
     error = await replica.score(asked)
     assert isinstance(error, InternalError)
     assert "secret" not in error.message
+
+
+async def test_tokens_are_a_value_and_so_is_what_went_wrong(parts: Parts) -> None:
+    replica = await start()
+    asked = TokensRequest("ab", (), (), 5)
+    assert await replica.tokens(asked) == await parts.backend.tokens(asked)
+    parts.backend.failure = InvalidField("no chat template")
+    assert await replica.tokens(asked) is parts.backend.failure
 
 
 class QualityProcess:

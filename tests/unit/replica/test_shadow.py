@@ -23,6 +23,7 @@ from serving.seams import (
     Sample,
     Sampling,
     ScoreRequest,
+    TokensRequest,
     Trace,
 )
 from tests.unit.fakes import (
@@ -159,6 +160,14 @@ async def test_a_prompt_of_token_ids_has_no_text_to_offer() -> None:
     await read(backend, asked)
     assert fake.requests == [asked]
     assert sink.samples == []
+
+
+async def test_tokens_are_passed_on_and_not_sampled() -> None:
+    fake = generator(*TRACES)
+    backend, sink = shadowed(fake)
+    asked = TokensRequest("ab", (), (), 5)
+    assert await backend.tokens(asked) == await fake.tokens(asked)
+    assert sink.asked == 0
 
 
 async def test_every_choice_may_be_the_one_that_is_offered() -> None:

@@ -17,6 +17,8 @@ from serving.seams import (
     GenerationSummary,
     Message,
     Sampling,
+    TokenizedText,
+    TokensRequest,
 )
 from tests.unit.fakes import (
     MAX_WAIT_S,
@@ -396,6 +398,19 @@ async def test_token_ids_that_the_model_does_not_have_are_refused() -> None:
     one = replica()
     with pytest.raises(InvalidField, match="no token 256"):
         await run(one.backend, request((1, 256)))
+    assert one.engine.requests == []
+
+
+async def test_tokens_of_a_text_a_chat_and_back() -> None:
+    one = replica(max_tokens=20)
+    long = "x" * 50  # longer than a prompt may be
+    found = await one.backend.tokens(TokensRequest(long, (), (), 5))
+    assert found == TokenizedText(tuple(long.encode()), tuple(long), long, 20)
+    chat = await one.backend.tokens(TokensRequest("", (Message("user", "hi"),), (), 5))
+    assert (chat.tokens, chat.text) == (tuple(b"<user>hi"), "")
+    assert (await one.backend.tokens(TokensRequest("", (), tuple(b"cat"), 5))).text == "cat"
+    with pytest.raises(InvalidField, match="no token 256"):
+        await one.backend.tokens(TokensRequest("", (), (256,), 5))
     assert one.engine.requests == []
 
 
