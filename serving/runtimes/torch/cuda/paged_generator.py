@@ -65,6 +65,9 @@ CHUNK_TOKENS = 512
 MEMORY_SHARE = 0.8
 """Of the memory that the model leaves; the rest is for scores as wide as the vocabulary."""
 
+NOT_SUPPORTED = {"min_p": 0, "repetition_penalty": 1, "logit_bias": ()}
+"""Fields of ``Sampling`` that are not built here, with the values that do nothing."""
+
 CLOSE_TIMEOUT_S = 10.0
 """How long closing waits for the step that runs."""
 
@@ -108,9 +111,10 @@ class PagedGenerator:
     many its cache has room, and for one more, so that no sequence ever loses its place. Pages of
     earlier prompts are reused while the room is not needed.
 
-    Everything in ``Sampling`` is supported but more than ``MAX_TOP_LOGPROBS`` log-probabilities;
-    the log-probabilities of a prompt are not. Attention is flash attention where that package is
-    installed and the model is in half precision, else torch's own over gathered pages.
+    Everything in ``Sampling`` is supported but ``NOT_SUPPORTED`` and more than ``MAX_TOP_LOGPROBS``
+    log-probabilities; the log-probabilities of a prompt are not. Attention is flash attention where
+    that package is installed and the model is in half precision, else torch's own over gathered
+    pages.
 
     A step that fails ends the library's thread, and with it the engine.
 
@@ -382,6 +386,9 @@ def _check_supported(request: TokenRequest) -> None:
             f"{request.sampling.logprobs} were asked for",
             param="logprobs",
         )
+    for field, without in NOT_SUPPORTED.items():
+        if getattr(request.sampling, field) != without:
+            raise InvalidField(f"on a GPU this server has no {field}; leave it out", param=field)
 
 
 def _num_pages(num_tokens: int) -> int:

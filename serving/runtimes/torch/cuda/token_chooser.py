@@ -102,7 +102,7 @@ def draw(
     Args:
         scores: float32 (rows, vocabulary).
         temperature: float32 (rows, 1) like the others; the tokens of rows with 0 mean nothing.
-        top_p: Above 0.
+        top_p: At least 0, which keeps the most probable token.
         top_k: int64 (rows, 1), at least 1.
         uniform: In [0, 1).
 

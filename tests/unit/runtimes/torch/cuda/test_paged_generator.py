@@ -413,6 +413,9 @@ async def test_what_can_never_fit_is_refused_at_once(build: Build) -> None:
     [
         (request([1, 2], 1, logprobs_from=1, logprobs=0), "echo"),
         (request([1, 2], 1, logprobs=MAX_TOP_LOGPROBS + 1), "logprobs"),
+        (request([1, 2], 1, min_p=0.1), "min_p"),
+        (request([1, 2], 1, repetition_penalty=1.1), "repetition_penalty"),
+        (request([1, 2], 1, logit_bias=((3, 1.0),)), "logit_bias"),
     ],
 )
 async def test_what_is_not_supported_is_refused_by_name(
