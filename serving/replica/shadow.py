@@ -92,8 +92,12 @@ class ShadowedGenerator:
     def stream(
         self, request: GenerationRequest
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
-        """Generate; see ``GeneratorBackend.stream``. What is not sampled takes no detour."""
-        if request.background or request.trace is not None or not self._sink.wants():
+        """Generate; see ``GeneratorBackend.stream``. What is not sampled takes no detour.
+
+        What comes after a model's own end says nothing of its quality.
+        """
+        is_no_sample = request.background or request.ignores_end or request.trace is not None
+        if is_no_sample or not self._sink.wants():
             return self._backend.stream(request)
         choice = int(self._random.integers(num_choices(request)))
         prompts = request.prompts or (request.messages[-1].content,)

@@ -42,6 +42,7 @@ class GenerationRequest:
         timeout_s: Seconds that may pass until the end.
         trace: Index of a choice to report token by token in ``GenerationSummary.traces``, too.
         background: See ``InferenceRequest``.
+        ignores_end: Go on where the model would end, up to ``max_tokens``, as load generators ask.
     """
 
     prompts: tuple[str | tuple[int, ...], ...]
@@ -56,6 +57,7 @@ class GenerationRequest:
     timeout_s: float
     trace: int | None = None
     background: bool = False
+    ignores_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)

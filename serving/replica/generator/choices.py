@@ -181,7 +181,7 @@ def _choice(
         request=TokenRequest(
             prompt=prompt.tokens,
             max_new_tokens=num_new,
-            stop_tokens=task.stop_tokens,
+            stop_tokens=frozenset() if request.ignores_end else task.stop_tokens,
             sampling=replace(
                 sampling,
                 seed=sampling.seed + index % request.n,

@@ -111,6 +111,8 @@ class GenerationBody(ChoosingBody):
         presence_penalty: Makes a token less probable once it was generated.
         repetition_penalty: Above 1 it makes a token less probable that is in prompt or answer.
         logit_bias: Added to the logits of some tokens, by their ids.
+        ignore_eos: Go on where the model would end, so that an answer has as many tokens as
+            ``max_tokens`` says.
         store: Nothing is stored, nor cached under a key, nor served in tiers; so the fields from
             here to ``service_tier`` are accepted and no answer depends on them.
     """
@@ -128,6 +130,7 @@ class GenerationBody(ChoosingBody):
     presence_penalty: float = Field(default=0, ge=-2, le=2)
     repetition_penalty: float = Field(default=1, ge=0.01, le=100)
     logit_bias: LogitBias = Field(default_factory=dict)
+    ignore_eos: bool = False
 
     store: bool | None = None
     prompt_cache_key: str | None = None
@@ -135,7 +138,6 @@ class GenerationBody(ChoosingBody):
     prompt_cache_retention: str | None = None
     service_tier: str | None = None
 
-    ignore_eos: Annotated[Any, only(False)] = None
     length_penalty: Annotated[Any, only(1)] = None
     min_tokens: Annotated[Any, only(0)] = None
     skip_special_tokens: Annotated[Any, only(True)] = None
@@ -199,6 +201,7 @@ class GenerationBody(ChoosingBody):
             stream=self.stream,
             first_token_timeout_s=server.request_timeout_s,
             timeout_s=server.generation_timeout_s,
+            ignores_end=self.ignore_eos,
         )
 
 

@@ -170,6 +170,14 @@ async def test_tokens_are_passed_on_and_not_sampled() -> None:
     assert sink.asked == 0
 
 
+async def test_what_comes_after_the_model_s_end_is_not_sampled() -> None:
+    backend, sink = shadowed(fake := generator(*TRACES))
+    asked = replace(GENERATE, ignores_end=True)
+    await read(backend, asked)
+    assert fake.requests == [asked]
+    assert sink.asked == 0
+
+
 async def test_every_choice_may_be_the_one_that_is_offered() -> None:
     backend, sink = shadowed(generator(*TRACES))
     for _ in range(60):

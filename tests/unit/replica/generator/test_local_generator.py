@@ -401,6 +401,14 @@ async def test_token_ids_that_the_model_does_not_have_are_refused() -> None:
     assert one.engine.requests == []
 
 
+async def test_the_model_s_end_may_be_ignored() -> None:
+    one = replica("\0\0bcd", "\0\0bcd")
+    chunks, summary = await run(one.backend, request("a", max_tokens=3, ignores_end=True))
+    assert (chunks[-1].finish, summary.output_tokens) == ("length", 3)
+    chunks, summary = await run(one.backend, request("a", max_tokens=3))
+    assert (chunks[-1].finish, summary.output_tokens) == ("stop", 1)
+
+
 async def test_tokens_of_a_text_a_chat_and_back() -> None:
     one = replica(max_tokens=20)
     long = "x" * 50  # longer than a prompt may be

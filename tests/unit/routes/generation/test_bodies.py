@@ -97,6 +97,11 @@ class TestFields:
         )
         assert (sampling.frequency_penalty, sampling.presence_penalty) == (-2, 1.5)
 
+    @pytest.mark.parametrize("ask", [completion, chat])
+    def test_the_model_s_end_may_be_ignored(self, ask: Any) -> None:
+        assert ask(ignore_eos=True).ignores_end
+        assert not ask().ignores_end
+
     def test_of_other_servers(self) -> None:
         fields = {"min_p": 0.1, "repetition_penalty": 1.2, "logit_bias": {"50256": -100, "7": 1.5}}
         for sampling in (completion(**fields).sampling, chat(**fields).sampling):
@@ -238,7 +243,6 @@ class TestHarmless:
 
 
 NOT_SUPPORTED = [
-    ("ignore_eos", True),
     ("length_penalty", 2),
     ("min_tokens", 5),
     ("skip_special_tokens", False),
@@ -354,6 +358,7 @@ OUT_OF_BOUNDS = [
     ("presence_penalty", 2.1),
     ("stream", "yes"),
     ("stream", 1),
+    ("ignore_eos", 1),
     ("min_p", -0.1),
     ("min_p", 1.1),
     ("min_p", True),
