@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from serving.config import ServerConfig
+from serving.errors import InvalidField
 from serving.routes.schemas import Body, ChoosingBody, Text, as_tuple
 from serving.seams import GenerationRequest, Message, Sampling
 
@@ -113,6 +114,8 @@ class GenerationBody(ChoosingBody):
         logit_bias: Added to the logits of some tokens, by their ids.
         ignore_eos: Go on where the model would end, so that an answer has as many tokens as
             ``max_tokens`` says.
+        min_tokens: Accepted where nothing ends an answer earlier: with ``ignore_eos``, without
+            ``stop``.
         store: Nothing is stored, nor cached under a key, nor served in tiers; so the fields from
             here to ``service_tier`` are accepted and no answer depends on them.
     """
@@ -131,6 +134,7 @@ class GenerationBody(ChoosingBody):
     repetition_penalty: float = Field(default=1, ge=0.01, le=100)
     logit_bias: LogitBias = Field(default_factory=dict)
     ignore_eos: bool = False
+    min_tokens: int = Field(default=0, ge=0)
 
     store: bool | None = None
     prompt_cache_key: str | None = None
@@ -139,7 +143,6 @@ class GenerationBody(ChoosingBody):
     service_tier: str | None = None
 
     length_penalty: Annotated[Any, only(1)] = None
-    min_tokens: Annotated[Any, only(0)] = None
     skip_special_tokens: Annotated[Any, only(True)] = None
     stop_token_ids: Annotated[Any, only([])] = None
     use_beam_search: Annotated[Any, only(False)] = None
@@ -148,6 +151,13 @@ class GenerationBody(ChoosingBody):
     @classmethod
     def _is_drawn(cls, value: object) -> object:
         return None if value == NONE else value
+
+    @field_validator("min_tokens")
+    @classmethod
+    def _is_met_anyway(cls, value: int, info: ValidationInfo) -> int:
+        if value and (info.data.get("stop") or info.data.get("ignore_eos") is False):
+            raise ValueError("only with ignore_eos: true and without stop; leave it out or send 0")
+        return value
 
     @field_validator("stream_options")
     @classmethod
@@ -166,6 +176,13 @@ class GenerationBody(ChoosingBody):
         """Whether each chunk of a stream has token counts."""
         return self.stream_options is not None and self.stream_options.continuous_usage_stats
 
+    def _check_min_tokens(self, max_tokens: int | None) -> None:
+        if max_tokens is not None and self.min_tokens > max_tokens:
+            raise InvalidField(
+                f"min_tokens is {self.min_tokens}, which is more than max_tokens, {max_tokens}",
+                param="min_tokens",
+            )
+
     def _seed(self) -> int:
         return secrets.randbelow(MAX_SEED) if self.seed is None else self.seed % (MAX_SEED + 1)
 
@@ -179,6 +196,7 @@ class GenerationBody(ChoosingBody):
         logprobs: int | None,
         echo: bool = False,
     ) -> GenerationRequest:
+        self._check_min_tokens(max_tokens)
         return GenerationRequest(
             prompts=prompts,
             messages=messages,

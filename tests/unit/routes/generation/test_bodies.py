@@ -244,7 +244,6 @@ class TestHarmless:
 
 NOT_SUPPORTED = [
     ("length_penalty", 2),
-    ("min_tokens", 5),
     ("skip_special_tokens", False),
     ("stop_token_ids", [7]),
     ("use_beam_search", True),
@@ -359,6 +358,9 @@ OUT_OF_BOUNDS = [
     ("stream", "yes"),
     ("stream", 1),
     ("ignore_eos", 1),
+    ("min_tokens", 5),
+    ("min_tokens", -1),
+    ("min_tokens", True),
     ("min_p", -0.1),
     ("min_p", 1.1),
     ("min_p", True),
@@ -438,6 +440,15 @@ class TestBounds:
     async def test_of_a_chat(self, replica_generator, field: str, value: Any) -> None:
         error = await refusal(replica_generator, CHAT, **{field: value})
         assert error["param"] == field
+
+    @pytest.mark.parametrize("route", ROUTES)
+    @pytest.mark.parametrize("fields", [{"ignore_eos": False}, {"stop": "x"}, {"max_tokens": 4}])
+    async def test_at_least_so_many_tokens(self, replica_generator, route: str, fields) -> None:
+        good = {"min_tokens": 5, "ignore_eos": True, "max_tokens": 5}
+        assert (await replica_generator.post(route, **good)).status_code == 200
+        replica_generator.fake.requests.clear()
+        error = await refusal(replica_generator, route, **{**good, **fields})
+        assert error["param"] == "min_tokens"
 
     async def test_two_limits(self, replica_generator) -> None:
         fields = {"max_tokens": 5, "max_completion_tokens": 6}
