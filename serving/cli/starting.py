@@ -29,7 +29,7 @@ STYLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class VariantProgress:
     """How far one variant is.
 
     Attributes:
@@ -41,11 +41,13 @@ class Progress:
     reason: str
 
 
-READY = Progress("ready", "")
-WAITING = Progress("waiting", "waiting to be deployed")
+READY = VariantProgress("ready", "")
+WAITING = VariantProgress("waiting", "waiting to be deployed")
 
 
-def read_progress(answer: Mapping[str, object], names: Sequence[Name]) -> dict[Name, Progress]:
+def read_progress(
+    answer: Mapping[str, object], names: Sequence[Name]
+) -> dict[Name, VariantProgress]:
     """How far each variant is by an answer of ``/v2/health/ready``.
 
     Args:
@@ -55,18 +57,18 @@ def read_progress(answer: Mapping[str, object], names: Sequence[Name]) -> dict[N
     entries = answer.get("not_ready", [])
     assert isinstance(entries, list)
     missing = {
-        (entry["model"], entry["variant"]): Progress(entry["state"], entry["reason"])
+        (entry["model"], entry["variant"]): VariantProgress(entry["state"], entry["reason"])
         for entry in entries
     }
     return {name: missing.get(name, READY) for name in names}
 
 
-def is_settled(progress: Mapping[Name, Progress]) -> bool:
+def is_settled(progress: Mapping[Name, VariantProgress]) -> bool:
     """Whether every variant is ready or has failed."""
     return all(one.state in ("ready", "failed") for one in progress.values())
 
 
-def count_line(progress: Mapping[Name, Progress]) -> str:
+def count_line(progress: Mapping[Name, VariantProgress]) -> str:
     """How many are ready of how many, and what the others do."""
     counts = Counter(one.state for one in progress.values())
     others = [f"{counts[state]} {state}" for state in STYLES if state != "ready" and counts[state]]
@@ -114,7 +116,7 @@ class StartView:
         if not self._console.is_terminal:
             self._print(self._console, stage)
 
-    def show(self, progress: Mapping[Name, Progress]) -> None:
+    def show(self, progress: Mapping[Name, VariantProgress]) -> None:
         """Show how far the variants are; where there is no terminal, what has changed."""
         self._stage = ""
         for name, one in progress.items():

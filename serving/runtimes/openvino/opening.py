@@ -44,8 +44,7 @@ def open_encoder(request: OpenRequest) -> EncoderEngine:
     if request.recipe == "bf16":
         check_it_runs_in_bf16(model)
     release_freed_memory()
-    size = (request.folder / WEIGHTS).stat().st_size
-    return OpenvinoEncoder(model, request.head, size, request.threads)
+    return OpenvinoEncoder(model, request.head, (request.folder / WEIGHTS).stat().st_size)
 
 
 def compile_artifact(request: OpenRequest) -> openvino.CompiledModel:

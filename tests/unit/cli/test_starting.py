@@ -10,19 +10,19 @@ from serving.cli import starting
 from serving.cli.starting import (
     READY,
     WAITING,
-    Progress,
     StartView,
+    VariantProgress,
     count_line,
     is_settled,
     read_progress,
 )
 
 NAMES = [("minilm", "fp32"), ("minilm", "int4"), ("smollm2", "bf16")]
-LOADING = Progress("loading", "loading")
-FAILED = Progress("failed", "failed to start: OSError: [disk]")
+LOADING = VariantProgress("loading", "loading")
+FAILED = VariantProgress("failed", "failed to start: OSError: [disk]")
 
 
-def entry(model: str, variant: str, progress: Progress) -> dict[str, Any]:
+def entry(model: str, variant: str, progress: VariantProgress) -> dict[str, Any]:
     failed = progress.state == "failed"
     return {
         "model": model,
@@ -66,7 +66,7 @@ def test_who_is_not_named_as_missing_is_ready() -> None:
     [(READY, True), (FAILED, True), (LOADING, False), (WAITING, False)],
 )
 def test_a_start_is_over_when_every_variant_is_ready_or_has_failed(
-    last: Progress, expected: bool
+    last: VariantProgress, expected: bool
 ) -> None:
     assert is_settled(dict(zip(NAMES, [READY, FAILED, last], strict=True))) is expected
 
