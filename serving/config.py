@@ -97,7 +97,7 @@ class VariantConfig(_Section):
         device: ``auto`` takes CUDA where there is one and the runtime can use it.
         threads: Most intra-op threads on CPU; None takes as many as measurement finds useful.
         cores: ``shared`` takes turns with the node's other replicas; ``exclusive`` binds each
-            replica to ``threads`` cores that no other has.
+            replica to ``threads`` cores for which no other takes a turn.
         replicas: Fixed number of replicas, unless ``autoscaling`` is given.
         autoscaling: Let Ray Serve choose the number of replicas.
         max_batch_tokens: Most tokens in one forward pass of an encoder, padding included; None
@@ -304,7 +304,7 @@ class ArtifactsConfig(_Section):
         folder: On every node that prepares or serves; a volume that nodes share prepares once.
     """
 
-    folder: str = "~/.cache/quantserve/artifacts"
+    folder: str = Field(default="~/.cache/quantserve/artifacts", min_length=1)
 
 
 class EvidenceConfig(_Section):
@@ -315,7 +315,7 @@ class EvidenceConfig(_Section):
             the same time need one each.
     """
 
-    folder: str = "~/.local/share/quantserve/evidence"
+    folder: str = Field(default="~/.local/share/quantserve/evidence", min_length=1)
 
 
 class Config(_Section):

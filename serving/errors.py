@@ -4,6 +4,7 @@
     ├── ConfigError                  start-up only
     │   ├── SourceError
     │   └── DamagedArtifact
+    ├── StartError                   start-up only
     └── RequestError                 carries status, code, param
         ├── Malformed                400
         ├── ConflictingChoice        400
@@ -30,6 +31,10 @@ class QuantserveError(Exception):
 
 class ConfigError(QuantserveError):
     """The configuration cannot be served; the message names the key and what would be right."""
+
+
+class StartError(QuantserveError):
+    """The service did not come up; the message says which part and where its logs are."""
 
 
 class SourceError(ConfigError):

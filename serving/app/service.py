@@ -13,6 +13,7 @@ import logging
 import shutil
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,7 @@ from serving.app.applications import (
 )
 from serving.app.plan import Plan, longest_request_s
 from serving.config import Config, ServerConfig
-from serving.errors import ConfigError
+from serving.errors import ConfigError, StartError
 from serving.gateway.serve_details import serve_applications
 
 OBJECT_STORE_BYTES = 128 * 1024**2
@@ -73,10 +74,24 @@ class Service:
 
         Raises:
             ConfigError: The port is taken.
+            StartError: Ray, or Serve's proxy, did not come up.
         """
-        server = self._config.server
-        require_free_port(server)
+        require_free_port(self._config.server)
         show_stage("starting Ray")
+        try:
+            self._start_ray()
+        except Exception as error:  # Ray has no class of its own for most of what can happen
+            raise StartError(
+                f"Ray did not start: {error} Is the machine busy, or out of memory? Try again; "
+                f"Ray's logs are in {_newest_session()}"
+            ) from error
+        show_stage("starting the gateway")
+        gateway, *others = build_applications(self._config, self._plan)
+        _deploy([gateway])
+        _wait_until_running(GATEWAY.name)
+        _deploy(others)
+
+    def _start_ray(self) -> None:
         ray.init(
             address="local",
             include_dashboard=False,
@@ -86,6 +101,7 @@ class Service:
         )
         end_unused_processes()
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        server = self._config.server
         serve.start(
             http_options=HTTPOptions(
                 host=server.host,
@@ -94,11 +110,6 @@ class Service:
             ),
             logging_config=NO_ACCESS_LOG,
         )
-        show_stage("starting the gateway")
-        gateway, *others = build_applications(self._config, self._plan)
-        _deploy([gateway])
-        _wait_until_running(GATEWAY.name)
-        _deploy(others)
 
     @property
     def log_directory(self) -> Path:
@@ -179,6 +190,11 @@ async def _is_busy(handle: DeploymentHandle[Any]) -> bool:
     except (RayServeException, RayActorError):
         return False  # nobody is there to answer
     return any(isinstance(number, int) and number > 0 for number in numbers)
+
+
+def _newest_session() -> Path:
+    """Where Ray writes the logs of the session that began last."""
+    return Path(tempfile.gettempdir(), "ray", "session_latest", "logs")
 
 
 def require_free_port(server: ServerConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -55,10 +56,12 @@ class DigestCache:
         return known if isinstance(known, dict) else {}
 
     def _write(self, digests: dict[str, str]) -> None:
-        handle, name = tempfile.mkstemp(dir=self._file.parent, prefix=f".{self._file.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(digests, file, indent=0)
-        Path(name).replace(self._file)
+        # What cannot be kept is computed again.
+        with contextlib.suppress(OSError):
+            handle, name = tempfile.mkstemp(dir=self._file.parent, prefix=f".{self._file.name}.")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(digests, file, indent=0)
+            Path(name).replace(self._file)
 
 
 def _fingerprint(path: Path) -> tuple[str, bool]:

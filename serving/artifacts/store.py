@@ -145,8 +145,20 @@ class ArtifactStore:
         """Hold the right to make or remove an artifact; see ``exclusive_lock``.
 
         What a holder left unfinished that died is removed first.
+
+        Raises:
+            ConfigError: The store cannot be written.
         """
-        with exclusive_lock(self.folder / f"{artifact_id}{_LOCK}", stop, on_wait):
+        with contextlib.ExitStack() as held:
+            try:
+                lock = exclusive_lock(self.folder / f"{artifact_id}{_LOCK}", stop, on_wait)
+                held.enter_context(lock)
+            except InterruptedError:
+                raise
+            except OSError as error:
+                raise ConfigError(
+                    f"artifacts.folder: {self.folder} cannot be written: {error.strerror}"
+                ) from None
             for leftover in self._leftovers(artifact_id):
                 shutil.rmtree(leftover, ignore_errors=True)
             yield

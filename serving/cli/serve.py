@@ -12,6 +12,7 @@ from typing import Annotated
 
 import httpx
 import typer
+from rich.markup import escape
 
 from serving.app.plan import Plan, make_plan
 from serving.app.ray_environment import prepare_ray_environment
@@ -61,6 +62,7 @@ def serve(
             if num_ready is not None:
                 _print_ready(num_ready, len(names), time.monotonic() - started, settings.server)
                 out.print(f"logs: {service.log_directory}", soft_wrap=True)
+                _warn_of_lost_evidence(settings.server)
             stop.wait()
         finally:
             out.print("stopping; requests in flight may finish")
@@ -118,6 +120,19 @@ def _print_ready(num_ready: int, num_variants: int, seconds: float, server: Serv
         f"(docs: {url}/docs, metrics: {url}/metrics)",
         soft_wrap=True,
     )
+
+
+def _warn_of_lost_evidence(server: ServerConfig) -> None:
+    """Say why what becomes known of quality will not outlive the service, if it will not."""
+    key = server.api_key
+    headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+    try:
+        answer = httpx.get(f"{local_url(server)}/v1/quality", headers=headers, timeout=5)
+        models = answer.raise_for_status().json()["data"]
+    except httpx.HTTPError:  # quality is told later, by ``quantserve quality``
+        return
+    for reason in {model["not_kept"] for model in models} - {""}:
+        err.print(f"[yellow]evidence is not kept:[/] {escape(reason)}", soft_wrap=True)
 
 
 def local_url(server: ServerConfig) -> str:

@@ -43,9 +43,11 @@ async def answer(
         )
     record = record_of(request)
     record.is_asked = True
-    outcome = await services.backends.encoder(model.name, variant).infer(
-        InferenceRequest(inputs, truncate, dimensions, services.server.request_timeout_s)
-    )
+    asked = InferenceRequest(inputs, truncate, dimensions, services.server.request_timeout_s)
+    try:
+        outcome = await services.backends.encoder(model.name, variant).infer(asked)
+    except InvalidField as error:
+        raise _named(error, field) from None
     timings = outcome.timings
     record.phases = {
         "queue": timings.queue,
@@ -54,3 +56,10 @@ async def answer(
         "forward": timings.forward,
     }
     return outcome
+
+
+def _named(error: InvalidField, field: str) -> InvalidField:
+    """Call an input as the body does."""
+    if error.param != "input":
+        return error
+    return type(error)(str(error).replace("input[", f"{field}[", 1), param=field)

@@ -1,6 +1,7 @@
 """The store as a folder: its rights, what it finds, and what is cleared away."""
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -128,3 +129,11 @@ def test_what_was_not_used_since_a_moment_goes(moment: float, going: list[str]) 
 def test_the_least_recently_used_go_until_the_rest_fits(at_most: int, going: list[str]) -> None:
     assert beyond_size(STORED, at_most) == going
     assert beyond_size(STORED[::-1], at_most) == going
+
+
+def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    store, artifact_id = ArtifactStore(tmp_path), "0" * 32
+    (tmp_path / f"{artifact_id}.lock").mkdir()  # which keeps even root from writing
+    expected = rf"artifacts\.folder: {tmp_path} cannot be written: Is a directory"
+    with pytest.raises(ConfigError, match=expected), store.lock(artifact_id, threading.Event()):
+        pass

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from serving.errors import TooManyTokens
 from tests.unit.fakes import row_of, served_model
 from tests.unit.routes.sites import MODELS, Site, open_gateway, open_replica
 
@@ -159,7 +160,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (body(return_text=True), "return_text", "return_text: unknown field where documents are sent"),
     (texts_body(top_n=1), "top_n", "top_n: unknown field where texts are sent"),
     (body(documents=["a"] * 257), "documents", "257 inputs; at most 256 in one request"),
-    (body(truncate=False, documents=["x" * 50]), "input", "a text is too long"),
+    (body(truncate=False, documents=["x" * 50]), "documents", "a text is too long"),
 ]
 
 
@@ -227,3 +228,14 @@ async def test_tensors_that_do_not_fit_are_refused(
     response = await site.client.post("/v2/models/reranker/versions/int4/infer", json=sent)
     assert response.status_code == 422
     assert response.json()["error"].startswith(message)
+
+
+@pytest.mark.parametrize(("sent", "field"), [(body(), "documents"), (texts_body(), "texts")])
+async def test_an_input_at_fault_is_called_as_in_the_body(
+    site: Site, sent: dict[str, Any], field: str
+) -> None:
+    backend = site.backend("reranker", "int4")
+    backend.failure = TooManyTokens("input[1] has 600 tokens; the limit is 512.", param="input")
+    error = await refusal(site, sent)
+    assert error["message"] == f"{field}[1] has 600 tokens; the limit is 512."
+    assert (error["param"], error["code"]) == (field, "context_length_exceeded")

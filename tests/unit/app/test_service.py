@@ -1,0 +1,27 @@
+"""A start that fails; all else of the service needs real Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serving.app import service as module
+from serving.app.plan import Plan
+from serving.app.service import Service
+from serving.config import Config, ModelConfig, ServerConfig
+from serving.errors import StartError
+from tests.integration.running_service import free_port
+
+
+def test_what_keeps_ray_from_starting_is_one_message(tmp_path: Path, monkeypatch) -> None:
+    def fail(**settings: object) -> None:
+        raise TimeoutError("The current node timed out during startup.")
+
+    monkeypatch.setattr(module.ray, "init", fail)
+    model = ModelConfig(name="m", task="embeddings", source="x", variants=("fp32",))
+    config = Config(models=(model,), server=ServerConfig(port=free_port()))
+    stages: list[str] = []
+    with pytest.raises(StartError, match=r"Ray did not start: The current node timed out .* logs"):
+        Service(config, Plan((), 0, 0), tmp_path).start(stages.append)
+    assert stages == ["starting Ray"]
