@@ -35,7 +35,7 @@ test-all: setup
 
 # What stands in for CUDA has torch's float kernels alone, which no packing of ours depends on.
 test-avx2: setup
-	TEST_ALL=1 $(AVX2) $(BIN)/python -m pytest tests/unit/machine tests/unit/runtimes -k $(OF_TORCH) \
+	$(AVX2) $(BIN)/python -m pytest tests/unit/machine tests/unit/runtimes -k $(OF_TORCH) \
 		--ignore tests/unit/runtimes/torch/cuda
 
 check: $(INSTALLED)

@@ -219,6 +219,7 @@ async def generate(session: aiohttp.ClientSession, url: str, name: str, until: f
             "prompt": f"Tell me story number {number} of a small village.",
             "max_tokens": NEW_TOKENS,
             "temperature": 0,
+            "ignore_eos": True,
             "stream": True,
         }
         number += 1
