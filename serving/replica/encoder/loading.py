@@ -99,13 +99,9 @@ async def load_encoder(
         backend=LocalEncoder(model.name, opened.task, batcher, metrics, describe),
         metrics=replica_metrics,
         check_health=batcher.check_health,
-        close=partial(_close, worker, cores),
+        # A pass that hangs must not keep the process; with it the kernel takes the cores back.
+        close=partial(worker.shutdown, wait=False),
     )
-
-
-def _close(worker: ThreadPoolExecutor, cores: Cores) -> None:
-    worker.shutdown(wait=True, cancel_futures=True)
-    cores.close()
 
 
 def _describe(opened: OpenedEncoder, isa: str) -> Description:
