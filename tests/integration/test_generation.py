@@ -178,6 +178,8 @@ def test_logprobs_and_echo(client: httpx.Client) -> None:
 
 
 def test_a_client_that_leaves_frees_its_place(demo: RunningService, client: httpx.Client) -> None:
+    # A probe's sequence has a place, too.
+    demo.wait_until_probed()
     for url, model in [
         (f"{demo.url}/smollm2/bf16/v1/completions", None),
         (f"{demo.url}/v1/completions", "smollm2:bf16"),
