@@ -74,6 +74,7 @@ class ServerSide(_Result):
     """
 
     queue: IntervalEstimate | None = None
+    core_wait: IntervalEstimate | None = None
     tokenize: IntervalEstimate | None = None
     forward: IntervalEstimate | None = None
     prefill: IntervalEstimate | None = None
