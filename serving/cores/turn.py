@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,6 +61,7 @@ class CoreTurn:
         self._wake = _open_pipe(folder / "wake")
         self._poll = select.poll()
         self._poll.register(self._wake, select.POLLIN)
+        self._hurry = threading.Event()
         self._held: list[int] = []
         """Places in ``_cores``."""
         self._since = 0.0
@@ -74,15 +76,22 @@ class CoreTurn:
         if background:
             self._take_in_quiet()
         else:
+            self._hurry.clear()
             self._members.note_work()
             if self._held and (time.monotonic() >= self._decide_at or self._members.others_wait()):
                 self._decide()
             if not self._held:
                 self._queue()
-        return tuple(self._cores[place] for place in self._held)
+        # Where other replicas have every core for themselves, nothing is left to share.
+        return tuple(self._cores[place] for place in self._held) or (self._cores[0],)
+
+    def hurry(self) -> None:
+        """Somebody waits for this replica: its background work joins the queue at once."""
+        self._hurry.set()
 
     def give_back(self) -> None:
         """Give every core back, because there is no more work."""
+        self._hurry.clear()
         self._members.note_no_work()
         self._release(0)
 
@@ -110,6 +119,10 @@ class CoreTurn:
         return min(self._most, share(self._num_shared, len(active), active.index(own)))
 
     @property
+    def _nothing_is_shared(self) -> bool:
+        return self._members.exclusive_cores() >= len(self._cores)
+
+    @property
     def _num_shared(self) -> int:
         return max(1, len(self._cores) - self._members.exclusive_cores())
 
@@ -131,7 +144,7 @@ class CoreTurn:
         self._members.note_waiting(True)
         self._locks.lock(QUEUE_BYTE)
         try:
-            while not self._take_free(self._share()):
+            while not (self._take_free(self._share()) or self._nothing_is_shared):
                 if self._poll.poll(LOOK_AGAIN_S * 1e3):
                     _drain(self._wake)
         finally:
@@ -158,6 +171,7 @@ class CoreTurn:
 
     def _take_in_quiet(self) -> None:
         """Take cores while nobody has other work, or join the queue after a while."""
+        self._members.note_no_work()
         until = time.monotonic() + BACKGROUND_BOUND_S
         while time.monotonic() < until:
             if self._members.others_are_active():
@@ -168,7 +182,8 @@ class CoreTurn:
                 self._take_free(due)
                 if len(self._held) == due:
                     return
-            time.sleep(BACKGROUND_POLL_S)
+            if self._hurry.wait(BACKGROUND_POLL_S):
+                break
         if not self._held:
             self._queue()
 

@@ -17,6 +17,9 @@ class UnsharedCores:
         """Return them at once."""
         return self._places
 
+    def hurry(self) -> None:
+        """Do nothing: nobody waits."""
+
     def give_back(self) -> None:
         """Do nothing."""
 

@@ -108,6 +108,8 @@ class SlotGenerator:
         job = SequenceJob(request)
         self._unfinished.add(job)
         self._commands.put(job)
+        if not request.background:
+            self._cores.hurry()
         if self._has_ended:  # only now: a worker that ends later takes the job along
             self._unfinished.discard(job)
             raise NotReady("the engine of this variant has ended", retry_after_s=1)

@@ -19,6 +19,12 @@ class Cores(Protocol):
             background: Nobody waits for what they will do: others come first.
         """
 
+    def hurry(self) -> None:
+        """Somebody waits for this replica: background work that waits for others waits no more.
+
+        May be called in any thread.
+        """
+
     def give_back(self) -> None:
         """Give every core back, because there is no more work now."""
 

@@ -147,6 +147,8 @@ class Batcher:
         place.num_missing = len(items)
         place.enqueued = time.perf_counter()
         self._queue.add(place)
+        if not place.background:
+            self._cores.hurry()
         if self._runner is None:
             self._runner = asyncio.create_task(self._run_until_empty())
         return await place.future

@@ -59,6 +59,14 @@ def test_it_gets_cores_that_are_in_use_as_soon_as_they_are_given_back(tmp_path) 
             assert list(shared.take()) == cores[-1:]
 
 
+def test_where_all_cores_are_exclusive_the_others_go_on_without_turns(tmp_path) -> None:
+    cores = core_numbers()
+    with member(tmp_path, len(cores)) as own, closing(CoreTurn(9, cores, tmp_path)) as shared:
+        assert own["cores"] == cores
+        assert list(shared.take()) == cores[:1]
+        shared.give_back()
+
+
 def test_more_than_there_are_is_refused(tmp_path) -> None:
     cores = core_numbers()
     with member(tmp_path, 1), member(tmp_path, len(cores)) as refused:

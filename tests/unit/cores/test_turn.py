@@ -107,6 +107,28 @@ def test_background_work_waits_for_others_but_not_for_ever(join, monkeypatch) ->
     assert time.monotonic() - asked >= 0.3
 
 
+def test_background_work_waits_no_more_once_somebody_waits_for_the_replica(
+    join, monkeypatch
+) -> None:
+    monkeypatch.setattr(turn_module, "BACKGROUND_BOUND_S", 10 * DEAD_AFTER_S)
+    busy, quiet = join(1), join(1)
+    busy.take()
+    got: list[tuple[int, ...]] = []
+    waiting = threading.Thread(target=lambda: got.append(quiet.take(background=True)), daemon=True)
+    waiting.start()
+    quiet.hurry()
+    waiting.join(DEAD_AFTER_S)
+    assert got == [(5,)]
+
+
+def test_who_goes_on_in_the_background_counts_as_active_no_more(join) -> None:
+    mine, other = join(1), join(1)
+    mine.take()
+    assert other.others_are_active()
+    mine.take(background=True)
+    wait_until(lambda: not other.others_are_active())
+
+
 def test_background_work_counts_as_no_work_for_others(join) -> None:
     quiet, other = join(1), join(1)
     quiet.take(background=True)

@@ -334,6 +334,25 @@ async def test_health_fails_after_many_failures_in_a_row_and_a_success_clears_th
     bench.batcher.check_health()
 
 
+class HurriedCores(UnsharedCores):
+    """Counts how often somebody was in a hurry."""
+
+    num_hurries = 0
+
+    def hurry(self) -> None:
+        self.num_hurries += 1
+
+
+async def test_who_is_waited_for_lets_no_background_pass_wait_for_others() -> None:
+    cores = HurriedCores(1)
+    worker, engine = ThreadPoolExecutor(1), FakeEngine()
+    batcher = Batcher(engine, collate, worker, cores, 64, 8, lambda size, cost: None)
+    await run(batcher, [[1]], background=True)
+    assert cores.num_hurries == 0
+    await run(batcher, [[1]])
+    assert cores.num_hurries == 1
+
+
 async def test_health_fails_while_a_pass_is_stuck() -> None:
     engine = FakeEngine()
     engine.gate.clear()
