@@ -6,7 +6,7 @@ every round each is measured alone, then all of the mix together. What is printe
 much of its work gets done in the time in which one after the other would do it once: the sum over
 its variants of the rate together over the rate alone. Then: short requests to an encoder, one every
 half second, alone and beside a saturated generator; and a generator's steps beside a busy process
-at niceness 19. ``--config`` and ``--url`` are of a service that runs already, to compare versions.
+at niceness 19. ``--url`` is of a service that runs already, to compare versions.
 """
 
 from __future__ import annotations
