@@ -84,6 +84,7 @@ async def measure(
         MAX_BATCH_TOKENS["cpu"],
         MAX_WAITING,
         lambda size, cost: None,
+        opened.proven,
     )
     long, short = prepare(opened, LONG, TEXTS), prepare(opened, SHORT, 1)
     until = time.perf_counter() + seconds

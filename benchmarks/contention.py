@@ -18,6 +18,7 @@ SECONDS = 3.0
 SHAPES = ((1, 32), (8, 128))
 WAYS = {
     "torch's default": {},
+    "spin 10 µs": {"GOMP_SPINCOUNT": "1000"},
     "quantserve's": KERNEL_THREADS,
     "never spin": {"OMP_WAIT_POLICY": "PASSIVE"},
 }

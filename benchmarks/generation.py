@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import os
 
-from serving.app.ray_environment import GENERATOR_KERNEL_THREADS
+from serving.app.ray_environment import KERNEL_THREADS
 
-# As the service sets it for generators, and before torch loads OpenMP.
-os.environ.update(GENERATOR_KERNEL_THREADS)
+# As the service sets it, and before torch loads OpenMP.
+os.environ.update(KERNEL_THREADS)
 
 import argparse
 import asyncio
@@ -277,7 +277,7 @@ def running_peer(
     gguf = checkpoint.folder / str(checkpoint.gguf_file)
     command = [python, "benchmarks/peers.py", name, str(gguf), "--prompts", str(file)]
     threads = ["--threads", str(len(os.sched_getaffinity(0)))]
-    environment = {k: v for k, v in os.environ.items() if k not in GENERATOR_KERNEL_THREADS}
+    environment = {k: v for k, v in os.environ.items() if k not in KERNEL_THREADS}
     process = subprocess.Popen(
         [*command, *threads],
         stdin=subprocess.PIPE,

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 
-from serving.app.ray_environment import GENERATOR_KERNEL_THREADS
+from serving.app.ray_environment import KERNEL_THREADS
 
-# As the service sets it for generators, and before torch loads OpenMP.
-os.environ.update(GENERATOR_KERNEL_THREADS)
+# As the service sets it, and before torch loads OpenMP.
+os.environ.update(KERNEL_THREADS)
 
 import argparse
 import asyncio

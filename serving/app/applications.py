@@ -12,14 +12,14 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import LoggingConfig
 
 from serving.app.plan import Plan, PlannedVariant, longest_request_s
-from serving.app.ray_environment import GENERATOR_KERNEL_THREADS
 from serving.config import Config, VariantConfig
+from serving.fork_server.stand_in import PRELOADED_VARIABLE
 from serving.gateway.deployment import Gateway
 from serving.gateway.variant_status import application_name
 from serving.monitor.deployment import Monitor
 from serving.replica.deployment import Replica
+from serving.runtimes import RUNTIMES
 from serving.seams import QUALITY_APPLICATION
-from serving.tasks import TASKS
 
 PROXY_GRACE_S = 5.0
 
@@ -73,7 +73,8 @@ def build_applications(config: Config, plan: Plan) -> list[RunTarget]:
     targets = [_run_target(GATEWAY, gateway_application(config))]
     for planned in plan.variants:
         model, variant = planned.model, planned.variant
-        application = variant_application(planned, config, actor_options(planned))
+        options = actor_options(planned) | _forked_from(planned)
+        application = variant_application(planned, config, options)
         targets.append(_run_target(variant_place(model.name, variant.name), application))
     targets.append(_run_target(QUALITY, quality_application(config)))
     return targets
@@ -124,11 +125,17 @@ def variant_application(
 def actor_options(planned: PlannedVariant) -> dict[str, Any]:
     """What a replica asks Ray for, on a machine that all replicas share."""
     options: dict[str, Any] = {"num_cpus": ACTOR_CPUS}
-    if TASKS[planned.model.task].kind == "generator":
-        options["runtime_env"] = {"env_vars": GENERATOR_KERNEL_THREADS}
     if planned.device == "cuda":
         options["num_gpus"] = ACTOR_GPUS
     return options
+
+
+def _forked_from(planned: PlannedVariant) -> dict[str, Any]:
+    """Have the replicas forked from the process that has imported their runtime, if one has."""
+    runtime = planned.artifact.runtime
+    if not RUNTIMES[runtime].preload:
+        return {}
+    return {"runtime_env": {"env_vars": {PRELOADED_VARIABLE: runtime}}}
 
 
 def _scaling(variant: VariantConfig) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class PlannedVariant:
         kv_cache_bytes: Estimated size of a generator's cache of keys and values in one replica; 0
             for an encoder.
         replica_bytes: Estimated resident memory of one replica.
+        preloaded_bytes: The part of it that all replicas of the runtime on this machine share.
         replicas: The most replicas that it can have.
     """
 
@@ -57,12 +58,13 @@ class PlannedVariant:
     weights_bytes: int
     kv_cache_bytes: int
     replica_bytes: int
+    preloaded_bytes: int
     replicas: int
 
     @property
     def resident_bytes(self) -> int:
-        """Estimated resident memory of all replicas together."""
-        return self.replicas * self.replica_bytes
+        """Estimated resident memory of all replicas together, without what they share."""
+        return self.replicas * (self.replica_bytes - self.preloaded_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ def make_plan(config: Config, cluster_has_cuda: bool | None = None) -> Plan:
     if cluster_has_cuda is None:
         check_exclusive_cores(variants, available_cores())
     serving = SERVICE_BYTES + sum(planned.resident_bytes for planned in variants)
+    serving += sum({one.artifact.runtime: one.preloaded_bytes for one in variants}.values())
     preparing = max(planned.artifact.preparing_bytes for planned in variants)
     return Plan(variants, max(serving, preparing), available_bytes())
 
@@ -201,6 +204,7 @@ def _plan_variant(
         + estimate.weights_bytes
         + estimate.extra_bytes
         + cache,
+        preloaded_bytes=estimate.preloaded_bytes,
         replicas=variant.max_replicas,
     )
 

@@ -24,13 +24,10 @@ done
 exec {binary} "$@"
 """
 
-# How long a kernel's idle thread spins before it sleeps (GNU OpenMP, about 10 µs). Replicas share
-# the cores: torch's default holds, for milliseconds, the core that another replica waits for.
-KERNEL_THREADS = {"GOMP_SPINCOUNT": "1000"}
-
-# A generator's step is hundreds of kernels with pauses of some 50 µs between them, which brief
-# spinning does not outlast: waking a thread for each takes as long as the step itself.
-GENERATOR_KERNEL_THREADS = {"GOMP_SPINCOUNT": "10000"}
+# How long a kernel's idle thread spins before it sleeps (GNU OpenMP, about 100 µs). A step or pass
+# is hundreds of kernels with pauses of some 50 µs between them: waking a thread for each takes as
+# long as the kernels. torch's default holds a core for milliseconds.
+KERNEL_THREADS = {"GOMP_SPINCOUNT": "10000"}
 
 # What ticks while nobody asks anything. Measured in ``benchmarks/RESULTS.md``, "An idle service".
 _QUIET = {
@@ -86,6 +83,9 @@ CLUSTER_SETTINGS = {
     **_QUIET,
     **KERNEL_THREADS,
     "TOKENIZERS_PARALLELISM": "false",
+    # numpy's own pool: its threads would take cores that nobody gave them, and a process that has
+    # threads cannot be forked safely.
+    "OPENBLAS_NUM_THREADS": "1",
 }
 """What every process of Ray starts with, on one machine or on each node of a cluster; the files
 under ``deploy/`` are rendered from it."""

@@ -15,7 +15,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,23 @@ from serving.app.applications import (
 from serving.app.plan import Plan, longest_request_s
 from serving.config import Config, ServerConfig
 from serving.errors import ConfigError, StartError
+from serving.fork_server.stand_in import DEFAULT_SERVER
+from serving.fork_server.starting import ForkServers
 from serving.gateway.serve_details import serve_applications
+from serving.runtimes import RUNTIMES
 
 OBJECT_STORE_BYTES = 128 * 1024**2
 """Requests and answers travel by gRPC; Ray's object store is hardly used."""
+
+PRELOADED = ("serving.routes.api", "serving.tasks", "serving.generator", "serving.metrics")
+"""What the gateway, replicas and the quality process import, and what does without Ray."""
+
+PRELOADED_WITH_RAY = (
+    "ray.serve._private.replica",
+    "serving.gateway.deployment",
+    "serving.monitor.deployment",
+    "serving.replica.deployment",
+)
 
 HAPROXY_STOP_S = 5.0
 IDLE_POLL_S = 0.1
@@ -65,6 +78,7 @@ class Service:
         self._plan = plan
         self._run_directory = run_directory
         self._longest_request_s = longest_request_s(config.models, config.server)
+        self._fork_servers = ForkServers(run_directory, preloaded_modules(plan), PRELOADED_WITH_RAY)
 
     def start(self, show_stage: Callable[[str], None] = lambda stage: None) -> None:
         """Start the gateway, then everything else, and return; the gateway tells how far it is.
@@ -77,6 +91,7 @@ class Service:
             StartError: Ray, or Serve's proxy, did not come up.
         """
         require_free_port(self._config.server)
+        self._fork_servers.start()
         show_stage("starting Ray")
         try:
             self._start_ray()
@@ -92,13 +107,14 @@ class Service:
         _deploy(others)
 
     def _start_ray(self) -> None:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=OBJECT_STORE_BYTES,
-        )
+        with self._fork_servers.starting_workers():
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
         end_unused_processes()
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         server = self._config.server
@@ -127,6 +143,7 @@ class Service:
                     asyncio.run(self._finish_and_shut_down())
         finally:
             ray.shutdown()
+            self._fork_servers.close()
             end_haproxy(self._run_directory)
             shutil.rmtree(self._run_directory, ignore_errors=True)
 
@@ -149,6 +166,15 @@ class Service:
             if not any([await _is_busy(handle) for handle in handles]):
                 return
             await asyncio.sleep(IDLE_POLL_S)
+
+
+def preloaded_modules(plan: Plan) -> dict[str, Sequence[str]]:
+    """What each fork server imports early: one for everything, and one for each large runtime."""
+    used = sorted({planned.artifact.runtime for planned in plan.variants})
+    large = {name: RUNTIMES[name].preload for name in used if RUNTIMES[name].preload}
+    return {DEFAULT_SERVER: PRELOADED} | {
+        name: (*PRELOADED, *modules) for name, modules in large.items()
+    }
 
 
 def end_unused_processes() -> None:

@@ -15,6 +15,8 @@ MMAP_THRESHOLD_BYTES = 32 * 2**20
 CONVERSION_MMAP_THRESHOLD_BYTES = 2**20
 TRIM_THRESHOLD_BYTES = 64 * 2**20
 
+STATUS, SHARES = Path("/proc/self/status"), Path("/proc/self/smaps_rollup")
+
 
 def release_freed_memory() -> None:
     """Give memory that Python and malloc hold on to back to the system, after a conversion."""
@@ -48,31 +50,43 @@ def keep_freed_memory() -> None:
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process."""
+    """Resident memory of this process, of which pages that several have count by this one's share.
+
+    So the sum over the replicas of a node is what they occupy. They share what they were forked
+    with, and mapped files (Linux' "proportional set size"). Where the system does not know of
+    shares, all of it.
+    """
+    return _kernel_bytes(SHARES, "Pss") or _all_resident_bytes()
+
+
+def private_bytes() -> int:
+    """Resident memory of this process that no other has or can have: without mapped files' pages.
+
+    Where the system does not tell them apart, all of it.
+    """
+    return _kernel_bytes(SHARES, "Private_Dirty") or _all_resident_bytes()
+
+
+def peak_resident_bytes() -> int:
+    """The largest ``resident_bytes`` of this process so far, if as much was shared then as now.
+
+    ``ru_maxrss`` would start from what the process had that forked this one.
+    """
+    peak = _kernel_bytes(STATUS, "VmHWM")
+    if peak is None:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak - (_all_resident_bytes() - resident_bytes())
+
+
+def _all_resident_bytes() -> int:
     resident: int = psutil.Process().memory_info().rss
     return resident
 
 
-def private_bytes() -> int:
-    """Resident memory of this process that no other can share: without pages of mapped files.
-
-    Where the system does not tell them apart, all of it.
-    """
-    return _status_bytes("RssAnon") or resident_bytes()
-
-
-def peak_resident_bytes() -> int:
-    """The largest resident memory of this process so far.
-
-    ``ru_maxrss`` would start from what the process had that forked this one.
-    """
-    return _status_bytes("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _status_bytes(name: str) -> int | None:
-    """A line of Linux' ``/proc/self/status``, in bytes."""
+def _kernel_bytes(table: Path, name: str) -> int | None:
+    """A line of a table of the kernel's about this process, in bytes."""
     try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        lines = table.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     values = [int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")]

@@ -108,7 +108,9 @@ BATCH_SIZE = Series(
 )
 WEIGHTS_BYTES = Series("weights_bytes", "Parameters and buffers in their packed size.", VARIANT)
 RESIDENT_BYTES = Series(
-    "resident_bytes", "Resident memory of the process (CUDA: allocated by torch).", VARIANT
+    "resident_bytes",
+    "Resident memory of the process, shared pages by its share (CUDA: allocated by torch).",
+    VARIANT,
 )
 PRIVATE_BYTES = Series("private_bytes", "Resident memory that no other process can share.", VARIANT)
 PEAK_BYTES = Series("peak_bytes", "The largest that resident_bytes has been.", VARIANT)

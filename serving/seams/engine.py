@@ -17,7 +17,8 @@ class Footprint:
 
     Attributes:
         weights_bytes: Every parameter and buffer in the packed size that the runtime keeps.
-        resident_bytes: Resident memory of the process now (on CUDA: allocated by torch).
+        resident_bytes: Resident memory of the process now, of which pages that several processes
+            have count by its share (on CUDA: allocated by torch).
         private_bytes: The part of it that no other process can share: without the pages of mapped
             files, weights of the artifact and libraries alike (on CUDA: the same).
         peak_bytes: The largest that ``resident_bytes`` has been (on CUDA: torch's peak).

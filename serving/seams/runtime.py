@@ -140,6 +140,8 @@ class SizeEstimate:
     Attributes:
         weights_bytes: As of ``Footprint``.
         process_bytes: Resident memory of a replica before any weights: Python, Ray, the runtime.
+        preloaded_bytes: The part of it that replicas share which are forked on one node from a
+            process that has imported ``Runtime.preload``.
         extra_bytes: What an open engine keeps beside the weights themselves, e.g. a mapped file
             and a second, packed copy.
         preparing_bytes: Largest memory of the process that prepares.
@@ -151,6 +153,7 @@ class SizeEstimate:
     extra_bytes: int
     preparing_bytes: int
     kv_number_bytes: int = 0
+    preloaded_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,9 @@ class Runtime:
         open_encoder: Make an engine from what ``prepare`` wrote, in the thread that will run it.
             Raises ``ConfigError`` if the machine cannot run it.
         open_generator: Likewise a generator, which makes a thread of its own; None if it has none.
+        preload: Modules that every replica would import anew at its start. A node imports them
+            once and forks the replicas from there, so importing them must not start threads. Empty
+            where they are small.
     """
 
     summary: str
@@ -187,3 +193,4 @@ class Runtime:
     prepare: Callable[[PrepareRequest], Prepared]
     open_encoder: Callable[[OpenRequest], EncoderEngine]
     open_generator: Callable[[OpenGeneratorRequest], GeneratorEngine] | None = None
+    preload: tuple[str, ...] = ()

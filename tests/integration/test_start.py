@@ -29,6 +29,18 @@ def test_the_command_says_how_far_each_variant_is_and_when_it_is_over(
     assert f"{NUM_VARIANTS} of {NUM_VARIANTS} variants on {demo.url}" in " ".join(said.split())
 
 
+def test_replicas_share_what_their_runtime_imports(demo: RunningService) -> None:
+    (replica,) = demo.replica_processes("minilm", "int8-dynamic")
+    (sibling,) = demo.replica_processes("sentiment", "fp32")
+    server = replica.parent()
+    assert server is not None
+    assert server == sibling.parent()
+    assert "serving.fork_server.server" in " ".join(server.cmdline())
+    memory = replica.memory_full_info()
+    # torch and transformers alone are more than 200 MiB of pages that would be private.
+    assert memory.rss - memory.uss > 200 * 2**20
+
+
 @pytest.mark.parametrize("name", ["log_monitor.py", "autoscaler", "dashboard/dashboard.py"])
 def test_no_process_of_ray_s_runs_that_nobody_asked_for(demo: RunningService, name: str) -> None:
     for process in demo.descendants():

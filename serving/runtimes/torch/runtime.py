@@ -73,4 +73,5 @@ RUNTIME = Runtime(
     prepare=prepare,
     open_encoder=open_encoder,
     open_generator=open_generator,
+    preload=("serving.runtimes.torch.opening", "serving.runtimes.torch.decoder.opening"),
 )

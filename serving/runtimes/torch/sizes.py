@@ -10,6 +10,9 @@ from serving.seams import SizeEstimate, SizeRequest
 PROCESS_BYTES = 440 * 2**20
 """Resident memory of a replica with Ray, torch and transformers, before any weights (CPU)."""
 
+PRELOADED_BYTES = 290 * 2**20
+"""What replicas share that were forked from one process."""
+
 FREED_BYTES = 64 * 2**20
 """Freed activations that malloc may keep; see ``serving.machine.process_memory``."""
 
@@ -33,4 +36,5 @@ def estimate(request: SizeRequest) -> SizeEstimate:
         extra_bytes=FREED_BYTES if request.device == "cpu" else 0,
         preparing_bytes=PROCESS_BYTES + float32 + 2 * weights + FREED_BYTES,
         kv_number_bytes=conversion.kv_number_bytes if is_generator else 0,
+        preloaded_bytes=PRELOADED_BYTES,
     )

@@ -28,7 +28,9 @@ MEASURED = "{name: measured, runtime: paper, calibration: %s}"
 MEBIBYTE = 1024**2
 REPLICA_BYTES = NUMBERS + 10 * MEBIBYTE + 2 * MEBIBYTE
 PREPARING_BYTES = 20 * MEBIBYTE
-"""As ``paper`` estimates them: weights, process and extra of a replica, and preparing."""
+PRELOADED_BYTES = 3 * MEBIBYTE
+"""As ``paper`` estimates them: weights, process and extra of a replica, preparing, and what
+replicas share."""
 
 
 def plan_of(config: Path) -> Plan:
@@ -69,8 +71,15 @@ def test_memory_is_planned_for_every_replica_there_may_be(
     [planned] = plan.variants
     assert planned.weights_bytes == NUMBERS
     assert planned.replica_bytes == REPLICA_BYTES
-    assert planned.resident_bytes == replicas * REPLICA_BYTES
-    assert plan.needed_bytes == SERVICE_BYTES + planned.resident_bytes
+    assert planned.resident_bytes == replicas * (REPLICA_BYTES - PRELOADED_BYTES)
+    assert plan.needed_bytes == SERVICE_BYTES + PRELOADED_BYTES + planned.resident_bytes
+
+
+def test_what_all_replicas_of_a_runtime_share_counts_once(write_config: WriteConfig) -> None:
+    plan = plan_of(write_config(TWO))
+    assert len(plan.variants) == 2
+    each = REPLICA_BYTES - PRELOADED_BYTES
+    assert plan.needed_bytes == SERVICE_BYTES + PRELOADED_BYTES + 2 * each
 
 
 def test_preparing_is_planned_where_it_takes_more_than_serving(
@@ -137,7 +146,8 @@ def test_a_generator_s_cache_is_planned_for_all_that_may_run(
     cache = sequences * tokens * 2 * LAYERS * ROWS * KV_NUMBER_BYTES
     assert planned.kv_cache_bytes == cache
     assert planned.replica_bytes == planned.weights_bytes + cache + 12 * MEBIBYTE
-    assert planned.resident_bytes == planned.replicas * planned.replica_bytes
+    each = planned.replica_bytes - PRELOADED_BYTES
+    assert planned.resident_bytes == planned.replicas * each
 
 
 @pytest.mark.usefixtures("language_model")

@@ -56,7 +56,7 @@ def test_ray_gets_its_settings(prepare) -> None:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
-        "GOMP_SPINCOUNT": "1000",
+        "GOMP_SPINCOUNT": "10000",
         "RAY_worker_niceness": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }

@@ -22,6 +22,8 @@ def test_what_keeps_ray_from_starting_is_one_message(tmp_path: Path, monkeypatch
     model = ModelConfig(name="m", task="embeddings", source="x", variants=("fp32",))
     config = Config(models=(model,), server=ServerConfig(port=free_port()))
     stages: list[str] = []
+    service = Service(config, Plan((), 0, 0), tmp_path)
     with pytest.raises(StartError, match=r"Ray did not start: The current node timed out .* logs"):
-        Service(config, Plan((), 0, 0), tmp_path).start(stages.append)
+        service.start(stages.append)
+    service.stop()
     assert stages == ["starting Ray"]

@@ -37,6 +37,7 @@ WIDTH, MAX_TOKENS, NUMBERS = 4, 16, 1_000
 PROBES = tuple("a" * length for length in range(1, 13))
 MEBIBYTE = 1024**2
 PROCESS_BYTES, EXTRA_BYTES, PREPARING_BYTES = 10 * MEBIBYTE, 2 * MEBIBYTE, 20 * MEBIBYTE
+PRELOADED_BYTES = 3 * MEBIBYTE
 """Estimated; so is one byte for each number of the weights."""
 
 
@@ -65,7 +66,9 @@ def why_not(combination):
 def estimate(request):
     weights = sum(int(np.prod(shape.shape)) for shape in request.shapes)
     kv_number = 2 if request.kind == "generator" else 0
-    return SizeEstimate(weights, PROCESS_BYTES, EXTRA_BYTES, PREPARING_BYTES, kv_number)
+    return SizeEstimate(
+        weights, PROCESS_BYTES, EXTRA_BYTES, PREPARING_BYTES, kv_number, PRELOADED_BYTES
+    )
 
 
 def open_generator(request):
