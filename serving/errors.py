@@ -13,7 +13,8 @@
         ├── MethodNotAllowed         405
         ├── TooLarge                 413
         ├── InvalidField             422
-        │   └── TooManyTokens        422
+        │   ├── TooManyTokens        422
+        │   └── InputFails           422
         ├── QueueFull                429  retry_after_s
         ├── InternalError            500
         ├── NotReady                 503  retry_after_s
@@ -119,6 +120,12 @@ class TooManyTokens(InvalidField):
     """
 
     code = "context_length_exceeded"
+
+
+class InputFails(InvalidField):
+    """The model fails on this input, though it still answers one that it has answered before."""
+
+    code = "model_fails_on_input"
 
 
 class QueueFull(RequestError):

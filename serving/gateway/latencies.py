@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import exp
 
-from serving.errors import DeadlineExceeded, InternalError
+from serving.errors import DeadlineExceeded, InputFails, InternalError
 
 WINDOW_S = 120.0
 """Calls that ended longer ago are forgotten, so that a variant that was slow is tried again."""
@@ -126,7 +126,7 @@ class Latencies:
         except DeadlineExceeded:
             self.answered(call, queue_s=0)
             raise
-        except InternalError:
+        except (InternalError, InputFails):
             # As if alone, whoever was there: its cost has to be known, or that of the probes
             # would count.
             self._record(call, service_s=timeout_s, queue_s=0, is_alone=True)

@@ -28,9 +28,6 @@ from serving.seams import (
 
 logger = logging.getLogger("ray.serve.quantserve")
 
-MAX_FAILURES_IN_A_ROW = 5
-"""One failed step may be its sequences' fault; so many are the decoder's."""
-
 CLOSE_TIMEOUT_S = 10.0
 """How long closing waits for the step that runs."""
 
@@ -131,11 +128,11 @@ class SlotGenerator:
         self._on_step = on_step
 
     def check_health(self) -> None:
-        """Raise ``RuntimeError`` if the engine is stuck, has only failed of late, or has ended."""
+        """Raise ``RuntimeError`` if the engine is stuck, fails its self-test, or has ended."""
         if self._has_ended and not self._is_closing:
             raise RuntimeError("the generator's thread has ended")
-        if self._stepper.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            raise RuntimeError(f"the last {self._stepper.failures_in_a_row} steps failed")
+        if (broken := self._stepper.broken) is not None:
+            raise RuntimeError(f"the decoder fails on a prompt that it had answered: {broken}")
         started = self._stepper.step_started
         if started is not None and time.perf_counter() - started > self._stuck_after_s:
             raise RuntimeError(f"a step runs for more than {self._stuck_after_s:g} s")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import InternalError, InvalidField, RequestError
+from serving.errors import InputFails, InternalError, InvalidField, RequestError
 from serving.generator.sampling import Sampler, prompt_log_probabilities
 from serving.generator.scheduling import PromptBudget, Schedule, TokenSequence
 from serving.seams import (
@@ -26,6 +26,9 @@ from serving.seams import (
 )
 
 logger = logging.getLogger("ray.serve.quantserve")
+
+NUM_PROVEN_TOKENS = 8
+"""So many leading tokens of the first prompt that was answered are kept for self-tests."""
 
 Outbox = asyncio.Queue[GeneratedToken | RequestError | None]
 """What a sequence has for its consumer; None if nothing more will come since it was closed."""
@@ -66,6 +69,10 @@ class SequenceJob:
 class Stepper:
     """Takes one step after the other for all sequences that were added and not dropped.
 
+    When a step fails, each of its sequences takes it again alone. One that still fails, or whose
+    logits are NaN or infinite, ends; in its slot the decoder is asked for a prompt that it has
+    answered before. If it fails there, too, it is broken; if not, the fault is that sequence's.
+
     Args:
         decoder: Computes; its slots are empty.
         cores: Where each step gets cores from.
@@ -77,9 +84,11 @@ class Stepper:
         self._cores = cores
         self.step_started: float | None = None
         """When the step that runs now began, by ``time.perf_counter``."""
-        self.failures_in_a_row = 0
+        self.broken: str | None = None
+        """What is wrong with the decoder, since the last sequence that it continued."""
+        self._proven: Sequence[int] = ()
         self.batch_size = 0
-        """Sequences of the latest step, those of background requests left out; 0 if it failed."""
+        """Sequences of the latest step, those left out that failed or are background requests'."""
         self._schedule = Schedule(decoder.num_slots, budget)
         self._jobs: dict[TokenSequence, SequenceJob] = {}
 
@@ -107,8 +116,8 @@ class Stepper:
         """Take one step; at least one sequence must be there.
 
         Returns:
-            The new tokens, and what ended a sequence before its time. If the decoder fails, all
-            sequences of this step end, and what their slots held counts as lost.
+            The new tokens, and what ended a sequence before its time. What the slot of such a one
+            held counts as lost.
         """
         shares = self._schedule.plan()
         jobs = [self._jobs[sequence] for sequence, _ in shares]
@@ -123,21 +132,52 @@ class Stepper:
                 job.started = asked
         try:
             self.decoder.use_cores(cores)
-            logits = self.decoder.step(segments)
-            events = self._advance(jobs, segments, logits)
-        except Exception:  # whatever went wrong belongs to these sequences alone
-            self.failures_in_a_row += 1
-            logger.exception("a step with %d sequences failed", len(jobs))
-            return [(job, self._fail(job)) for job in jobs]
+            events = self._decode(jobs, segments)
         finally:
             self.step_started = None
-        self.failures_in_a_row = 0
-        self.batch_size = sum(not job.request.background for job in jobs)
+        failed = {job for job, event in events if isinstance(event, RequestError)}
+        self.batch_size = sum(not (job in failed or job.request.background) for job in jobs)
         return events
 
-    def _fail(self, job: SequenceJob) -> InternalError:
+    def _decode(
+        self, jobs: Sequence[SequenceJob], segments: Sequence[Segment]
+    ) -> list[tuple[SequenceJob, GeneratedToken | RequestError]]:
+        try:
+            logits = self.decoder.step(segments)
+            num_wanted = sum(segment.num_logits for segment in segments)
+            if len(logits) != num_wanted:
+                raise RuntimeError(f"the decoder gave {len(logits)} rows instead of {num_wanted}")
+        except Exception:  # whatever a kernel raises
+            logger.exception("a step with %d sequences failed", len(jobs))
+        else:
+            return self._advance(jobs, segments, logits)
+        if len(jobs) == 1:
+            return [(jobs[0], self._fail(jobs[0], "the model fails on this sequence"))]
+        events: list[tuple[SequenceJob, GeneratedToken | RequestError]] = []
+        for job, segment in zip(jobs, segments, strict=True):
+            events += self._decode([job], [segment])
+        return events
+
+    def _fail(self, job: SequenceJob, what: str) -> RequestError:
+        """End a sequence, and find out whose fault it is."""
+        self.broken = self._test(job)
         self.drop(job, is_cache_valid=False)
-        return InternalError("a step of the model failed; see the log of the replica")
+        if self.broken is None:
+            return InputFails(f"{what}, and not on others; another variant may continue it")
+        logger.error("the decoder fails on a prompt that it had answered: %s", self.broken)
+        return InternalError("the model fails on every prompt; see the log of the replica")
+
+    def _test(self, job: SequenceJob) -> str | None:
+        """Have the decoder answer the proven prompt in the slot of a sequence that has ended."""
+        if not self._proven:
+            return "it has never answered one"
+        assert job.sequence.slot is not None
+        try:
+            logits = self.decoder.step([Segment(job.sequence.slot, 0, self._proven)])
+            is_finite = logits.shape[0] == 1 and np.isfinite(logits.max())
+        except Exception as error:  # whatever a kernel raises
+            return f"{type(error).__name__}: {error}"
+        return None if is_finite else "its logits are NaN or infinite"
 
     def _advance(
         self, jobs: Sequence[SequenceJob], segments: Sequence[Segment], logits: NDArray[np.float32]
@@ -156,14 +196,20 @@ class Stepper:
                 continue
             except InternalError as error:
                 logger.error("after %d tokens: %s", job.sequence.num_cached, error)
-                self.drop(job, is_cache_valid=False)
-                events.append((job, error))
+                what = "the model gives logits that are NaN or infinite on this sequence"
+                events.append((job, self._fail(job, what)))
                 continue
             if token is not None:
+                self._prove(job)
                 events.append((job, token))
                 if token.finish is not None:
                     self.drop(job)
         return events
+
+    def _prove(self, job: SequenceJob) -> None:
+        self.broken = None
+        if not self._proven:
+            self._proven = job.request.prompt[:NUM_PROVEN_TOKENS]
 
 
 def _next_token(

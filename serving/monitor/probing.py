@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from serving.errors import InternalError, NotReady, RequestError
+from serving.errors import InputFails, InternalError, NotReady, RequestError
 from serving.gateway.cluster import NO_ANSWER
 from serving.gateway.variant_status import ApplicationState
 from serving.monitor.assessment import Assessment
@@ -196,7 +196,7 @@ class Probing:
             exc_info=None if isinstance(error, RequestError) else error,
         )
         self._not_before[variant] = asyncio.get_running_loop().time() + RETRY_S
-        if isinstance(error, InternalError) and variant != self._reference:
+        if isinstance(error, InternalError | InputFails) and variant != self._reference:
             self._num_failures[variant, deployed_at] += 1
             if self._num_failures[variant, deployed_at] >= MAX_FAILURES:
                 await self._assessment.set_failed(variant)

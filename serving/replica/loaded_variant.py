@@ -19,7 +19,7 @@ class LoadedVariant:
     Attributes:
         backend: Answers requests.
         metrics: What it exports.
-        check_health: Raises ``RuntimeError`` if the engine is stuck, or has only failed of late.
+        check_health: Raises ``RuntimeError`` if the engine is stuck, or fails its self-test.
         close: Ends the engine's threads.
     """
 

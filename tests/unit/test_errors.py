@@ -26,6 +26,7 @@ def test_the_list_of_request_errors_is_complete() -> None:
         "MethodNotAllowed": 405,
         "TooLarge": 413,
         "InvalidField": 422,
+        "InputFails": 422,
         "QueueFull": 429,
         "InternalError": 500,
         "NotReady": 503,

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import QueueFull
+from serving.errors import InputFails, InternalError, QueueFull
 from serving.replica.encoder.batching import split_by_cost
 from serving.replica.encoder.fair_queue import FairQueue
 from serving.seams import Arrays, Cores, EncoderEngine, Item
 
-MAX_FAILURES_IN_A_ROW = 5
-"""One failed pass may be its inputs' fault; so many are the engine's."""
+logger = logging.getLogger("ray.serve.quantserve")
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,10 @@ class Batcher:
 
     A request whose caller was cancelled (deadline, disconnect) is dropped at once.
 
+    When a pass fails, or gives rows that are NaN or infinite, the engine is asked again for an
+    input that it has answered before. If it fails there, too, it is broken. If it does not, the
+    pass is taken again in halves, so that only the input whose fault it is gets no answer.
+
     Args:
         engine: Executes the batches.
         collate: Makes one batch of items; called in the worker's thread.
@@ -75,6 +82,7 @@ class Batcher:
             inputs are being prepared.
         on_batch: Called after each pass with the number of items and their cost without padding,
             those of background requests left out.
+        proven: An item that the engine has answered.
         stuck_after_s: Seconds after which a pass counts as stuck.
     """
 
@@ -87,6 +95,7 @@ class Batcher:
         max_batch_cost: int,
         max_queued_requests: int,
         on_batch: Callable[[int, int], None],
+        proven: Item,
         stuck_after_s: float = float("inf"),
     ) -> None:
         self._engine = engine
@@ -96,7 +105,9 @@ class Batcher:
         self._on_batch = on_batch
         self._stuck_after_s = stuck_after_s
         self._pass_started: float | None = None
-        self._failures_in_a_row = 0
+        self._proven = proven
+        self._broken: str | None = None
+        """What is wrong with the engine, since the last pass that succeeded."""
         self._waiting: set[QueuePlace] = set()
         """Requests whose first pass has not begun."""
         self._queue: FairQueue[QueuePlace] = FairQueue()
@@ -109,9 +120,9 @@ class Batcher:
         return len(self._waiting)
 
     def check_health(self) -> None:
-        """Raise ``RuntimeError`` if the engine is stuck, or has only failed of late."""
-        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            raise RuntimeError(f"the last {self._failures_in_a_row} forward passes failed")
+        """Raise ``RuntimeError`` if the engine is stuck, or failed its latest self-test."""
+        if self._broken is not None:
+            raise RuntimeError(f"the engine fails on an input that it had answered: {self._broken}")
         started = self._pass_started
         if started is not None and time.perf_counter() - started > self._stuck_after_s:
             raise RuntimeError(f"a forward pass runs for more than {self._stuck_after_s:g} s")
@@ -176,19 +187,68 @@ class Batcher:
         items = [place.items[index] for place, index in batch]
         is_background = all(place.background for place, _ in batch)
         try:
-            rows, core_wait = await asyncio.get_running_loop().run_in_executor(
-                self._worker, self._forward, items, is_background
-            )
-            self._count(batch)
-            _deliver(batch, rows, core_wait)
-            self._failures_in_a_row = 0
-        except Exception as error:  # whatever went wrong belongs to these requests alone
-            self._failures_in_a_row += 1
-            for place, _ in batch:
-                if not place.future.done():
-                    place.future.set_exception(error)
+            rows, core_wait = await self._in_worker(self._forward, items, is_background)
+        except Exception as error:  # whatever a kernel raises
+            logger.error("a forward pass of %d inputs failed", len(batch), exc_info=error)
+            await self._find_fault(batch, "the model fails on")
+            return
         finally:
             self._pass_started = None
+        is_finite = np.isfinite(rows).all(1)
+        if is_finite.all():
+            self._broken = None
+        else:
+            suspects = [each for each, fine in zip(batch, is_finite, strict=True) if not fine]
+            await self._find_fault(suspects, "the model gives numbers that are NaN or infinite on")
+            batch = [each for each, fine in zip(batch, is_finite, strict=True) if fine]
+            rows = rows[is_finite]
+        self._count(batch)
+        _deliver(batch, rows, core_wait)
+
+    async def _find_fault(self, suspects: list[tuple[QueuePlace, int]], what: str) -> None:
+        """Fail an input that has no answer; of several, take the pass again in halves.
+
+        One may have spoiled it for all: some kernels have one scale for the whole batch.
+        """
+        if await self._is_broken(suspects):
+            return
+        if len(suspects) == 1:
+            [(place, index)] = suspects
+            message = f"{what} input[{index}], and not on others; another variant may answer it"
+            _fail(place, InputFails(message, param="input"))
+            return
+        half = len(suspects) // 2
+        await self._run_batch(suspects[:half])
+        await self._run_batch(suspects[half:])
+
+    async def _is_broken(self, batch: list[tuple[QueuePlace, int]]) -> bool:
+        """Have the engine answer the proven input; if it does not, the batch has failed."""
+        try:
+            await self._in_worker(self._test)
+        except Exception as error:  # whatever a kernel raises
+            self._broken = f"{type(error).__name__}: {error}"
+        else:
+            self._broken = None
+        if self._broken is None:
+            return False
+        logger.error("the engine fails on an input that it had answered: %s", self._broken)
+        for place, _ in batch:
+            _fail(
+                place, InternalError("the model fails on every input; see the log of the replica")
+            )
+        return True
+
+    def _test(self) -> None:
+        self._pass_started = time.perf_counter()
+        try:
+            (row,) = self._engine.forward(self._collate([self._proven]))
+        finally:
+            self._pass_started = None
+        if not np.isfinite(row).all():
+            raise ArithmeticError("its numbers are NaN or infinite")
+
+    async def _in_worker(self, function: Callable[..., Answer], *arguments: object) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
 
     def _forward(self, items: list[Item], is_background: bool) -> tuple[NDArray[np.float32], float]:
         """Run a pass in the worker; returns its rows, and the seconds that it waited for cores."""
@@ -197,7 +257,10 @@ class Batcher:
         cores = self._cores.take(is_background)
         self._pass_started = time.perf_counter()
         self._engine.use_cores(cores)
-        return self._engine.forward(batch), self._pass_started - asked
+        rows = self._engine.forward(batch)
+        if len(rows) != len(items):
+            raise RuntimeError(f"the engine gave {len(rows)} rows for {len(items)} inputs")
+        return rows, self._pass_started - asked
 
     def _count(self, batch: list[tuple[QueuePlace, int]]) -> None:
         costs = [place.items[index].cost for place, index in batch if not place.background]
@@ -224,3 +287,8 @@ def _deliver(
                     forward=finished - place.started - place.core_wait,
                 )
             )
+
+
+def _fail(place: QueuePlace, error: Exception) -> None:
+    if not place.future.done():
+        place.future.set_exception(error)

@@ -8,8 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from serving.artifacts import Artifact
 from serving.config import ModelConfig, ServerConfig, VariantConfig
+from serving.errors import ConfigError
 from serving.machine.cores import available_cores
 from serving.machine.device import instructions_of
 from serving.metrics import EncoderMetrics, Labels, ReplicaMetrics
@@ -18,7 +21,15 @@ from serving.replica.encoder.batcher import Batcher
 from serving.replica.encoder.local_encoder import LocalEncoder
 from serving.replica.loaded_variant import STUCK_AFTER_DEADLINES, LoadedVariant
 from serving.runtimes import RUNTIMES
-from serving.seams import Cores, Description, DeviceName, EncoderEngine, EncoderTask, OpenRequest
+from serving.seams import (
+    Cores,
+    Description,
+    DeviceName,
+    EncoderEngine,
+    EncoderTask,
+    Item,
+    OpenRequest,
+)
 from serving.tasks import TASKS
 
 MAX_BATCH_TOKENS: dict[DeviceName, int] = {"cpu": 1_024, "cuda": 16_384}
@@ -27,10 +38,14 @@ MAX_BATCH_TOKENS: dict[DeviceName, int] = {"cpu": 1_024, "cuda": 16_384}
 
 @dataclass(frozen=True, slots=True)
 class OpenedEncoder:
-    """A task and an engine, what they were opened from, and how long that took."""
+    """A task and an engine, what they were opened from, and how long that took.
+
+    ``proven`` is an item that the engine has answered.
+    """
 
     task: EncoderTask
     engine: EncoderEngine
+    proven: Item
     artifact: Artifact
     load_seconds: float
 
@@ -45,7 +60,7 @@ def open_encoder(
     exceed the cores it no longer lets any of them spin, which doubles the time of small passes.
 
     Raises:
-        ConfigError: The machine cannot run the variant.
+        ConfigError: The machine cannot run the variant, or its numbers are NaN or infinite.
     """
     started = time.perf_counter()
     entry = TASKS[model.task]
@@ -60,9 +75,14 @@ def open_encoder(
             threads=variant.threads or available_cores(),
         )
     )
+    (proven,) = task.prepare(entry.read_probes(None)[:1], True)
     # The first forward pass allocates and warms.
-    engine.forward(task.collate(task.prepare(entry.read_probes(None)[:1], True)))
-    return OpenedEncoder(task, engine, artifact, time.perf_counter() - started)
+    if not np.isfinite(engine.forward(task.collate([proven]))).all():
+        raise ConfigError(
+            f"{model.name}:{variant.name} answers its first probe with numbers that are NaN or "
+            "infinite, so there is nothing to serve; try another recipe, or look at the checkpoint"
+        )
+    return OpenedEncoder(task, engine, proven, artifact, time.perf_counter() - started)
 
 
 async def load_encoder(
@@ -89,6 +109,7 @@ async def load_encoder(
         max_batch_cost=variant.max_batch_tokens or MAX_BATCH_TOKENS[device],
         max_queued_requests=variant.max_queued_requests,
         on_batch=metrics.observe_batch,
+        proven=opened.proven,
         stuck_after_s=STUCK_AFTER_DEADLINES * server.request_timeout_s,
     )
     metrics.queued.set_function(lambda: batcher.num_queued)

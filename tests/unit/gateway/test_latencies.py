@@ -4,7 +4,7 @@ from collections import deque
 
 import pytest
 
-from serving.errors import DeadlineExceeded, InternalError, QueueFull
+from serving.errors import DeadlineExceeded, InputFails, InternalError, QueueFull
 from serving.gateway.latencies import (
     LOAD_S,
     MAX_SAMPLES,
@@ -189,11 +189,12 @@ def test_a_call_that_runs_into_its_deadline_took_that_long(bench) -> None:
     assert bench.figures().p95_s == pytest.approx(30)
 
 
-def test_a_call_that_fails_took_all_its_time_and_cost_it(bench) -> None:
+@pytest.mark.parametrize("error", [InternalError, InputFails])
+def test_a_call_that_fails_took_all_its_time_and_cost_it(bench, error) -> None:
     bench.latencies.begin("sentiment", "fp32")  # not alone
     for _ in range(2):
-        with pytest.raises(InternalError):
-            bench.fail(0.001, InternalError("internal error"))
+        with pytest.raises(error):
+            bench.fail(0.001, error("it fails"))
     assert bench.figures() == Figures(p95_s=TIMEOUT_S, service_s=TIMEOUT_S)
 
 

@@ -11,9 +11,15 @@ from dataclasses import replace
 import pytest
 
 from serving.cores import UnsharedCores
-from serving.errors import ConfigError, InternalError, InvalidField, NotReady, QueueFull
+from serving.errors import (
+    ConfigError,
+    InputFails,
+    InternalError,
+    InvalidField,
+    NotReady,
+    QueueFull,
+)
 from serving.generator import SlotGenerator
-from serving.generator.engine import MAX_FAILURES_IN_A_ROW
 from serving.generator.token_stream import TokenStream
 from serving.seams import GeneratorEngine, TokenRequest
 from tests.unit.fakes import MAX_WAIT_S
@@ -235,40 +241,38 @@ async def test_closing_a_stream_that_has_ended_does_nothing(build: Callable[...,
     assert len(await generate(bench, request([1], 2))) == 2
 
 
-async def test_a_failed_step_is_told_and_the_engine_goes_on(
+async def test_a_sequence_that_fails_is_told_and_the_engine_goes_on(
     build: Callable[..., Bench], caplog: pytest.LogCaptureFixture
 ) -> None:
     bench = build(num_slots=2)
-    running = await bench.occupy(2)
+    await generate(bench, request([1], 2))
+    [running] = await bench.occupy()
     asked = request([30], 4)
     waiting = bench.engine.generate(asked)
     bench.decoder.failures = [ValueError("a kernel is broken")]
     bench.release()
-    for stream in running:
-        with pytest.raises(InternalError, match="see the log"):
-            await collect(stream)
-        assert await collect(stream) == []
+    with pytest.raises(InputFails, match="on this sequence"):
+        await collect(running)
+    assert await collect(running) == []
     assert "a kernel is broken" in caplog.text
     assert await collect(waiting) == reference.continuation(asked)
     bench.engine.check_health()
 
 
-async def test_failures_in_a_row_are_the_engine_s(build: Callable[..., Bench]) -> None:
+async def test_what_the_decoder_had_answered_tells_whether_it_is_broken(
+    build: Callable[..., Bench],
+) -> None:
     bench = build()
-
-    async def fail(times: int) -> None:
-        for _ in range(times):
-            bench.decoder.failures = [ValueError("a kernel is broken")]
-            with pytest.raises(InternalError):
-                await generate(bench, request([1], 3))
-
-    await fail(MAX_FAILURES_IN_A_ROW - 1)
-    bench.engine.check_health()
     await generate(bench, request([1], 3))
-    await fail(MAX_FAILURES_IN_A_ROW - 1)
-    bench.engine.check_health()
-    await fail(1)
-    with pytest.raises(RuntimeError, match="5 steps failed"):
+    for _ in range(10):
+        bench.decoder.failures = [ValueError("a kernel is broken")]
+        with pytest.raises(InputFails):
+            await generate(bench, request([1], 3))
+        bench.engine.check_health()
+    bench.decoder.failures = [ValueError("a kernel is broken")] * 2
+    with pytest.raises(InternalError):
+        await generate(bench, request([1], 3))
+    with pytest.raises(RuntimeError, match="ValueError: a kernel is broken"):
         bench.engine.check_health()
     await generate(bench, request([1], 3))
     bench.engine.check_health()
@@ -295,11 +299,12 @@ async def test_a_step_within_its_time_is_not_stuck(build: Callable[..., Bench]) 
 
 async def test_nan_ends_one_sequence(build: Callable[..., Bench]) -> None:
     bench = build()
+    await generate(bench, request([1], 1))
     asked = request([1], 20)
     results = await asyncio.gather(
         generate(bench, request([2, POISON], 20)), generate(bench, asked), return_exceptions=True
     )
-    assert isinstance(results[0], InternalError)
+    assert isinstance(results[0], InputFails)
     assert results[1] == reference.continuation(asked)
     bench.engine.check_health()
 

@@ -2,14 +2,17 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from serving.cores import UnsharedCores
-from serving.errors import InternalError, InvalidField, RequestError
+from serving.errors import InputFails, InternalError, InvalidField, RequestError
 from serving.generator.scheduling import PromptBudget
 from serving.generator.stepper import SequenceJob, Stepper
-from serving.seams import GeneratedToken, TokenRequest
+from serving.seams import GeneratedToken, Segment, TokenRequest
 from tests.unit.generator import reference
 from tests.unit.generator.fake_decoder import POISON, FakeDecoder
 from tests.unit.generator.reference import assert_same_logprobs, request, text_logprobs
@@ -69,7 +72,7 @@ def test_a_bias_that_is_refused_ends_its_sequence_alone() -> None:
     assert isinstance(events[bad], InvalidField)
     assert isinstance(events[good], GeneratedToken)
     assert stepper.is_idle
-    assert stepper.failures_in_a_row == 0
+    assert stepper.broken is None
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -202,25 +205,87 @@ def test_a_prompt_of_one_token_has_no_log_probabilities() -> None:
     assert tokens[0].prompt == ()
 
 
-def test_a_failed_step_ends_its_sequences_and_no_others() -> None:
-    stepper = build_stepper(num_slots=2)
-    shared = list(range(20))
-    jobs = [SequenceJob(request([*shared, own], 5)) for own in (30, 31, 32)]
+def test_a_step_that_failed_once_is_taken_again_alone() -> None:
+    stepper = build_stepper(num_slots=2, budget=PromptBudget(busy=64, idle=64))
+    jobs = [SequenceJob(request([*range(20), own], 5)) for own in (30, 31, 32)]
     for job in jobs:
         stepper.add(job)
     stepper.decoder.failures = [ValueError("a kernel is broken")]
-    # Of two that hold a slot, the first prompt alone has used up the budget.
-    assert [(job, type(error)) for job, error in stepper.step()] == [(jobs[0], InternalError)]
-    assert stepper.failures_in_a_row == 1
     tokens: dict[SequenceJob, list[int]] = {job: [] for job in jobs}
     while not stepper.is_idle:
         for job, event in stepper.step():
             assert isinstance(event, GeneratedToken)
             tokens[job].append(event.token)
-            assert event.progress.cached_tokens == 0 or job is jobs[2]
-    assert stepper.failures_in_a_row == 0
-    for job in jobs[1:]:
+    assert not stepper.decoder.failures
+    for job in jobs:
         assert tokens[job] == reference.continuation(job.request)
+
+
+BAD = reference.VOCABULARY + 1
+"""A token that the decoder of these tests cannot take."""
+
+
+def fail_on_bad(stepper: Stepper) -> None:
+    take = stepper.decoder.step
+
+    def step(segments: Sequence[Segment]) -> NDArray[np.float32]:
+        if any(BAD in segment.token_ids for segment in segments):
+            raise IndexError("index out of range in self")
+        return take(segments)
+
+    stepper.decoder.step = step
+
+
+@pytest.mark.parametrize("num_prompt", [1, 30])
+def test_a_sequence_that_the_decoder_fails_on_ends_alone(num_prompt: int) -> None:
+    stepper = build_stepper(num_slots=3)
+    run(stepper, request([1, 2], 1))
+    fail_on_bad(stepper)
+    bad = SequenceJob(request([*range(num_prompt), BAD], 6))
+    good = [SequenceJob(request([*range(num_prompt), own], 6)) for own in (30, 31, 32)]
+    for job in (good[0], bad, *good[1:]):
+        stepper.add(job)
+    events: dict[SequenceJob, list[GeneratedToken | RequestError]] = {
+        job: [] for job in (bad, *good)
+    }
+    while not stepper.is_idle:
+        for job, event in stepper.step():
+            events[job].append(event)
+    [error] = events[bad]
+    assert isinstance(error, InputFails)
+    assert error.status == 422
+    assert stepper.broken is None
+    for job in good:
+        tokens = [event.token for event in events[job] if isinstance(event, GeneratedToken)]
+        assert tokens == reference.continuation(job.request)
+
+
+@pytest.mark.parametrize("is_nan", [True, False])
+def test_a_decoder_that_fails_on_what_it_had_answered_is_broken(is_nan: bool) -> None:
+    stepper = build_stepper()
+    asked = request(range(12), 3)
+    run(stepper, asked)
+    take = stepper.decoder.step
+
+    def step(segments: Sequence[Segment]) -> NDArray[np.float32]:
+        logits = take(segments)
+        if not is_nan:
+            raise RuntimeError("a kernel is broken")
+        return np.full_like(logits, np.nan)
+
+    stepper.decoder.step = step
+    jobs = [SequenceJob(asked) for _ in range(3)]
+    for job in jobs:
+        stepper.add(job)
+    errors = [event for _ in range(20) if not stepper.is_idle for _, event in stepper.step()]
+    assert [type(error) for error in errors] == [InternalError] * 3
+    assert stepper.broken is not None
+    assert ("NaN" if is_nan else "a kernel is broken") in stepper.broken
+    assert stepper.is_idle
+    stepper.decoder.step = take
+    [tokens] = run(stepper, asked)
+    assert ids(tokens) == reference.continuation(asked)
+    assert stepper.broken is None
 
 
 def test_what_a_failed_step_left_in_its_slots_is_not_reused() -> None:
@@ -231,7 +296,7 @@ def test_what_a_failed_step_left_in_its_slots_is_not_reused() -> None:
     stepper.decoder.failures = [ValueError("a kernel is broken")]
     [(_, error)] = stepper.step()
     assert isinstance(error, RequestError)
-    assert "kernel" not in error.message
+    assert "kernel is" not in error.message
     [tokens] = run(stepper, asked)
     assert tokens[0].progress.cached_tokens == 0
     assert ids(tokens) == reference.continuation(asked)
@@ -239,7 +304,7 @@ def test_what_a_failed_step_left_in_its_slots_is_not_reused() -> None:
 
 def test_a_decoder_that_answers_too_few_rows_fails_its_step() -> None:
     stepper = build_stepper()
-    stepper.decoder.step = lambda segments: reference.logits_after([1])[None]
+    stepper.decoder.step = lambda segments: reference.logits_after([1])[None][:0]
     for _ in range(2):
         stepper.add(SequenceJob(request([1], 5)))
     assert [type(error) for _, error in stepper.step()] == [InternalError] * 2
@@ -249,6 +314,7 @@ def test_a_decoder_that_answers_too_few_rows_fails_its_step() -> None:
 @pytest.mark.parametrize("logprobs_from", [None, 1, 31])
 def test_nan_ends_only_its_own_sequence(logprobs_from: int | None) -> None:
     stepper = build_stepper(budget=PromptBudget(busy=32, idle=256))
+    run(stepper, request([1], 1))
     prompt = list(range(30))
     bad = SequenceJob(request([*prompt, POISON, 5], 6, logprobs_from=logprobs_from))
     good = [SequenceJob(request([*prompt, own], 6)) for own in (30, 31)]
@@ -263,9 +329,9 @@ def test_nan_ends_only_its_own_sequence(logprobs_from: int | None) -> None:
         for job, event in stepper.step():
             events[job].append(event)
     [error] = events[bad]
-    assert isinstance(error, InternalError)
+    assert isinstance(error, InputFails)
     assert "NaN" in error.message
-    assert stepper.failures_in_a_row == 0
+    assert stepper.broken is None
     for job in good:
         tokens = [event.token for event in events[job] if isinstance(event, GeneratedToken)]
         assert tokens == reference.continuation(job.request)

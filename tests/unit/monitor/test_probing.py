@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from serving.errors import InternalError, NotReady
+from serving.errors import InputFails, InternalError, NotReady, RequestError
 from serving.gateway.variant_status import NOT_DEPLOYED, ApplicationState
 from serving.monitor import probing
 from serving.monitor.probing import Probing
@@ -127,11 +127,12 @@ async def test_what_a_broken_variant_raises_holds_up_nobody(looking: Looking) ->
     assert looking.assessed.of("int4").verdict == "not enough samples"
 
 
+@pytest.mark.parametrize("error", [InternalError, InputFails])
 async def test_a_variant_that_never_answers_its_probes_fails(
-    looking: Looking, monkeypatch: pytest.MonkeyPatch
+    looking: Looking, monkeypatch: pytest.MonkeyPatch, error: type[RequestError]
 ) -> None:
     monkeypatch.setattr(probing, "RETRY_S", 0.0)
-    looking.assessed.judge.broken["int4"] = InternalError("not a number")
+    looking.assessed.judge.broken["int4"] = error("not a number")
     for _ in range(probing.MAX_FAILURES - 1):
         await looking.look()
         assert looking.assessed.of("int4").in_auto

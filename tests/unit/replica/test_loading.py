@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from serving.artifacts import ArtifactRequest, ArtifactStore
@@ -130,6 +131,15 @@ async def test_an_encoder_is_opened_and_warmed_in_the_thread_of_its_passes(
     assert stage.engine.batches == [[[1, *PROBES[0].encode(), 2]]]
     assert stage.task.prepared_in == stage.threads
     loaded.close()
+
+
+async def test_an_encoder_that_gives_no_numbers_is_not_served(
+    load: Load, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.full((1, 8), np.nan, np.float32)
+    monkeypatch.setattr(stage.engine, "forward", lambda inputs: rows)
+    with pytest.raises(ConfigError, match="tiny:fp32 answers its first probe with numbers that"):
+        await load(ENCODER_TASK)
 
 
 async def test_an_encoder_is_told_what_to_open(load: Load, stage: Stage) -> None:

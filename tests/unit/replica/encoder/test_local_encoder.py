@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from serving.cores import UnsharedCores
-from serving.errors import DeadlineExceeded, InternalError, InvalidField, QueueFull
+from serving.errors import DeadlineExceeded, InputFails, InvalidField, QueueFull
 from serving.metrics import EncoderMetrics, Labels, ReplicaMetrics
 from serving.replica.encoder.batcher import Batcher
 from serving.replica.encoder.local_encoder import LocalEncoder
@@ -43,7 +43,14 @@ def replica() -> Replica:
     metrics = ReplicaMetrics(Labels("minilm", "int4", "embeddings"), "r1")
     measured = EncoderMetrics(metrics)
     batcher = Batcher(
-        engine, task.collate, ThreadPoolExecutor(1), UnsharedCores(1), 64, 2, measured.observe_batch
+        engine,
+        task.collate,
+        ThreadPoolExecutor(1),
+        UnsharedCores(1),
+        64,
+        2,
+        measured.observe_batch,
+        FakeItem((1, 2)),
     )
     backend = LocalEncoder("minilm", task, batcher, measured, lambda: describe(task))
     return Replica(task, engine, metrics, backend)
@@ -187,10 +194,9 @@ async def test_numbers_that_are_none_are_no_answer(
         replica.backend.infer(request("dog", "a bird")),
         return_exceptions=True,
     )
-    assert len(replica.engine.batches) == 1
     assert isinstance(fine, Outcome)
-    assert isinstance(failed, InternalError)
-    assert "'minilm' gave numbers that are NaN or infinite" in failed.message
+    assert isinstance(failed, InputFails)
+    assert "NaN or infinite on input[1]" in failed.message
     assert replica.count("forward") == 1
 
 
