@@ -38,6 +38,7 @@ class Sampler:
         self._counts: Counter[int] = Counter()
         self._has_seen = sampling.repetition_penalty != 1
         self._seen = np.unique(np.array(prompt if self._has_seen else (), np.intp))
+        self._text = None if sampling.grammar is None else sampling.grammar.begin()
         key = sampling.seed & (2**128 - 1)
         self._uniform = np.random.Generator(np.random.Philox(key=key)).random
 
@@ -52,7 +53,8 @@ class Sampler:
 
         Raises:
             InternalError: Logits are NaN or infinite.
-            InvalidField: ``logit_bias`` names a token that the model does not have.
+            InvalidField: ``logit_bias`` names a token that the model does not have, or the grammar
+                takes too much work.
         """
         sampling = self._sampling
         scores = self._adjust(logits)
@@ -66,6 +68,8 @@ class Sampler:
             self._counts[token] += 1
         if self._has_seen:
             self._seen = np.union1d(self._seen, [token])
+        if self._text is not None:
+            self._text.advance(token)
         if sampling.logprobs is None:
             return token, None
         return token, log_probability(logits, token, sampling.logprobs)
@@ -78,6 +82,9 @@ class Sampler:
             scores = penalize_repetition(scores, self._seen, sampling.repetition_penalty)
         if self._counts_tokens:
             scores = penalize(scores, self._counts, sampling)
+        if self._text is not None:
+            _check_finite(scores.max())  # also of those that are left out
+            scores = np.where(self._text.allowed(len(scores)), scores, np.float32(-math.inf))
         return scores
 
 

@@ -36,6 +36,15 @@ class Tokenizing:
         """Call ``function`` on texts of so many characters; raises what it raises."""
         if characters <= INLINE_CHARACTERS:
             return function(*arguments, **options)
+        return await self.run_in_thread(function, *arguments, **options)
+
+    async def run_in_thread(
+        self,
+        function: Callable[Arguments, Tokens],
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
+    ) -> Tokens:
+        """Call ``function`` in a thread as soon as one is free; raises what it raises."""
         await self._turns.acquire()
         thread = asyncio.create_task(asyncio.to_thread(function, *arguments, **options))
         thread.add_done_callback(lambda _: self._turns.release())

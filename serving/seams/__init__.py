@@ -64,6 +64,11 @@ from serving.seams.generator import (
     TokenLogprob,
     TokenRequest,
 )
+from serving.seams.grammar import (
+    Grammar,
+    GrammarState,
+    TokenTable,
+)
 from serving.seams.head import (
     Activation,
     Head,
@@ -169,6 +174,8 @@ __all__ = [
     "GeneratorEngine",
     "GeneratorExpectation",
     "GeneratorLoad",
+    "Grammar",
+    "GrammarState",
     "Head",
     "InferenceRequest",
     "Input",
@@ -213,6 +220,7 @@ __all__ = [
     "TokenIterator",
     "TokenLogprob",
     "TokenRequest",
+    "TokenTable",
     "TokenizedText",
     "TokensRequest",
     "Trace",

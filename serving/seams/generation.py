@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from serving.seams.generator import FinishReason, Sampling, TokenLogprob
 
@@ -43,6 +45,7 @@ class GenerationRequest:
         trace: Index of a choice to report token by token in ``GenerationSummary.traces``, too.
         background: See ``InferenceRequest``.
         ignores_end: Go on where the model would end, up to ``max_tokens``, as load generators ask.
+        answer_schema: A checked JSON schema that each continuation follows; None leaves it free.
     """
 
     prompts: tuple[str | tuple[int, ...], ...]
@@ -58,6 +61,7 @@ class GenerationRequest:
     trace: int | None = None
     background: bool = False
     ignores_end: bool = False
+    answer_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.seams.engine import DeviceName, Footprint
+from serving.seams.grammar import Grammar
 
 FinishReason = Literal["stop", "length"]
 
@@ -32,6 +33,8 @@ class Sampling:
         repetition_penalty: Divides the logits above 0, and multiplies those below, of every token
             of prompt and continuation; 1 leaves them.
         logit_bias: Pairs of a token's id and what is added to its logit before all else.
+        grammar: Leaves out, before any token is chosen, those with which the continuation could
+            not become a text of it; None leaves out none.
     """
 
     temperature: float
@@ -44,6 +47,7 @@ class Sampling:
     min_p: float = 0
     repetition_penalty: float = 1
     logit_bias: tuple[tuple[int, float], ...] = ()
+    grammar: Grammar | None = None
 
 
 GREEDY = Sampling(

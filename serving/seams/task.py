@@ -15,6 +15,7 @@ from serving.seams.checkpoint import Checkpoint
 from serving.seams.encoder import Arrays
 from serving.seams.engine import EngineKind
 from serving.seams.generation import Message
+from serving.seams.grammar import TokenTable
 from serving.seams.head import Head
 from serving.seams.inference import Input, Outcome
 
@@ -113,6 +114,9 @@ class GenerationTask(Protocol):
 
     def token_text(self, token: int) -> tuple[str, bytes]:
         """Text of one token alone, and its bytes; special tokens by their name."""
+
+    def token_table(self) -> TokenTable:
+        """What all tokens say; of 50,000 that takes some tenths of a second."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from serving.config import DEFAULT_MAX_TOKENS
 from serving.errors import InvalidField, TooManyTokens
-from serving.seams import Checkpoint, Message, Task
+from serving.seams import Checkpoint, Message, Task, TokenTable
 from serving.tasks.chat_template import render
 from serving.tasks.control_tokens import ControlTokens
 from serving.tasks.task_files import read_settings, read_tokenizer
@@ -171,6 +171,12 @@ class Generation:
     def token_text(self, token: int) -> tuple[str, bytes]:
         """Text of one token alone, and its bytes; special tokens by their name."""
         return self.vocabulary.token_text(token)
+
+    def token_table(self) -> TokenTable:
+        """What all tokens say; see ``GenerationTask.token_table``."""
+        ids = self.tokenizer.get_vocab(with_added_tokens=True).values()
+        raw = [self.vocabulary.token_text(token)[1] for token in range(max(ids) + 1)]
+        return TokenTable(raw, self.vocabulary.special, self.stop_tokens)
 
     def _encode(self, text: str) -> list[int]:
         (encoding,) = self.tokenizer.encode_batch_fast([text])

@@ -32,6 +32,7 @@ class Vocabulary:
     It only reads the tokenizer, so every thread may ask at once.
 
     Attributes:
+        special: Tokens that are no part of a text.
         byte_tokens: The byte of each token that stands for one (``<0x0A>``, byte fallback as in
             sentencepiece). A run of them is decoded together: to characters if all of it is UTF-8,
             else to one U+FFFD per byte.
@@ -39,7 +40,7 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._special = frozenset(
+        self.special = frozenset(
             token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special
         )
         # What a decoder does with a name tells its kind, wherever in a sequence of decoders it is.
@@ -58,7 +59,7 @@ class Vocabulary:
 
     def is_text(self, token: int) -> bool:
         """Whether a token is part of the text: no special one, nor one that only pads a matrix."""
-        return token not in self._special and self._tokenizer.id_to_token(token) is not None
+        return token not in self.special and self._tokenizer.id_to_token(token) is not None
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of a whole sequence, without special tokens."""
@@ -73,7 +74,7 @@ class Vocabulary:
         name = self._tokenizer.id_to_token(token)
         if name is None:
             return "", b""
-        if token in self._special:
+        if token in self.special:
             raw = name.encode()
         elif token in self.byte_tokens:
             raw = bytes([self.byte_tokens[token]])

@@ -44,6 +44,7 @@ from serving.seams import (
     TokenLogprob,
     TokenRequest,
     TokensRequest,
+    TokenTable,
     VariantForm,
     VariantStatus,
 )
@@ -187,6 +188,10 @@ class FakeGenerationTask:
     def token_text(self, token: int) -> tuple[str, bytes]:
         raw = b"<end>" if token in self.stop_tokens else bytes([token])
         return raw.decode("utf-8", "replace"), raw
+
+    def token_table(self) -> TokenTable:
+        raw = [self.token_text(token)[1] for token in range(256)]
+        return TokenTable(raw, self.stop_tokens, self.stop_tokens)
 
 
 async def let_others_act() -> None:

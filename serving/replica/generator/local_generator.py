@@ -6,8 +6,11 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from serving.errors import InternalError, QueueFull, RequestError
+from serving.generator.grammar import Grammars
+from serving.generator.json_schema import schema_rule
 from serving.metrics import GeneratorMetrics
 from serving.replica.admission import Admission
 from serving.replica.deadline import deadline
@@ -61,6 +64,7 @@ class LocalGenerator:
         self._metrics = metrics
         self._describe = describe
         self._tokenizing = Tokenizing()
+        self._grammars = Grammars(task.token_table)
         self._scoring = Scoring(model, task, engine, self._tokenizing)
         self._admission = Admission()
         self._num_on_their_way = 0
@@ -85,6 +89,7 @@ class LocalGenerator:
             async with deadline(limit_s, "no first token"):
                 with self._room(num_choices(request)):
                     prompts = await self._encode(request)
+                    request = await self._with_grammar(request)
             tokenize = time.perf_counter() - arrived
             metrics.observe_tokenize(tokenize)
             choices = make_choices(
@@ -163,6 +168,15 @@ class LocalGenerator:
         characters = sum(map(len, request.prompts))
         characters += sum(len(message.content) for message in request.messages)
         return await self._tokenizing.run(characters, self._prompts, request)
+
+    async def _with_grammar(self, request: GenerationRequest) -> GenerationRequest:
+        if request.answer_schema is None:
+            return request
+        lark = f"start: answer\nanswer: {schema_rule(request.answer_schema)}\n"
+        grammar = await self._tokenizing.run_in_thread(
+            self._grammars.compile, lark, "response_format"
+        )
+        return replace(request, sampling=replace(request.sampling, grammar=grammar))
 
     def _prompts(self, request: GenerationRequest) -> list[Prompt]:
         if request.messages:

@@ -9,6 +9,7 @@ elsewhere: -1 as seed, ``top_k`` or ``max_tokens``.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -24,6 +25,7 @@ from pydantic import (
 
 from serving.config import ServerConfig
 from serving.errors import InvalidField
+from serving.routes.generation.formats import ResponseFormat
 from serving.routes.schemas import Body, ChoosingBody, Text, as_tuple
 from serving.seams import GenerationRequest, Message, Sampling
 
@@ -56,6 +58,14 @@ def only(*harmless: object) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _refuse_guided(_: object) -> object:
+    raise ValueError("not supported; send response_format with a JSON schema")
+
+
+Guided = Annotated[Any, AfterValidator(_refuse_guided)]
+"""Another server's way to say what ``response_format`` says; null leaves it out."""
 
 
 def _none_as(value: int | None) -> BeforeValidator:
@@ -116,6 +126,7 @@ class GenerationBody(ChoosingBody):
             ``max_tokens`` says.
         min_tokens: Accepted where nothing ends an answer earlier: with ``ignore_eos``, without
             ``stop``.
+        response_format: Have each answer be JSON, or JSON that follows a schema.
         store: Nothing is stored, nor cached under a key, nor served in tiers; so the fields from
             here to ``service_tier`` are accepted and no answer depends on them.
     """
@@ -135,6 +146,7 @@ class GenerationBody(ChoosingBody):
     logit_bias: LogitBias = Field(default_factory=dict)
     ignore_eos: bool = False
     min_tokens: int = Field(default=0, ge=0)
+    response_format: ResponseFormat | None = None
 
     store: bool | None = None
     prompt_cache_key: str | None = None
@@ -142,9 +154,16 @@ class GenerationBody(ChoosingBody):
     prompt_cache_retention: str | None = None
     service_tier: str | None = None
 
+    guided_choice: Guided = None
+    guided_decoding_backend: Guided = None
+    guided_grammar: Guided = None
+    guided_json: Guided = None
+    guided_regex: Guided = None
+    guided_whitespace_pattern: Guided = None
     length_penalty: Annotated[Any, only(1)] = None
     skip_special_tokens: Annotated[Any, only(True)] = None
     stop_token_ids: Annotated[Any, only([])] = None
+    structured_outputs: Guided = None
     use_beam_search: Annotated[Any, only(False)] = None
 
     @field_validator("seed", mode="before")
@@ -183,6 +202,16 @@ class GenerationBody(ChoosingBody):
                 param="min_tokens",
             )
 
+    def _answer_schema(self) -> Mapping[str, Any] | None:
+        schema = None if self.response_format is None else self.response_format.answer_schema()
+        if schema is not None and self.ignore_eos:
+            raise InvalidField(
+                "ignore_eos: an answer in JSON ends where it is complete; leave out ignore_eos or "
+                "response_format",
+                param="ignore_eos",
+            )
+        return schema
+
     def _seed(self) -> int:
         return secrets.randbelow(MAX_SEED) if self.seed is None else self.seed % (MAX_SEED + 1)
 
@@ -220,6 +249,7 @@ class GenerationBody(ChoosingBody):
             first_token_timeout_s=server.request_timeout_s,
             timeout_s=server.generation_timeout_s,
             ignores_end=self.ignore_eos,
+            answer_schema=self._answer_schema(),
         )
 
 
@@ -368,7 +398,6 @@ class ChatBody(GenerationBody):
     moderation: Annotated[Any, only()] = None
     parallel_tool_calls: Annotated[Any, only(True, False)] = None
     reasoning_effort: Annotated[Any, only("none")] = None
-    response_format: Annotated[Any, only({"type": "text"})] = None
     tool_choice: Annotated[Any, only("none", "auto")] = None
     tools: Annotated[Any, only([])] = None
     verbosity: Annotated[Any, only()] = None

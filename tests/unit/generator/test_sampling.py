@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -410,3 +411,44 @@ def test_logits_that_are_no_numbers_are_an_error(row: list[float], changes: dict
         Sampler(sampling(**changes)).choose(logits)
     with pytest.raises(InternalError, match="NaN or infinite"):
         log_probability(logits, 0, 1)
+
+
+class OnlyEven:
+    """A grammar of tokens with even ids."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def begin(self) -> "OnlyEven":
+        return self
+
+    def allowed(self, num_tokens: int) -> NDArray[np.bool_]:
+        return np.arange(num_tokens) % 2 == 0
+
+    def advance(self, token: int) -> None:
+        self.taken.append(token)
+
+
+class TestGrammar:
+    @given(row=ROWS.filter(lambda row: np.isfinite(row[::2]).any()), how=CHOICES)
+    def test_what_is_not_allowed_does_not_count(self, row: Row, how: Sampling) -> None:
+        """As if its logits were minus infinite, after bias and penalties."""
+        grammar = OnlyEven()
+        held = Sampler(replace(how, grammar=grammar, logprobs=3))
+        masked = row.copy()
+        masked[1::2] = -math.inf
+        free = Sampler(how)
+        for _ in range(3):
+            token, logprob = held.choose(row)
+            assert token == free.choose(masked)[0]
+            # Log-probabilities stay the model's own.
+            assert logprob == log_probability(row, token, 3)
+        assert len(grammar.taken) == 3
+        assert all(token % 2 == 0 for token in grammar.taken)
+
+    @pytest.mark.parametrize("temperature", [0.0, 1.0])
+    def test_nan_is_seen_where_no_token_may_come(self, temperature: float) -> None:
+        row = np.zeros(10, np.float32)
+        row[3] = math.nan
+        with pytest.raises(InternalError):
+            Sampler(sampling(temperature=temperature, grammar=OnlyEven())).choose(row)

@@ -6,18 +6,22 @@ Bounds are each recipe's own, from its ``GeneratorExpectation``.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from serving.checkpoint import weight_shapes
 from serving.errors import InvalidField, SourceError
+from serving.generator.grammar import Grammars
+from serving.generator.json_schema import schema_rule
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
 from serving.runtimes.matrix import why_not
@@ -31,6 +35,7 @@ from serving.seams import (
     SizeEstimate,
     SizeRequest,
     TokenRequest,
+    TokenTable,
 )
 from tests.unit.runtimes.generating import Arrivals, one_by_one, requests, tokens_of
 from tests.unit.runtimes.tiny_generators import (
@@ -267,3 +272,37 @@ def test_missing_weights_are_refused(runtime: str, recipe: str, tmp_path: Path) 
     (tmp_path / "artifact").mkdir()
     with pytest.raises(SourceError, match=r"layers\.2\."):
         RUNTIMES[runtime].prepare(prepare_request(recipe, checkpoint, tmp_path / "artifact"))
+
+
+LETTERS = TokenTable(
+    [*(bytes([byte]) for byte in range(256)), *(b'"%c' % byte for byte in range(63)), b"</s>"],
+    frozenset({VOCABULARY - 1}),
+    frozenset({VOCABULARY - 1}),
+)
+"""What the tokens of the random models might say."""
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"a": {"enum": ["one", "two"]}, "b": {"type": "boolean"}},
+    "required": ["a", "b"],
+    "additionalProperties": False,
+}
+
+
+@each_variant
+async def test_an_answer_keeps_to_a_grammar(shelf: Shelf, runtime: str, recipe: str) -> None:
+    """Greedy or drawn, and beside a free one."""
+    engine = shelf.open(runtime, recipe, slot_tokens=256)
+    lark = f"start: answer\nanswer: {schema_rule(SCHEMA)}"
+    grammar = Grammars(lambda: LETTERS).compile(lark, "response_format")
+    drawn = Sampling(1, 0.9, 40, 7, 0.5, 0, 2, repetition_penalty=1.1, grammar=grammar)
+    held = [
+        TokenRequest(tuple(random_tokens(9, seed)), 240, LETTERS.stop, sampling)
+        for seed, sampling in enumerate([replace(GREEDY, grammar=grammar), drawn])
+    ]
+    free = replace(held[0], sampling=GREEDY, stop_tokens=frozenset())
+    together = await asyncio.gather(*(tokens_of(engine.generate(r)) for r in [*held, free]))
+    for *tokens, last in together[:2]:
+        assert last in LETTERS.stop
+        jsonschema.validate(json.loads(b"".join(LETTERS.raw[token] for token in tokens)), SCHEMA)
+    assert len(together[2]) == 240

@@ -389,6 +389,11 @@ def _check_supported(request: TokenRequest) -> None:
     for field, without in NOT_SUPPORTED.items():
         if getattr(request.sampling, field) != without:
             raise InvalidField(f"on a GPU this server has no {field}; leave it out", param=field)
+    if request.sampling.grammar is not None:
+        raise InvalidField(
+            "on a GPU this server cannot hold answers to a form; leave it out",
+            param="response_format",
+        )
 
 
 def _num_pages(num_tokens: int) -> int:

@@ -207,6 +207,8 @@ DO_NOTHING = [
     {"service_tier": "flex"},
     {"logit_bias": {}},
     {"user": "someone"},
+    {"response_format": {"type": "text"}},
+    {"guided_json": None},
     {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}},
 ]
 DO_NOTHING_IN_CHAT = [
@@ -215,7 +217,6 @@ DO_NOTHING_IN_CHAT = [
     {"tool_choice": "auto"},
     {"functions": []},
     {"function_call": "none"},
-    {"response_format": {"type": "text"}},
     {"parallel_tool_calls": True},
     {"modalities": ["text"]},
     {"prediction": {"type": "content", "content": "x"}},
@@ -257,7 +258,6 @@ NOT_SUPPORTED_IN_CHAT = [
     ("modalities", ["text", "audio"]),
     ("moderation", {"model": "m"}),
     ("reasoning_effort", "low"),
-    ("response_format", {"type": "json_object"}),
     ("tool_choice", "required"),
     ("tools", [{"type": "function", "function": {"name": "f"}}]),
     ("verbosity", "low"),
@@ -279,8 +279,8 @@ class TestNotSupported:
         assert error["message"].startswith(f"{field}: not supported; leave it out")
 
     async def test_what_would_be_accepted_is_told(self, replica_generator) -> None:
-        error = await refusal(replica_generator, CHAT, response_format={"type": "json_object"})
-        assert error["message"].endswith('leave it out or send {"type":"text"}')
+        error = await refusal(replica_generator, CHAT, modalities=["audio"])
+        assert error["message"].endswith('leave it out or send ["text"]')
 
     @pytest.mark.parametrize(
         ("body", "params"),
