@@ -50,6 +50,14 @@ EXECUTIONS: Mapping[str, Execution] = {
     "int4": Execution("widest"),
 }
 
+GENERATOR_EXECUTIONS: Mapping[str, Execution] = {
+    **{recipe: EXECUTIONS[recipe] for recipe in ("fp32", "bf16", "int8-dynamic", "int8-weights")},
+    # In bfloat16 a last bit would tip the rounding of a later number: the logits of a text would
+    # depend on the pieces in which it came.
+    "int4": Execution("f32"),
+}
+"""Likewise of generators, whose keys and values are cached in the same precision."""
+
 
 def why_not_here(recipe: str) -> str | None:
     """Why this CPU cannot run a recipe of ``EXECUTIONS`` as it is meant; None if it can.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import openvino
 
@@ -48,24 +49,46 @@ def open_encoder(request: OpenRequest) -> EncoderEngine:
 
 
 def compile_artifact(request: OpenRequest) -> openvino.CompiledModel:
-    """Map the files and compile the graph for ``request.threads`` threads of this CPU."""
+    """Compile an encoder's graph as its recipe wants it; raises as ``compile_graph``."""
+    return compile_graph(request.folder, request.threads, EXECUTIONS[request.recipe].properties())
+
+
+def compile_graph(
+    folder: Path,
+    threads: int,
+    execution: Mapping[str, str],
+    change: Callable[[openvino.Model], None] | None = None,
+) -> openvino.CompiledModel:
+    """Map an artifact's files and compile the graph for this CPU.
+
+    Args:
+        folder: What ``prepare`` wrote.
+        threads: How many the graph will run on.
+        execution: Further properties of the plugin.
+        change: What is done to the graph before; None leaves it as it is.
+
+    Raises:
+        ConfigError: The artifact is damaged.
+    """
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
-        "INFERENCE_NUM_THREADS": str(request.threads),
+        "INFERENCE_NUM_THREADS": str(threads),
         # Replicas share the cores: pinned to the same ones they would wait for each other.
         "ENABLE_CPU_PINNING": "NO",
         "CPU_RUNTIME_CACHE_CAPACITY": str(KERNELS_KEPT),
-        **EXECUTIONS[request.recipe].properties(),
+        **execution,
     }
     try:
         with _bounded_primitive_cache():
             core = openvino.Core()
-            model = core.read_model(request.folder / GRAPH, request.folder / WEIGHTS)
-            return core.compile_model(model, "CPU", properties)
+            graph = core.read_model(folder / GRAPH, folder / WEIGHTS)
+            if change is not None:
+                change(graph)
+            return core.compile_model(graph, "CPU", properties)
     except RuntimeError as error:
         raise ConfigError(
-            f"{request.folder}: OpenVINO cannot open the artifact; remove it and prepare it anew: "
+            f"{folder}: OpenVINO cannot open the artifact; remove it and prepare it anew: "
             f"{_last_line(error)}"
         ) from error
 

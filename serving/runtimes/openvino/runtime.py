@@ -1,12 +1,15 @@
-"""The runtime ``openvino``: encoders on CPUs, converted and quantized by nncf."""
+"""The runtime ``openvino``: converted for CPUs and quantized by nncf."""
 
 from __future__ import annotations
 
 from serving.runtimes.openvino.execution import EXECUTIONS, why_not_here
+from serving.runtimes.openvino.generation.architectures import why_not_architecture
 from serving.runtimes.openvino.sizes import estimate
 from serving.seams import (
     Combination,
     EncoderEngine,
+    GeneratorEngine,
+    OpenGeneratorRequest,
     OpenRequest,
     Prepared,
     PrepareRequest,
@@ -18,6 +21,10 @@ def why_not(combination: Combination) -> str | None:
     """Say what is missing for a combination; None if it can be done here."""
     if combination.recipe not in EXECUTIONS:
         return f"openvino has no recipe {combination.recipe}; it has {', '.join(EXECUTIONS)}"
+    if combination.kind == "generator":
+        architecture = combination.config.get("model_type")
+        if architecture is not None and (reason := why_not_architecture(architecture)) is not None:
+            return reason
     reason = why_not_here(combination.recipe)
     if reason is None:
         return None
@@ -26,7 +33,11 @@ def why_not(combination: Combination) -> str | None:
 
 
 def prepare(request: PrepareRequest) -> Prepared:
-    """Make an encoder's artifact."""
+    """Make an artifact of an encoder or a generator."""
+    if request.kind == "generator":
+        from serving.runtimes.openvino.generation.preparing import prepare_generator
+
+        return prepare_generator(request)
     from serving.runtimes.openvino import preparing
 
     return preparing.prepare(request)
@@ -39,8 +50,15 @@ def open_encoder(request: OpenRequest) -> EncoderEngine:
     return opening.open_encoder(request)
 
 
+def open_generator(request: OpenGeneratorRequest) -> GeneratorEngine:
+    """Make a generator from an artifact."""
+    from serving.runtimes.openvino.generation import opening
+
+    return opening.open_generator(request)
+
+
 RUNTIME = Runtime(
-    summary="OpenVINO, for encoders on the CPU; its replicas are small",
+    summary="OpenVINO, for the CPU; its replicas are small",
     packages=("openvino",),
     preparing_packages=("nncf", "torch", "transformers"),
     extra="openvino",
@@ -49,4 +67,5 @@ RUNTIME = Runtime(
     estimate=estimate,
     prepare=prepare,
     open_encoder=open_encoder,
+    open_generator=open_generator,
 )

@@ -8,6 +8,7 @@ from math import ceil, prod
 
 from serving.recipes import RECIPES
 from serving.recipes.int4 import Int4Options
+from serving.runtimes.openvino.execution import GENERATOR_EXECUTIONS
 from serving.seams import SizeEstimate, SizeRequest, WeightShape
 
 PROCESS_BYTES = (170 + 70) * 2**20
@@ -33,7 +34,7 @@ def estimate(request: SizeRequest) -> SizeEstimate:
     Linear layers are packed into private copies beside the mapped file; embedding tables are not.
     """
     kept = _kept(request.shapes)
-    last = _last_layer(kept)
+    last = _output_layer(kept) if request.kind == "generator" else _last_layer(kept)
     sizes = {shape: _bytes(shape, request, shape is last) for shape in kept}
     weights = sum(sizes.values())
     packed = sum(size for shape, size in sizes.items() if not shape.is_embedding)
@@ -45,7 +46,14 @@ def estimate(request: SizeRequest) -> SizeEstimate:
         preparing_bytes=PREPARING_PROCESS_BYTES
         + 4 * float32  # the model, the graph, and what nncf compiles to compare
         + (CALIBRATING_BYTES if RECIPES[request.recipe].calibrates else 0),
+        kv_number_bytes=_cached_number_bytes(request),
     )
+
+
+def _cached_number_bytes(request: SizeRequest) -> int:
+    if request.kind != "generator":
+        return 0
+    return 2 if GENERATOR_EXECUTIONS[request.recipe].precision == "bf16" else 4
 
 
 def _kept(shapes: Sequence[WeightShape]) -> list[WeightShape]:
@@ -62,6 +70,12 @@ def _last_layer(shapes: Sequence[WeightShape]) -> WeightShape | None:
     """The linear layer that is nearest to the output, of which nncf makes int8 in ``int4``."""
     linear = [shape for shape in shapes if len(shape.shape) == 2 and not shape.is_embedding]
     return max(linear, key=lambda shape: _natural(shape.name), default=None)
+
+
+def _output_layer(shapes: Sequence[WeightShape]) -> WeightShape | None:
+    """Likewise of a generator; where it shares the embedding table there is none of its own."""
+    names = ("lm_head.weight", "output.weight", "embed_out.weight")
+    return next((shape for shape in shapes if shape.name in names), None)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

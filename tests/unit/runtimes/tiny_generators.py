@@ -18,7 +18,13 @@ from serving.runtimes.torch.conversions import CONVERSIONS
 from serving.runtimes.torch.decoder.causal_lm import Numerics
 from serving.runtimes.torch.decoder.fusing import fuse
 from serving.runtimes.torch.decoder.torch_decoder import TorchDecoder
-from serving.seams import Checkpoint, DeviceName, OpenGeneratorRequest, PrepareRequest
+from serving.seams import (
+    Checkpoint,
+    DeviceName,
+    OpenGeneratorRequest,
+    PrepareRequest,
+    TokenRequest,
+)
 
 VOCABULARY = 320
 
@@ -124,6 +130,7 @@ def save_gguf(folder: Path, seed: int = 0, **config: Any) -> Checkpoint:
     writer.add_layer_norm_rms_eps(sizes.rms_norm_eps)
     writer.add_rope_freq_base(ROPE["rope_theta"])
     writer.add_vocab_size(sizes.vocab_size)
+    writer.add_tokenizer_model("no_vocab")
     names = get_tensor_name_map(MODEL_ARCH.LLAMA, sizes.num_hidden_layers)
     heads = {"q_proj": sizes.num_attention_heads, "k_proj": sizes.num_key_value_heads}
     for name, tensor in model.state_dict().items():
@@ -208,3 +215,19 @@ def logits_of(model: Any, tokens: Sequence[int]) -> NDArray[np.float32]:
         logits = model(torch.tensor([list(tokens)])).logits[0]
     array: NDArray[np.float32] = logits.float().numpy()
     return array
+
+
+def greedy_by_transformers(
+    checkpoint: Checkpoint, asked: Sequence[TokenRequest]
+) -> list[list[int]]:
+    """What ``generate`` of transformers makes of each request, alone."""
+    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint.folder, dtype=torch.float32)
+    answers = []
+    for request in asked:
+        ids = torch.tensor([request.prompt])
+        new = request.max_new_tokens
+        answer = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False
+        )
+        answers.append(answer[0, len(request.prompt) :].tolist())
+    return answers

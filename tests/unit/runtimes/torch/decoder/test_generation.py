@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM
 
 from serving.recipes import RECIPES
 from serving.runtimes.torch.decoder.opening import open_generator
 from serving.runtimes.torch.decoder.preparing import prepare_generator
-from serving.seams import Checkpoint, Decoder, GeneratorEngine, Segment, TokenRequest
+from serving.seams import Checkpoint, Decoder, GeneratorEngine, Segment
 from tests.unit.runtimes.generating import Arrivals, one_by_one, requests
 from tests.unit.runtimes.tiny_generators import (
     MODELS,
     TORCH_RECIPES,
     VOCABULARY,
     decoder_of,
+    greedy_by_transformers,
     numerics_of,
     open_request,
     prepare_request,
@@ -32,21 +30,6 @@ from tests.unit.runtimes.tiny_generators import (
 
 NAMES = ("llama", "qwen3-biases")
 TEXTS = [random_tokens(100, seed) for seed in range(4)]
-
-
-def greedy_by_transformers(
-    checkpoint: Checkpoint, asked: Sequence[TokenRequest]
-) -> list[list[int]]:
-    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint.folder, dtype=torch.float32)
-    answers = []
-    for request in asked:
-        ids = torch.tensor([request.prompt])
-        new = request.max_new_tokens
-        answer = model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False
-        )
-        answers.append(answer[0, len(request.prompt) :].tolist())
-    return answers
 
 
 @pytest.fixture(params=NAMES)
