@@ -195,7 +195,8 @@ def test_base64_holds_little_endian_float32(client: httpx.Client) -> None:
     ]
     encoded, plain = (answer.json()["data"][0]["embedding"] for answer in answers)
     decoded = np.frombuffer(base64.b64decode(encoded), "<f4")
-    np.testing.assert_allclose(decoded, plain, atol=1e-7)
+    # Two passes, perhaps on different numbers of threads, which add up in different orders.
+    np.testing.assert_allclose(decoded, plain, atol=1e-6)
 
 
 @pytest.mark.parametrize("prefix", ["", "/minilm/fp32"])

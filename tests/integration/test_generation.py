@@ -110,7 +110,9 @@ def test_concurrent_streams_are_each_their_own(
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_answers_a_chat(api: openai.OpenAI, variant: str) -> None:
-    question: Any = [{"role": "user", "content": "What is the capital of France?"}]
+    # Of the ways to ask, one where fp32's two best tokens are never closer than a factor of e: with
+    # "What is the capital of France?" they are within 8 % of each other, and int8 may take either.
+    question: Any = [{"role": "user", "content": "Name the capital of France."}]
     whole = api.chat.completions.create(
         model=f"smollm2:{variant}", messages=question, temperature=0, max_completion_tokens=40
     )
