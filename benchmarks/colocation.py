@@ -5,8 +5,10 @@ path): an encoder by ``--connections`` clients with one text each, a generator b
 every round each is measured alone, then all of the mix together. What is printed of a mix is how
 much of its work gets done in the time in which one after the other would do it once: the sum over
 its variants of the rate together over the rate alone. Then: short requests to an encoder, one every
-half second, alone and beside a saturated generator; and a generator's steps beside a busy process
-at niceness 19. ``--url`` is of a service that runs already, to compare versions.
+half second, alone and beside a saturated generator; a generator's steps beside a busy process at
+niceness 19; and its steps through the loaded service beside those in a process of their own, which
+are measured before the service starts. ``--url`` is of a service that runs already, to compare
+versions.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,9 @@ import numpy as np
 
 from benchmarks.conditions import conditions
 from benchmarks.demo_variants import sample_sentences
+from serving.app.ray_environment import KERNEL_THREADS
 from serving.demo import DEMO_CONFIG
+from serving.seams import GREEDY, TokenRequest
 from tests.integration.running_service import RunningService
 
 ENCODER, GENERATOR = "minilm", "smollm2"
@@ -46,8 +51,14 @@ MIXES = (
         f"{GENERATOR}/fp32",
     ),
 )
-NEW_TOKENS = 48
+NEW_TOKENS, MAX_TOKENS = 48, 256
 SHORT_EVERY_S = 0.5
+STEPPED = ("int4", "fp32")
+"""Variants of the generator whose steps are compared one by one."""
+
+CHOSEN_S = 180.0
+"""After the probes: replicas have found out how many threads they use; see ``thread_choice``."""
+
 HOG = "import os\nos.nice(19)\nwhile True: pass"
 
 
@@ -65,22 +76,28 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--url", help="of a service that runs; else the demo is started")
+    parser.add_argument("--steps-of", help=argparse.SUPPRESS)  # what the process of its own runs
     arguments = parser.parse_args()
+    if arguments.steps_of:
+        print(asyncio.run(median_step(arguments.steps_of)))
+        return
     print(conditions(len(os.sched_getaffinity(0))))
+    steps = {name: step_in_process(name) for name in STEPPED}
     if arguments.url:
-        report(arguments.url, arguments)
+        report(arguments.url, arguments, steps)
         return
     with tempfile.TemporaryDirectory() as folder:
         service = RunningService(DEMO_CONFIG, Path(folder, "service.log"))
         try:
             service.wait_until_settled()
             service.wait_until_probed()
-            report(service.url, arguments)
+            time.sleep(CHOSEN_S)
+            report(service.url, arguments, steps)
         finally:
             service.stop()
 
 
-def report(url: str, arguments: argparse.Namespace) -> None:
+def report(url: str, arguments: argparse.Namespace, steps: dict[str, float]) -> None:
     """Print every part."""
     rounds, seconds, connections = arguments.rounds, arguments.seconds, arguments.connections
     print(f"\n{rounds} rounds of {seconds:g} s; encoders {connections} connections, generators 1")
@@ -88,6 +105,7 @@ def report(url: str, arguments: argparse.Namespace) -> None:
         report_mix(url, mix, rounds, seconds, connections)
     report_short_requests(url, rounds, seconds)
     report_hog(url, rounds, seconds)
+    report_steps(url, rounds, seconds, steps)
 
 
 def report_mix(url: str, mix: Sequence[str], rounds: int, seconds: float, connections: int) -> None:
@@ -150,6 +168,48 @@ def report_hog(url: str, rounds: int, seconds: float) -> None:
             f"19 {1e3 * statistics.median(beside):.1f} ({ratio:.2f}×)",
             flush=True,
         )
+
+
+def report_steps(url: str, rounds: int, seconds: float, in_process: dict[str, float]) -> None:
+    """Print a generator's time per token through the service, beside that in process."""
+    for name, alone in in_process.items():
+        medians = []
+        for _ in range(rounds):
+            (found,) = asyncio.run(saturate(url, [f"{GENERATOR}/{name}"], seconds, 1))
+            medians.append(statistics.median(found.seconds))
+        served = statistics.median(medians)
+        print(
+            f"  {GENERATOR}/{name}, a token: {1e3 * alone:.1f} ms in process, {1e3 * served:.1f} "
+            f"through the loaded service ({served / alone:.2f}×)",
+            flush=True,
+        )
+
+
+def step_in_process(name: str) -> float:
+    """Seconds of a decoding step in a process of its own, with the service's settings."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.colocation", "--steps-of", name]
+    environment = {**os.environ, **KERNEL_THREADS}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return float(said.stdout.split()[-1])
+
+
+async def median_step(name: str) -> float:
+    """Likewise, in this process, on all cores."""
+    from benchmarks.demo_generators import possible_forms, prepare_generator
+
+    generator = prepare_generator(name, possible_forms()[name], len(os.sched_getaffinity(0)))
+    prompt = generator.open_task(MAX_TOKENS).encode_prompt("Tell me a story of a small village.")
+    request = TokenRequest(prompt, MAX_TOKENS // 2, frozenset(), GREEDY)
+    engine, times = generator.open_engine(), []
+    last = None
+    async with aclosing(engine.generate(request)) as tokens:
+        async for _ in tokens:
+            now = time.perf_counter()
+            if last is not None:
+                times.append(now - last)
+            last = now
+    engine.close()
+    return statistics.median(times)
 
 
 async def saturate(

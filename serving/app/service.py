@@ -15,13 +15,14 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
 from ray import serve
+from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from ray.exceptions import RayActorError
 from ray.serve import RunTarget
 from ray.serve.config import HTTPOptions
@@ -38,23 +39,11 @@ from serving.app.applications import (
 from serving.app.plan import Plan, longest_request_s
 from serving.config import Config, ServerConfig
 from serving.errors import ConfigError, StartError
-from serving.fork_server.stand_in import DEFAULT_SERVER
 from serving.fork_server.starting import ForkServers
 from serving.gateway.serve_details import serve_applications
-from serving.runtimes import RUNTIMES
 
 OBJECT_STORE_BYTES = 128 * 1024**2
 """Requests and answers travel by gRPC; Ray's object store is hardly used."""
-
-PRELOADED = ("serving.routes.api", "serving.tasks", "serving.generator", "serving.metrics")
-"""What the gateway, replicas and the quality process import, and what does without Ray."""
-
-PRELOADED_WITH_RAY = (
-    "ray.serve._private.replica",
-    "serving.gateway.deployment",
-    "serving.monitor.deployment",
-    "serving.replica.deployment",
-)
 
 HAPROXY_STOP_S = 5.0
 IDLE_POLL_S = 0.1
@@ -71,14 +60,17 @@ class Service:
         config: What to serve.
         plan: The same, with sources found.
         run_directory: What ``prepare_ray_environment`` returned.
+        fork_servers: Where workers come from; closed when the service stops.
     """
 
-    def __init__(self, config: Config, plan: Plan, run_directory: Path) -> None:
+    def __init__(
+        self, config: Config, plan: Plan, run_directory: Path, fork_servers: ForkServers
+    ) -> None:
         self._config = config
         self._plan = plan
         self._run_directory = run_directory
         self._longest_request_s = longest_request_s(config.models, config.server)
-        self._fork_servers = ForkServers(run_directory, preloaded_modules(plan), PRELOADED_WITH_RAY)
+        self._fork_servers = fork_servers
 
     def start(self, show_stage: Callable[[str], None] = lambda stage: None) -> None:
         """Start the gateway, then everything else, and return; the gateway tells how far it is.
@@ -91,7 +83,6 @@ class Service:
             StartError: Ray, or Serve's proxy, did not come up.
         """
         require_free_port(self._config.server)
-        self._fork_servers.start()
         show_stage("starting Ray")
         try:
             self._start_ray()
@@ -115,6 +106,7 @@ class Service:
                 logging_level=logging.ERROR,
                 object_store_memory=OBJECT_STORE_BYTES,
             )
+        self._fork_servers.import_late(_known_to_workers())
         end_unused_processes()
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         server = self._config.server
@@ -168,12 +160,13 @@ class Service:
             await asyncio.sleep(IDLE_POLL_S)
 
 
-def preloaded_modules(plan: Plan) -> dict[str, Sequence[str]]:
-    """What each fork server imports early: one for everything, and one for each large runtime."""
-    used = sorted({planned.artifact.runtime for planned in plan.variants})
-    large = {name: RUNTIMES[name].preload for name in used if RUNTIMES[name].preload}
-    return {DEFAULT_SERVER: PRELOADED} | {
-        name: (*PRELOADED, *modules) for name, modules in large.items()
+def _known_to_workers() -> dict[str, str]:
+    """What Ray adds to the environment of every worker of this job on this node."""
+    node: Any = ray._private.worker._global_node
+    (raylet,) = node.all_processes[PROCESS_TYPE_RAYLET]
+    return {
+        "RAY_JOB_ID": ray.get_runtime_context().get_job_id(),
+        "RAY_RAYLET_PID": str(raylet.process.pid),
     }
 
 

@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 
 from serving.app.plan import Plan, make_plan
+from serving.app.preloading import start_fork_servers
 from serving.app.ray_environment import prepare_ray_environment
 from serving.artifacts import ArtifactStore
 from serving.cli.console import clean_errors, config_or_demo, err, out
@@ -47,10 +48,11 @@ def serve(
             out.print("stopped")
             return
         run_directory = prepare_ray_environment(settings.server.host)
+        fork_servers = start_fork_servers(plan, run_directory)
         # Importing Ray reads the environment that was just prepared.
         from serving.app.service import Service
 
-        service = Service(settings, plan, run_directory)
+        service = Service(settings, plan, run_directory, fork_servers)
         names = [(planned.model.name, planned.variant.name) for planned in plan.variants]
         try:
             out.print(f"starting {len(names)} variants; Ctrl-C stops")

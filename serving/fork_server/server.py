@@ -5,8 +5,8 @@ when its standard input does, which is when whoever started it has ended. Worker
 on.
 
 Ray's own module reads the environment when it is imported, and part of that, the job and the
-process that looks after the node, is known only when Ray starts a worker. So what needs Ray is
-imported with the environment of the first worker, and only workers with the same are forked.
+process that looks after the node, is known only when Ray has started. So what needs Ray is imported
+with the environment of the first request, and only workers with the same are forked.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class WorkerStart:
     """What a worker starts with.
 
     Attributes:
-        arguments: As of ``stand_in.wanted_server``.
+        arguments: As of ``stand_in.wanted_server``; empty if nothing is to be forked yet.
         environment: All of its environment variables.
         folder: Where it runs.
         blocked: Numbers of the signals that it does not receive.
@@ -133,7 +133,8 @@ def serve(listener: socket.socket, late: Sequence[str]) -> WorkerStart | None:
                 import_with_ray(late)
                 # The kernel then forgets workers that ended, which Ray watches by itself.
                 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-            can_fork = belonging is not None and belonging.items() <= start.environment.items()
+            belongs = belonging is not None and belonging.items() <= start.environment.items()
+            can_fork = belongs and bool(start.arguments)
             if can_fork and os.fork() == 0:
                 for number, file in enumerate(files):
                     os.dup2(file, number)

@@ -48,25 +48,37 @@ def wanted_server(arguments: list[str]) -> str | None:
     return str(variables.get(PRELOADED_VARIABLE, DEFAULT_SERVER))
 
 
-def ask_for_fork(path: str, arguments: list[str]) -> bool:
-    """Ask the server at ``path`` for a worker with this process's environment and files.
+def send_request(
+    connection: socket.socket, arguments: list[str], environment: dict[str, str]
+) -> None:
+    """Ask a server for a worker with this process's files; without arguments, for its imports.
 
-    Returns:
-        Whether the worker runs.
+    Args:
+        connection: To the server.
+        arguments: As of ``wanted_server``.
+        environment: All of the worker's variables.
+
+    Raises:
+        OSError: The server has ended.
     """
     request = json.dumps(
         {
             "arguments": arguments,
-            "environment": dict(os.environ),
+            "environment": environment,
             "folder": os.getcwd(),
             "blocked": [int(one) for one in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
         }
     ).encode()
+    socket.send_fds(connection, [LENGTH.pack(len(request))], [0, 1, 2])
+    connection.sendall(request)
+
+
+def ask_for_fork(path: str, arguments: list[str]) -> bool:
+    """Ask the server at ``path`` for a worker; returns whether it runs."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(path)
-            socket.send_fds(connection, [LENGTH.pack(len(request))], [0, 1, 2])
-            connection.sendall(request)
+            send_request(connection, arguments, dict(os.environ))
             return connection.recv(1) == b"+"
     except OSError:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,19 @@ class ForkServers:
                     start_new_session=True,
                 )
             )
+
+    def import_late(self, known: Mapping[str, str]) -> None:
+        """Have all of them import what needs Ray, before the first worker is wanted.
+
+        Args:
+            known: What Ray adds to the environment of every worker.
+        """
+        environment = {**os.environ, stand_in.FOLDER_VARIABLE: str(self._folder), **known}
+        for name in self._early:
+            # One that has ended is told by every start that it does not answer.
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(self._folder / name))
+                stand_in.send_request(connection, [], environment)
 
     @contextlib.contextmanager
     def starting_workers(self) -> Iterator[None]:

@@ -23,6 +23,7 @@ from serving.routes.api import build_gateway_api
 from serving.routes.catalog import served_model
 from serving.routes.edge import Edge
 from serving.routes.services import Services
+from serving.uvicorn_ticks import slow_down_uvicorn
 
 
 @serve.ingress()
@@ -30,6 +31,7 @@ class Gateway:
     """Resolves model and variant of a request and forwards it to a replica."""
 
     def __init__(self, config: Config) -> None:
+        slow_down_uvicorn()
         catalog = {model.name: served_model(model) for model in config.models}
         self._cluster = Cluster(
             [(model.name, variant) for model in catalog.values() for variant in model.variants]

@@ -17,7 +17,10 @@ from serving.seams import Description
 logger = logging.getLogger("ray.serve.quantserve")
 
 LOOK_S = 2.0
-"""How often deployments are looked at."""
+"""How often deployments are looked at while there is something to ask."""
+
+WATCH_S = 10.0
+"""How often they are looked at otherwise: each look has the controller tell all states anew."""
 
 RETRY_S = 20.0
 """How long a variant that did not answer its probes is left alone."""
@@ -107,7 +110,12 @@ class Probing:
                 await self.look(variant)
             except Exception:  # Ray Serve's controller may be away for a while
                 logger.exception("looking at %s:%s failed", self._name, variant)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(WATCH_S if self._is_done(variant) else LOOK_S)
+
+    def _is_done(self, variant: str) -> bool:
+        """Whether there is nothing to do until another deployment comes."""
+        is_known = self._assessment.deployed_at(variant) is not None
+        return is_known and self._assessment.next_step(variant) is None
 
     async def _identify(self, variant: str, states: States) -> str:
         """Find out which artifact is deployed; returns why that is not known yet, in words."""

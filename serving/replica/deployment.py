@@ -44,6 +44,7 @@ from serving.seams import (
     TokensRequest,
 )
 from serving.start_phases import note_phase
+from serving.uvicorn_ticks import slow_down_uvicorn
 
 logger = logging.getLogger("ray.serve.quantserve")
 
@@ -63,6 +64,7 @@ class Replica:
         store: Path,
         server: ServerConfig,
     ) -> None:
+        slow_down_uvicorn()
         replica = serve.get_replica_context().replica_id.unique_id
         self._loaded: LoadedVariant | None = None
         self._drops: QualityDrops | None = None

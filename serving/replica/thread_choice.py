@@ -21,7 +21,7 @@ QUIET_CORES = 0.25
 """A measurement counts if other processes kept no more cores busy meanwhile."""
 
 LOOK_S = 1.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 15.0, 600.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 15.0, 60.0
 """Before the first look whether the machine is quiet, and at most between two."""
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from serving.app import service as module
 from serving.app.plan import Plan
+from serving.app.preloading import start_fork_servers
 from serving.app.service import Service
 from serving.config import Config, ModelConfig, ServerConfig
 from serving.errors import StartError
@@ -22,7 +23,8 @@ def test_what_keeps_ray_from_starting_is_one_message(tmp_path: Path, monkeypatch
     model = ModelConfig(name="m", task="embeddings", source="x", variants=("fp32",))
     config = Config(models=(model,), server=ServerConfig(port=free_port()))
     stages: list[str] = []
-    service = Service(config, Plan((), 0, 0), tmp_path)
+    plan = Plan((), 0, 0)
+    service = Service(config, plan, tmp_path, start_fork_servers(plan, tmp_path))
     with pytest.raises(StartError, match=r"Ray did not start: The current node timed out .* logs"):
         service.start(stages.append)
     service.stop()

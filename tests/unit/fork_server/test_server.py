@@ -144,6 +144,17 @@ def test_a_worker_of_another_job_is_a_python_of_its_own(
     assert not seen["has_early"]
 
 
+def test_imports_can_be_asked_for_before_the_first_worker(
+    worker: Path, servers: ForkServers
+) -> None:
+    wait_for(worker.parent / "serving")
+    servers.import_late(JOB | {"RAY_JOB_ID": "02000000"})
+    seen, _ = ask(worker, environment={"RAY_JOB_ID": "02000000"})
+    assert (seen["parent"], seen["has_late"]) == (servers.process_ids["serving"], True)
+    seen, _ = ask(worker)
+    assert seen["parent"] == os.getpid()
+
+
 def test_without_a_server_it_is_a_python_of_its_own(worker: Path) -> None:
     seen, _ = ask(worker)
     assert seen["parent"] == os.getpid()

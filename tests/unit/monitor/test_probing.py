@@ -157,6 +157,7 @@ async def test_a_busy_variant_does_not_hold_up_the_others(
     looking: Looking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probing, "LOOK_S", 0.0)
+    monkeypatch.setattr(probing, "WATCH_S", 0.0)
     looking.assessed.judge.busy["int4"] = asyncio.Event()
     task = asyncio.create_task(looking.probing.run())
     await let_others_act()
@@ -164,6 +165,19 @@ async def test_a_busy_variant_does_not_hold_up_the_others(
     await let_others_act()
     task.cancel()
     assert looking.assessed.judge.probed == ["fp32", "bf16", "bf16"]
+
+
+async def test_what_has_answered_everything_is_looked_at_seldom(
+    looking: Looking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "LOOK_S", 0.0)
+    looking.assessed.judge.busy["int4"] = asyncio.Event()
+    task = asyncio.create_task(looking.probing.run())
+    await let_others_act()
+    looking.deployments.deploy("bf16", 2.0, "bf16-2")
+    await let_others_act()
+    task.cancel()
+    assert looking.assessed.judge.probed == ["fp32", "bf16"]
 
 
 async def test_probes_that_a_new_reference_overtakes_do_not_count(looking: Looking) -> None:
