@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from serving.seams import Segment, TokenRequest
@@ -67,10 +67,17 @@ class Schedule:
     Args:
         num_slots: Places in the cache, at least 1.
         budget: Prompt tokens of one step.
+        share: Gives a slot, the second, what another holds of its first tokens, before the next
+            step; None where the cache cannot. See ``SharesPrefixes``.
     """
 
-    def __init__(self, num_slots: int, budget: PromptBudget) -> None:
-        self._budget = budget
+    def __init__(
+        self,
+        num_slots: int,
+        budget: PromptBudget,
+        share: Callable[[int, int, int], None] | None = None,
+    ) -> None:
+        self._budget, self._share = budget, share
         self._waiting: deque[TokenSequence] = deque()
         self._running: list[TokenSequence] = []
         self._free: dict[int, list[int]] = {slot: [] for slot in range(num_slots)}
@@ -94,10 +101,25 @@ class Schedule:
             sequence = self._waiting.popleft()
             reusable = sequence.request.prompt[: _first_row(sequence)]
             sequence.slot, sequence.num_reused = choose_slot(self._free, reusable)
+            self._share_more(sequence, reusable)
             sequence.num_cached = sequence.num_reused
             del self._free[sequence.slot]
             self._running.append(sequence)
         return plan_step(self._running, self._budget)
+
+    def _share_more(self, sequence: TokenSequence, reusable: Sequence[int]) -> None:
+        """Begin with what a running sequence has of the same text, if no free slot has as much."""
+        if self._share is None or not self._running:
+            return
+        common = {
+            other: _num_common(other.tokens[: other.num_cached], reusable)
+            for other in self._running
+        }
+        best = max(common, key=lambda other: common[other])
+        if common[best] >= MIN_REUSED_TOKENS and common[best] > sequence.num_reused:
+            sequence.slot, sequence.num_reused = spare_slot(self._free), common[best]
+            assert best.slot is not None
+            self._share(best.slot, sequence.slot, sequence.num_reused)
 
     def remove(self, sequence: TokenSequence, is_cache_valid: bool = True) -> None:
         """End a sequence that was added; its slot keeps its tokens if they are valid."""
@@ -112,8 +134,7 @@ class Schedule:
 def choose_slot(free: Mapping[int, Sequence[int]], reusable: Sequence[int]) -> tuple[int, int]:
     """Choose the free slot that holds the most of the tokens that may be skipped.
 
-    If none does, an empty one, else the one that has been free the longest: a chat that goes on
-    soon finds its beginning.
+    If none does, ``spare_slot``.
 
     Args:
         free: Tokens that each free slot holds, the slot that became free last at the end; at least
@@ -127,9 +148,20 @@ def choose_slot(free: Mapping[int, Sequence[int]], reusable: Sequence[int]) -> t
     best = max(free, key=lambda slot: common[slot])
     if common[best] >= MIN_REUSED_TOKENS:
         return best, common[best]
+    return spare_slot(free), 0
+
+
+def spare_slot(free: Mapping[int, Sequence[int]]) -> int:
+    """Choose an empty slot, else the one that has been free the longest.
+
+    A chat that goes on soon finds its beginning.
+
+    Args:
+        free: As of ``choose_slot``.
+    """
     empty = [slot for slot, held in free.items() if not held]
     # The lowest, since slots that decode together are cheapest side by side.
-    return min(empty) if empty else next(iter(free)), 0
+    return min(empty) if empty else next(iter(free))
 
 
 def plan_step(

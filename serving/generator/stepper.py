@@ -21,6 +21,7 @@ from serving.seams import (
     GeneratedToken,
     Progress,
     Segment,
+    SharesPrefixes,
     TokenLogprob,
     TokenRequest,
 )
@@ -89,7 +90,8 @@ class Stepper:
         self._proven: Sequence[int] = ()
         self.batch_size = 0
         """Sequences of the latest step, those left out that failed or are background requests'."""
-        self._schedule = Schedule(decoder.num_slots, budget)
+        share = decoder.share_prefix if isinstance(decoder, SharesPrefixes) else None
+        self._schedule = Schedule(decoder.num_slots, budget, share)
         self._jobs: dict[TokenSequence, SequenceJob] = {}
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -236,6 +236,17 @@ class Segment:
     start: int
     token_ids: Sequence[int]
     num_logits: int = 1
+
+
+@runtime_checkable
+class SharesPrefixes(Protocol):
+    """A decoder that can do so, too: give a slot what another holds already."""
+
+    def share_prefix(self, source: int, target: int, num_tokens: int) -> None:
+        """Have ``target`` hold the first tokens of ``source``, and nothing else.
+
+        It costs little beside computing them. Both go on as if each had computed its own.
+        """
 
 
 class Decoder(Protocol):

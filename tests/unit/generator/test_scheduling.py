@@ -60,9 +60,10 @@ BUDGETS = st.builds(PromptBudget, busy=st.integers(1, 40), idle=st.integers(1, 8
 class Hotel:
     """Drives a schedule as an engine does, and checks every step against what the cache holds."""
 
-    def __init__(self, num_slots: int, budget: PromptBudget) -> None:
+    def __init__(self, num_slots: int, budget: PromptBudget, shares: bool = False) -> None:
         self.num_slots, self.budget = num_slots, budget
-        self.schedule = Schedule(num_slots, budget)
+        self.schedule = Schedule(num_slots, budget, self.share if shares else None)
+        self.num_shared = 0
         self.cache: list[list[int]] = [[] for _ in range(num_slots)]
         self.present: list[TokenSequence] = []
         self.admitted: list[TokenSequence] = []
@@ -70,6 +71,11 @@ class Hotel:
         self.num_computed: dict[TokenSequence, int] = {}
         self.num_rows: dict[TokenSequence, int] = {}
         self.new_tokens = count(FIRST_NEW_TOKEN)
+
+    def share(self, source: int, target: int, num_tokens: int) -> None:
+        assert len(self.cache[source]) >= num_tokens >= MIN_REUSED_TOKENS
+        self.cache[target] = self.cache[source][:num_tokens]
+        self.num_shared += 1
 
     def arrive(self, guest: Guest) -> TokenSequence:
         sequence = TokenSequence(
@@ -156,11 +162,11 @@ class Hotel:
                 assert self.num_rows[sequence] == num_new + scored
 
 
-@given(GUESTS, st.integers(1, 5), BUDGETS)
+@given(GUESTS, st.integers(1, 5), BUDGETS, st.booleans())
 def test_every_sequence_is_computed_once_and_ends_in_time(
-    guests: list[Guest], num_slots: int, budget: PromptBudget
+    guests: list[Guest], num_slots: int, budget: PromptBudget, shares: bool
 ) -> None:
-    hotel = Hotel(num_slots, budget)
+    hotel = Hotel(num_slots, budget, shares)
     arrived: dict[Guest, TokenSequence] = {}
     departures: dict[int, list[TokenSequence]] = {}
     chunk = min(budget.busy, budget.idle)
@@ -265,6 +271,40 @@ def test_what_a_cancelled_or_failed_sequence_leaves_in_its_slot() -> None:
         assert sequence.num_reused == segment.start == num_reused
         sequence.num_cached += len(segment.token_ids)
         schedule.remove(sequence, is_cache_valid)
+
+
+def test_what_a_running_sequence_has_computed_is_shared_as_far_as_it_is() -> None:
+    shared: list[tuple[int, int, int]] = []
+    schedule = Schedule(4, PromptBudget(busy=32, idle=64), lambda *what: shared.append(what))
+    first, second, other, third = (
+        TokenSequence(request(prompt, 9))
+        for prompt in (range(100), [*range(90), 7], [5, *range(90)], [*range(200), 8])
+    )
+    schedule.add(first)
+    [(_, segment)] = schedule.plan()
+    first.num_cached = len(segment.token_ids)
+    for sequence in (second, other, third):
+        schedule.add(sequence)
+    schedule.plan()
+    assert shared == [(0, 1, 64), (0, 3, 64)]
+    assert [s.num_reused for s in (first, second, other, third)] == [0, 64, 0, 64]
+
+
+def test_a_free_slot_that_holds_as_much_is_taken_as_it_is() -> None:
+    shared: list[tuple[int, int, int]] = []
+    schedule = Schedule(3, PromptBudget(busy=32, idle=64), lambda *what: shared.append(what))
+    gone, running, late, later = (TokenSequence(request(range(60), 9)) for _ in range(4))
+    for sequence in (gone, running):
+        schedule.add(sequence)
+        schedule.plan()
+        sequence.num_cached = 60
+    schedule.remove(gone)
+    schedule.add(late)
+    schedule.add(later)
+    schedule.plan()
+    assert (late.slot, late.num_reused) == (0, 59)
+    assert (later.slot, later.num_reused) == (2, 59)
+    assert shared == [(0, 1, 59), (1, 2, 59)]
 
 
 def test_a_long_prompt_shares_its_steps_with_running_streams() -> None:

@@ -150,6 +150,11 @@ class TorchDecoder:
     def use_cores(self, cores: Sequence[int]) -> None:
         self._threads.wanted = len(cores)
 
+    def share_prefix(self, source: int, target: int, num_tokens: int) -> None:
+        """See ``SharesPrefixes``. Copies: slots lie apart."""
+        self._cache[:, target, :num_tokens] = self._cache[:, source, :num_tokens]
+        self._num_written[target] = max(self._num_written[target], num_tokens)
+
     def step(self, segments: Sequence[Segment]) -> NDArray[np.float32]:
         self._threads.apply()
         with torch.inference_mode():

@@ -269,3 +269,24 @@ def test_the_thread_that_takes_steps_gets_the_threads() -> None:
     thread.join()
     torch.set_num_threads(before)
     assert seen == [1]
+
+
+@pytest.mark.parametrize("recipe", TORCH_RECIPES)
+def test_a_shared_beginning_is_one_of_its_own(recipe: str) -> None:
+    """For the slot that was given it, whatever it held, and for the one that gave it."""
+    first = random_tokens(90, seed=1)
+    second = first[:45] + random_tokens(45, seed=2)
+
+    def run(is_shared: bool) -> tuple[Logits, Logits]:
+        decoder = decoder_of(random_model(**MODELS["llama"]), numerics_of(recipe))
+        decoder.step([Segment(1, 0, random_tokens(80, seed=3), 0)])
+        decoder.step([Segment(0, 0, first[:70], 0)])
+        if is_shared:
+            decoder.share_prefix(0, 1, 45)
+        else:
+            decoder.step([Segment(1, 0, first[:70], 0)])
+        given = decoder.step([Segment(1, 45, second[45:], 45)])
+        return given, decoder.step([Segment(0, 70, first[70:], 20)])
+
+    for found, wanted in zip(run(True), run(False), strict=True):
+        np.testing.assert_array_equal(found, wanted)
