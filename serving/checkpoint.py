@@ -8,18 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import ConfigError, SourceError
+from serving.hub import WEIGHTS, WEIGHTS_INDEX, fetch_from_hub, what_it_holds
 from serving.package_files import PREFIX, find_in_package
 from serving.seams import Checkpoint, WeightShape
 
 _HUB_ID = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)$")
 
-# The hub's client lets a star match slashes too: subfolders of sentence-transformers come along.
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-_HUB_DUPLICATES = ["consolidated*.safetensors", "original/*", "onnx/*", "openvino/*"]
-"""The same weights in forms that are not read here."""
-
-WEIGHTS = "model.safetensors"
-WEIGHTS_INDEX = "model.safetensors.index.json"
 _OTHER_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
 """What is read of a folder beside the weights: configuration, tokenizer, chat templates."""
 
@@ -122,6 +116,8 @@ def _checked_folder(model: str, source: str, folder: Path, trust_remote_code: bo
     if not any((folder / name).is_file() for name in (WEIGHTS, WEIGHTS_INDEX)):
         kinds = (".bin", ".pt", ".safetensors")
         others = sorted(file.name for file in folder.iterdir() if file.suffix in kinds)
+        if (match := _HUB_ID.match(source.removeprefix("hf:"))) and source.startswith("hf:"):
+            others = what_it_holds(match["repo"], match["revision"])
         hint = f"; it holds {', '.join(others)}, which is not loaded" if others else ""
         raise SourceError(f"{where}: no {WEIGHTS} in {folder}, nor {WEIGHTS_INDEX}{hint}")
     return Checkpoint(folder, None, trust_remote_code)
@@ -161,20 +157,7 @@ def _fetch_from_hub(model: str, source: str, trust_remote_code: bool) -> Path:
     match = _HUB_ID.match(source.removeprefix("hf:"))
     if match is None:
         raise SourceError(f"{where}: expected hf:org/name@revision (a commit, tag or branch)")
-    from huggingface_hub import snapshot_download
-
-    files = [*_HUB_FILES, "*.py"] if trust_remote_code else _HUB_FILES
-    try:
-        folder = snapshot_download(
-            match["repo"],
-            revision=match["revision"],
-            allow_patterns=files,
-            ignore_patterns=_HUB_DUPLICATES,
-        )
-    except Exception as error:  # the hub client raises a dozen unrelated types
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SourceError(f"{where}: cannot be fetched from the hub: {reason}") from error
-    return Path(folder)
+    return fetch_from_hub(where, match["repo"], match["revision"], trust_remote_code)
 
 
 def _safetensors_shapes(file: Path) -> list[WeightShape]:

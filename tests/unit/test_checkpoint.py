@@ -45,19 +45,6 @@ def package(tmp_path: Path, checkpoint_folder: Path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def hub(checkpoint_folder: Path, monkeypatch) -> list[tuple[str, dict]]:
-    """The hub without a network: answers ``checkpoint_folder`` and notes every call."""
-    calls = []
-
-    def snapshot_download(repo: str, **arguments) -> str:
-        calls.append((repo, arguments))
-        return str(checkpoint_folder)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    return calls
-
-
 def refusal(source: object) -> str:
     """The reason for which ``source`` is refused, without the prefix that every message has."""
     with pytest.raises(SourceError) as caught:
@@ -155,33 +142,11 @@ def test_an_absolute_path_may_not_leave_the_package(package: Path, tmp_path: Pat
     assert refusal(f"package:carrier/{outside}") == "the path may not leave the package"
 
 
-def test_a_hub_id_is_fetched_at_its_revision(hub, checkpoint_folder: Path) -> None:
-    found = find_checkpoint("minilm", "hf:org/name-1.0@refs/pr/1")
-    assert found == Checkpoint(checkpoint_folder)
-    [(repo, arguments)] = hub
-    assert (repo, arguments["revision"]) == ("org/name-1.0", "refs/pr/1")
-
-
-def test_only_safe_files_are_fetched(hub) -> None:
-    find_checkpoint("minilm", "hf:org/name@main")
-    [(_, arguments)] = hub
-    assert {"*.safetensors", "*.jinja"} <= set(arguments["allow_patterns"])
-    assert "consolidated*.safetensors" in arguments["ignore_patterns"]
-    assert not {"*", "*.bin", "*.py", "*.pt"} & set(arguments["allow_patterns"])
-
-
-def test_code_is_fetched_only_by_leave(hub) -> None:
-    find_checkpoint("minilm", "hf:org/name@main", trust_remote_code=True)
-    [(_, arguments)] = hub
-    assert "*.py" in arguments["allow_patterns"]
-
-
 @pytest.mark.parametrize(
     "source", ["hf:org/name", "hf:org/name@", "hf:name@main", "hf:a/b/c@main", "hf:", "hf:o/n@a b"]
 )
-def test_a_hub_id_without_organisation_or_revision_is_refused(hub, source: str) -> None:
+def test_a_hub_id_without_organisation_or_revision_is_refused(source: str) -> None:
     assert refusal(source) == "expected hf:org/name@revision (a commit, tag or branch)"
-    assert hub == []
 
 
 @pytest.mark.parametrize(
@@ -196,11 +161,6 @@ def test_a_failed_fetch_is_told_in_one_line(monkeypatch, error: Exception, expec
     told = refusal("hf:org/name@main")
     assert told.startswith(f"cannot be fetched from the hub: {expected}")
     assert "\n" not in told
-
-
-def test_a_fetched_folder_is_checked_like_any_other(hub, checkpoint_folder: Path) -> None:
-    (checkpoint_folder / "model.safetensors").unlink()
-    assert refusal("hf:org/name@main") == no_weights(checkpoint_folder)
 
 
 def write_shards(folder: Path) -> None:

@@ -1,0 +1,114 @@
+"""Fetches a checkpoint from the Hugging Face hub: what the loader reads, and nothing else."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from serving.errors import SourceError
+
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
+# The hub's client lets a star match slashes too: folders of sentence-transformers' modules come
+# along, and a tokenizer's further chat templates.
+_SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+_OTHER_FORMS = ["original/*", "onnx/*", "openvino/*"]
+"""The same model in forms that are not read here."""
+
+_REASON_CHARACTERS = 200
+
+
+def fetch_from_hub(where: str, repo: str, revision: str, trust_remote_code: bool) -> Path:
+    """Download what is missing of a repository at a revision; returns the folder of its files.
+
+    A download that broke off goes on where it did. Without a network what was fetched before is
+    found again.
+
+    Args:
+        where: For messages: whose source it is.
+        repo: ``org/name``.
+        revision: A commit, tag or branch.
+        trust_remote_code: Whether Python code comes along.
+
+    Raises:
+        SourceError: It cannot be fetched; says why, and what would help.
+    """
+    small = [*_SMALL_FILES, "*.py"] if trust_remote_code else _SMALL_FILES
+    folder = _download(where, repo, revision, small)
+    weights = _indexed_weights(folder)
+    # The folder is called as the commit: a branch may have moved since.
+    return _download(where, repo, folder.name, [*small, WEIGHTS, f"*/{WEIGHTS}", *weights])
+
+
+def _download(where: str, repo: str, revision: str, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            repo, revision=revision, allow_patterns=patterns, ignore_patterns=_OTHER_FORMS
+        )
+    except Exception as error:  # the hub's client raises a dozen unrelated types
+        raise SourceError(
+            f"{where}: cannot be fetched from the hub: {_reason(error, repo, revision)}"
+        ) from error
+    return Path(folder)
+
+
+def _indexed_weights(folder: Path) -> list[str]:
+    """Files that an index of weights names; of a damaged one, all that may be."""
+    if not (folder / WEIGHTS_INDEX).is_file():
+        return []
+    try:
+        index = json.loads((folder / WEIGHTS_INDEX).read_text("utf-8"))
+        names = sorted({str(name) for name in index["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    # A name is a pattern for the client.
+    return ["".join(f"[{c}]" if c in "*?[" else c for c in name) for name in names]
+
+
+def what_it_holds(repo: str, revision: str) -> list[str]:
+    """Weights of other forms in a repository, as far as the hub says."""
+    from huggingface_hub import HfApi
+
+    try:
+        files = HfApi().list_repo_files(repo, revision=revision)
+    except Exception:  # it is only a hint
+        return []
+    kinds = ("*.bin", "*.pt", "*.safetensors", "*.gguf", "*.h5", "*.msgpack")
+    return sorted(file for file in files if any(fnmatch.fnmatch(file, kind) for kind in kinds))
+
+
+def _reason(error: Exception, repo: str, revision: str) -> str:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"{repo} is gated: ask for access on its page, and set HF_TOKEN to a token of the "
+            "account that has it"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repo} has no revision {revision!r}; give a commit, tag or branch that it has"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"there is no model {repo}, or it is private; for a private one set HF_TOKEN to a "
+            "token that may read it"
+        )
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        cause = error.__cause__ or error.__context__
+        return (
+            f"the hub cannot be reached ({_first_line(cause) if cause else 'no connection'}), and "
+            f"{repo} at {revision!r} is not in the cache; connect, or give a folder as the source"
+        )
+    return _first_line(error)
+
+
+def _first_line(error: Any) -> str:
+    lines = str(error).strip().splitlines()
+    return (
+        shorten(lines[0], _REASON_CHARACTERS, placeholder=" …") if lines else type(error).__name__
+    )
