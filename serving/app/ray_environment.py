@@ -114,6 +114,9 @@ def prepare_ray_environment(host: str) -> Path:
         # How long a replica that was told to stop still takes new connections, so that HAProxy
         # can forget it: on one machine that takes a tenth of a second, not the default 30 s.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        # Ray would start as many workers at once as there are cores, and warn the operator of each
+        # few more. They are forks and load by turns (``serving/fork_server``).
+        "RAY_worker_maximum_startup_concurrency": "64",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         **_haproxy_settings(run_directory, host),
     }
