@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 import yarl
 
-from loadtests.samples import CUT_OFF, OK
+from loadtests.samples import CUT_OFF, NO_DONE, OK
 
 KEEP_ALIVE_S = 4.0
 """Below the 5 s after which uvicorn closes an idle connection, maybe while a request is on its
@@ -29,11 +29,11 @@ class Exchange:
         planned: When it should go out.
         in_flight: Requests under way when it went out, itself included.
         sent: When it was handed to the HTTP client.
-        first: First event with text.
+        first: First event with something generated: text, reasoning, a part of a tool call.
         last: Last event of a choice.
-        ended: The whole answer, or the error.
+        ended: The whole answer, or the error, or when a request was cut off.
         outcome: See ``RequestSamples.outcomes``; a request that nothing ended is cut off.
-        output_tokens: By the answer's usage, else events with text.
+        output_tokens: By the answer's usage, else events with something generated.
         answer: The answer's body, or the generated text; None if it has none, or unless it is to be
             kept.
     """
@@ -157,12 +157,14 @@ class _Stream:
     Attributes:
         exchange: Is filled in.
         texts: Of the events that had one.
+        num_generated: Events with something generated.
         has_ended: Whether the last event came.
         is_broken: Whether an event was an error or had another form.
     """
 
     exchange: Exchange
     texts: list[str] = field(default_factory=list)
+    num_generated: int = 0
     has_ended: bool = False
     is_broken: bool = False
 
@@ -186,14 +188,32 @@ class _Stream:
         if usage := event.get("usage"):
             self.exchange.output_tokens = _output_tokens(usage)
         for choice in event.get("choices") or ():
-            text = choice.get("text") or (choice.get("delta") or {}).get("content")
+            delta = choice.get("delta") or {}
+            text = choice.get("text") or delta.get("content")
             if text and not isinstance(text, str):
                 raise TypeError("a text is a string")
             self.exchange.last = now
             if text:
-                if not self.texts:
-                    self.exchange.first = now
                 self.texts.append(text)
+            if text or _has_other_tokens(delta):
+                if not self.num_generated:
+                    self.exchange.first = now
+                self.num_generated += 1
+
+
+def _has_other_tokens(delta: dict[str, Any]) -> bool:
+    """Whether an event brings tokens that are no text of the answer.
+
+    Reasoning stands in ``reasoning_content`` or, of newer servers, ``reasoning``; a tool call comes
+    as its name and pieces of its arguments.
+    """
+    calls = [call.get("function") or {} for call in delta.get("tool_calls") or ()]
+    calls.append(delta.get("function_call") or {})
+    return bool(
+        delta.get("reasoning_content")
+        or delta.get("reasoning")
+        or any(call.get("name") or call.get("arguments") for call in calls)
+    )
 
 
 async def _read_stream(response: aiohttp.ClientResponse, exchange: Exchange, keep: bool) -> str:
@@ -209,10 +229,12 @@ async def _read_stream(response: aiohttp.ClientResponse, exchange: Exchange, kee
         if stream.is_broken:
             return "stream_error"
     stream.take(rest, now)
-    if stream.is_broken or not stream.has_ended:
+    if stream.is_broken:
         return "stream_error"
+    if not stream.has_ended:
+        return NO_DONE
     if math.isnan(exchange.output_tokens):
-        exchange.output_tokens = float(len(stream.texts))
+        exchange.output_tokens = float(stream.num_generated)
     # A text may be empty; without a single choice there is none.
     has_text = not math.isnan(exchange.last)
     exchange.answer = "".join(stream.texts).encode() if keep and has_text else None

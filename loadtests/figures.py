@@ -36,11 +36,12 @@ def distribution(rounds: Sequence[Floats]) -> Distribution | None:
 
 
 def endless(samples: RequestSamples, values: Floats) -> Floats:
-    """Times of requests, (requests,); infinite of those that failed.
+    """Times of requests, (requests,); infinite of those that have none because they never ended.
 
-    Without them a variant that fails what it cannot answer in time would look fast.
+    Without them a variant that fails, or leaves without an answer, what it cannot answer in time
+    would look fast. Of those that were cut off the time is unknown, but longer than others'.
     """
-    return np.where(samples.is_ok | samples.is_cut_off, values, np.inf)
+    return np.where(np.isnan(values) & ~samples.is_ok, np.inf, values)
 
 
 def percentile(rounds: Sequence[Floats], level: float) -> IntervalEstimate | None:
@@ -140,8 +141,25 @@ def goodput(rounds: Sequence[Round], limits: dict[str, float]) -> IntervalEstima
     return rate_of(rounds, lambda samples: float(met(samples, limits).sum()))
 
 
+def is_decided(samples: RequestSamples, limits: dict[str, float]) -> NDArray[np.bool_]:
+    """Which requests met the limits or surely did not, (requests,).
+
+    A request that was cut off missed a limit that it had waited past by then. Before that it could
+    still have kept it. Of the time per output token it says nothing.
+    """
+    waited = {"latency_ms": samples.ended - samples.planned}
+    first = np.where(np.isnan(samples.first), samples.ended, samples.first)
+    waited["ttft_ms"] = first - samples.planned
+    is_past = np.zeros(len(samples), np.bool_)
+    for name in waited.keys() & limits.keys():
+        is_past |= waited[name] * 1e3 > limits[name]
+    return ~samples.is_cut_off | is_past
+
+
 def attainment(rounds: Sequence[Round], limits: dict[str, float]) -> IntervalEstimate | None:
-    """Share of requests that met every limit; errors are misses, cut-off requests do not count.
+    """Share of requests that met every limit; errors are misses, and so are cut-off requests.
+
+    But those do not count that were cut off before they had waited past a limit.
 
     The interval is the wider of two. Student's over the rounds is a point where every round met the
     SLO entirely; Wilson's over the requests knows that 100 of 100 do not prove 99 %. Wilson's takes
@@ -151,7 +169,7 @@ def attainment(rounds: Sequence[Round], limits: dict[str, float]) -> IntervalEst
         None if no request counts.
     """
     num_met = [int(met(round_.samples, limits).sum()) for round_ in rounds]
-    counted = [int((~round_.samples.is_cut_off).sum()) for round_ in rounds]
+    counted = [int(is_decided(round_.samples, limits).sum()) for round_ in rounds]
     if not sum(counted):
         return None
     shares = [kept / all_ if all_ else None for kept, all_ in zip(num_met, counted, strict=True)]
@@ -166,9 +184,9 @@ def attainment(rounds: Sequence[Round], limits: dict[str, float]) -> IntervalEst
     )
 
 
-def too_many_cut_off(num_cut_off: int, num_planned: int, target: float) -> bool:
-    """Whether the target would be missed if those that were cut off had missed the SLO."""
-    return num_cut_off > (1 - target) * num_planned
+def too_many_undecided(num_undecided: int, num_planned: int, target: float) -> bool:
+    """Whether the target would be missed if those that were cut off early had missed the SLO."""
+    return num_undecided > (1 - target) * num_planned
 
 
 def lagged_time(limits: dict[str, float]) -> str:

@@ -11,11 +11,12 @@ from loadtests.figures import (
     attainment,
     count_ok,
     endless,
+    is_decided,
     lag_share,
     lagged_time,
     percentile,
     rate_until_last_answer,
-    too_many_cut_off,
+    too_many_undecided,
 )
 from loadtests.plan import LoadPlan
 from loadtests.results import Peak, Probe
@@ -57,7 +58,7 @@ class Tried:
 
     @property
     def counted(self) -> int:
-        """Requests of both that were not cut off."""
+        """Requests of both that met the SLO or surely did not."""
         return sum(turn.counted for turn in self.turns)
 
     def is_sure(self, attainment: float) -> bool:
@@ -143,7 +144,7 @@ def to_probe(plan: LoadPlan, rate: float, round_: Round, limits: dict[str, float
     found = attainment([round_], limits)
     reached = found.value if found else 0.0
     generators = _generators_miss(plan, round_, limits)
-    why_not = generators or _servers_miss(plan, round_, reached)
+    why_not = generators or _servers_miss(plan, round_, reached, limits)
     latencies = endless(samples, samples.latency)
     latencies = latencies[~np.isnan(latencies)]
     p50, p99 = (percentile([latencies], level) for level in (0.5, 0.99))
@@ -152,7 +153,7 @@ def to_probe(plan: LoadPlan, rate: float, round_: Round, limits: dict[str, float
         achieved_rate=rate_until_last_answer([round_], count_ok).value,
         p50=p50.value if p50 else None,
         p99=p99.value if p99 else None,
-        counted=int((~samples.is_cut_off).sum()),
+        counted=int(is_decided(samples, limits).sum()),
         attainment=reached,
         met=not why_not,
         why_not=why_not,
@@ -169,13 +170,13 @@ def _generators_miss(plan: LoadPlan, round_: Round, limits: dict[str, float]) ->
     return no_open_loop(num_not_sent) if num_not_sent else ""
 
 
-def _servers_miss(plan: LoadPlan, round_: Round, reached: float) -> str:
+def _servers_miss(plan: LoadPlan, round_: Round, reached: float, limits: dict[str, float]) -> str:
     """Why the rate is not met; empty if it is."""
     if round_.stopped:
         return round_.stopped
     if reached < plan.attainment:
         return f"{reached:.1%} met the SLO (at least {plan.attainment:.1%})"
-    num_cut_off = int(round_.samples.is_cut_off.sum())
-    if too_many_cut_off(num_cut_off, len(round_.samples), plan.attainment):
-        return f"{num_cut_off} still ran after the grace"
+    num_undecided = int((~is_decided(round_.samples, limits)).sum())
+    if too_many_undecided(num_undecided, len(round_.samples), plan.attainment):
+        return f"{num_undecided} still ran after the grace"
     return ""

@@ -41,13 +41,13 @@ class IntervalEstimate(_Result):
 class Distribution(_Result):
     """Of all rounds: percentiles of requests that count, the others of successes.
 
-    A percentile counts requests that failed as infinitely late, and those that were cut off not at
-    all. It is None if it falls on a request that failed, or if it has less than one request beyond
-    it: p99.9 takes 1,000.
+    A percentile counts requests that failed as infinitely late, and those that were cut off as
+    later than any other. It is None if it falls on one of these, or if it has less than one request
+    beyond it: p99.9 takes 1,000.
 
     Attributes:
-        count: Values of successes.
-        mean: Of successes.
+        count: Values of successes, and of first tokens of streams that were cut off later.
+        mean: Of the same.
     """
 
     count: int
@@ -126,7 +126,9 @@ class VariantResult(_Result):
         ttft, ttft_from_send, tpot: See ``RequestSamples``; None unless answers were streamed.
         output_tokens_per_s: Output tokens of successes per second, as for ``achieved_rate``.
         goodput: Requests that met every SLO per second of the measured time; None without SLO.
-        slo_attainment: Share of requests that met every SLO; errors are misses, cut-off requests
+        undecided: Requests that were cut off before they had waited past a limit; None in results
+            that did not note when requests were cut off.
+        slo_attainment: Share of requests that met every SLO; errors are misses, undecided requests
             do not count. The interval is the wider one over rounds or requests; see ``attainment``.
         slo_attainment_by_metric: The same for each SLO alone, by its name in the plan.
         lag: How late the generator sent.
@@ -163,6 +165,12 @@ class VariantResult(_Result):
     stopped: tuple[str, ...]
     problems: tuple[str, ...]
     samples: RequestSamples
+    undecided: int | None = None
+
+    @property
+    def num_undecided(self) -> int:
+        """``undecided``, or as many as may be."""
+        return self.cut_off if self.undecided is None else self.undecided
 
 
 class Probe(_Result):
@@ -170,7 +178,7 @@ class Probe(_Result):
 
     Attributes:
         rate: Offered, requests per second.
-        counted: Requests that were not cut off.
+        counted: Requests that met the SLO or surely did not.
         attainment: Share of them that met the SLO.
         met: Whether that is at least the plan's attainment, and nothing stopped the turn.
         why_not: Empty if it was met.

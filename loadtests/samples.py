@@ -14,10 +14,13 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 OK = "ok"
 CUT_OFF = "cut_off"
-"""Neither met nor missed: it still ran when the grace after a turn was over."""
+"""It still ran when the grace after a turn was over."""
 
 NOT_SENT = "not_sent"
 """Too many were in flight."""
+
+NO_DONE = "no_done"
+"""A stream ended without its last event, ``data: [DONE]``."""
 
 _ABSENT = np.iinfo(np.int64).min
 _SCALE = 1e6
@@ -62,17 +65,20 @@ class RequestSamples(BaseModel):
             round and index had the same input and the same planned time.
         planned: When the request should go out.
         sent: When it was handed to the HTTP client; NaN if it never was.
-        first: When the first event with text came; only of streams.
+        first: When the first event with text, reasoning or a part of a tool call came; only of
+            streams.
         last: When the last event of a choice came, a finish reason included; only of streams.
-        ended: When the whole answer was there, or the error.
+        ended: When the whole answer was there, or the error; of a request that was cut off, when it
+            was given up.
         outcome: Index into ``outcomes``.
-        output_tokens: As the answer's usage says; of a stream without usage, events with text.
+        output_tokens: As the answer's usage says; of a stream without usage, events with something
+            generated.
         in_flight: Requests under way when this one went out, itself included.
         agreement: Of the answer with the reference's to the same request, as ``Agreement.measure``
             says, 0 and 1 for what is the same or not; NaN where the two were not compared.
         outcomes: ``ok``, ``cut_off``, ``not_sent`` (too many in flight), ``timeout``,
             ``connection``, ``http_STATUS``, ``error_answer`` (an error with status 200),
-            ``stream_error`` (an event that is an error or has another form, or an end too soon).
+            ``stream_error`` (an event that is an error or has another form), ``no_done``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -122,13 +128,13 @@ class RequestSamples(BaseModel):
 
     @property
     def ttft(self) -> Floats:
-        """Time to first token: from the planned time to the first event with text."""
-        return self._of_ok(self.first - self.planned)
+        """Time to first token, from the planned time; also of a stream that was cut off later."""
+        return np.where(self.is_ok | self.is_cut_off, self.first - self.planned, np.nan)
 
     @property
     def ttft_from_send(self) -> Floats:
-        """From the actual send to the first event with text."""
-        return self._of_ok(self.first - self.sent)
+        """Likewise, from the actual send."""
+        return np.where(self.is_ok | self.is_cut_off, self.first - self.sent, np.nan)
 
     @property
     def tpot(self) -> Floats:

@@ -14,6 +14,7 @@ from loadtests.figures import (
     endless,
     errors_by_kind,
     goodput,
+    is_decided,
     lag_share,
     lagged_time,
     rate_of,
@@ -23,7 +24,7 @@ from loadtests.intervals import mean_of
 from loadtests.plan import LoadPlan, Scenario
 from loadtests.results import Distribution, ScenarioResult, ServerSide, VariantResult
 from loadtests.rounds import Round, ServerRound, join, no_open_loop
-from loadtests.samples import CUT_OFF, NOT_SENT, OK, Floats, RequestSamples
+from loadtests.samples import CUT_OFF, NO_DONE, NOT_SENT, OK, Floats, RequestSamples
 
 
 def summarise(
@@ -94,9 +95,8 @@ def summarise_variant(
             for number, round_ in enumerate(rounds, 1)
             if round_.stopped
         ),
-        problems=tuple(
-            _problems(plan, limits, lag, int(samples.had(OK).sum()), errors.get(NOT_SENT, 0))
-        ),
+        problems=tuple(_problems(plan, limits, lag, int(samples.had(OK).sum()), errors)),
+        undecided=int((~is_decided(samples, limits)).sum()),
         samples=samples.with_agreement(dict(zip(pairs, agreed.tolist(), strict=True))),
     )
 
@@ -122,14 +122,27 @@ def _answers(rounds: Sequence[Round]) -> list[dict[int, bytes]]:
 
 
 def _problems(
-    plan: LoadPlan, limits: dict[str, float], lag: float | None, num_ok: int, num_not_sent: int
+    plan: LoadPlan,
+    limits: dict[str, float],
+    lag: float | None,
+    num_ok: int,
+    errors: dict[str, int],
 ) -> Iterator[str]:
-    if num_not_sent:
-        yield no_open_loop(num_not_sent)
+    if NOT_SENT in errors:
+        yield no_open_loop(errors[NOT_SENT])
     if not num_ok:
-        yield "no request was answered with success"
+        yield f"no request was answered with success{_hint(errors)}"
     elif lag is not None and lag > plan.max_lag_share:
         yield (
             f"the generator lagged: its p99 is {lag:.0%} of the measured p99 {lagged_time(limits)} "
             f"(at most {plan.max_lag_share:.0%}); lower the rate, or give it a core of its own"
         )
+
+
+def _hint(errors: dict[str, int]) -> str:
+    if NO_DONE not in errors:
+        return ""
+    return (
+        f": {errors[NO_DONE]} streams ended without the event data: [DONE], by which one that is "
+        "whole is told from one that broke off; does this server send it?"
+    )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from loadtests.client import Client, Exchange, clock
 from loadtests.plan import LoadPlan
-from loadtests.samples import NOT_SENT, OK
+from loadtests.samples import CUT_OFF, NOT_SENT, OK
 from loadtests.stopping import errors_stop, saturation_stops
 
 TICK_S = 1.0
@@ -152,6 +152,7 @@ class Turn:
                     await asyncio.wait_for(self._stop.wait(), max(left, 0))
                 if self._tasks:
                     await asyncio.wait(self._tasks, timeout=self._plan.grace_s)
+                self._note_given_up()
                 for task in (watch, *self._tasks):
                     task.cancel()
         except ExceptionGroup as errors:
@@ -165,6 +166,12 @@ class Turn:
             stopped=self._stopped,
             generator_cpu_s=time.process_time() - cpu,
         )
+
+    def _note_given_up(self) -> None:
+        now = clock()
+        for exchange in self._exchanges:
+            if exchange.outcome == CUT_OFF:
+                exchange.ended = now
 
     def _new_exchange(self, planned: float) -> Exchange:
         self._in_flight += 1

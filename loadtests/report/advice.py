@@ -110,8 +110,9 @@ def _described(variant: VariantResult, timed: Sequence[str]) -> str:
 def _reached(variant: VariantResult) -> str:
     if variant.stopped:
         return f"{plain(variant.variant)} was stopped ({plain(variant.stopped[0])})"
-    cut_off = f" ({variant.cut_off} cut off, not counted)" if variant.cut_off else ""
-    return f"{plain(variant.variant)} with {figure(variant.slo_attainment, 100, 2)} %{cut_off}"
+    undecided = variant.num_undecided
+    left_out = f" ({undecided} cut off before a limit, not counted)" if undecided else ""
+    return f"{plain(variant.variant)} with {figure(variant.slo_attainment, 100, 2)} %{left_out}"
 
 
 def highest_rates(peaks: Sequence[Peak]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.figures import met
+from loadtests.figures import is_decided, met
 from loadtests.report.difference import (
     Difference,
     Shares,
@@ -88,7 +88,7 @@ def slo_difference(
 
 def _slo_shares(variant: VariantResult, slo: dict[str, float]) -> Shares:
     samples = variant.samples
-    return shares(samples, np.where(samples.is_cut_off, np.nan, met(samples, slo)))
+    return shares(samples, np.where(is_decided(samples, slo), met(samples, slo), np.nan))
 
 
 def agreement_difference(

@@ -54,8 +54,8 @@ def latency_cdf(scenario: ScenarioResult) -> Picture | None:
 
     return Picture(
         "latency-cdf",
-        "Share of requests answered within a latency. Errors count as never answered, so with "
-        "errors a curve ends below 100 %; cut-off requests do not count.",
+        "Share of requests answered within a latency. Errors count as never answered, and requests "
+        "that were cut off as not answered yet, so with either a curve ends below 100 %.",
         draw(paint, 7, 4),
     )
 
@@ -65,12 +65,11 @@ def cumulative(samples: RequestSamples) -> tuple[Floats, Floats]:
 
     Both (points,), at most ``CURVE_POINTS``; evenly spaced by rank, the last always among them.
     """
-    counted = int((~samples.is_cut_off).sum())
     times = np.sort(samples.latency[samples.is_ok])
     if not len(times):
         return np.empty(0), np.empty(0)
     ranks = np.unique(np.linspace(0, len(times) - 1, CURVE_POINTS).astype(np.int64))
-    shares: Floats = (ranks + 1) / counted
+    shares: Floats = (ranks + 1) / len(samples)
     return times[ranks], shares
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loadtests.figures import too_many_cut_off
+from loadtests.figures import too_many_undecided
 from loadtests.report.axes import AGREEMENT, WEIGHTS, Axis, highest_rate, slo_met, timing
 from loadtests.report.pareto import alike, dominated
 from loadtests.report.slo import timings
@@ -45,7 +45,7 @@ def why_no_place(variant: VariantResult, speed: Axis) -> str:
         return "stopped early"
     if variant.problems:
         return "not valid"
-    if too_many_cut_off(variant.cut_off, variant.planned, LEVEL):
+    if too_many_undecided(variant.cut_off, variant.planned, LEVEL):
         return "too many cut off"
     if speed.of(variant) is None:
         return "too many errors or too few requests" if speed.between else "no rate surely met"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from loadtests.figures import too_many_cut_off
+from loadtests.figures import too_many_undecided
 from loadtests.results import VariantResult
 
 Verdict = Literal["meets", "unclear", "misses"]
@@ -30,13 +30,13 @@ def timing_name(timing: str) -> str:
 def verdict(variant: VariantResult, target: float) -> Verdict:
     """Whether the whole interval of the attainment is above the target, below it, or neither.
 
-    A turn that was stopped is a miss. Requests that were cut off do not count in the attainment, so
-    too many of them leave it open.
+    A turn that was stopped is a miss. Requests that were cut off before they had waited past a
+    limit do not count in the attainment, so too many of them leave it open.
     """
     found = variant.slo_attainment
     if variant.stopped or found is None:
         return "misses"
     if found.low is not None and found.low >= target:
-        is_open = too_many_cut_off(variant.cut_off, variant.planned, target)
+        is_open = too_many_undecided(variant.num_undecided, variant.planned, target)
         return "unclear" if is_open else "meets"
     return "misses" if found.high is not None and found.high < target else "unclear"

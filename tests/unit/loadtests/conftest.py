@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ class NullServer:
         is_known: Whether ``/v1/models`` and ``/metrics`` are as quantserve's.
         answer: What every request is answered with, if not with the routes' own.
         stream: The bytes of every stream, if not the route's own.
+        completions_with: What answers completions, if not the route's own.
         metrics_page: The bytes of ``/metrics``, if not quantserve's.
     """
 
@@ -43,6 +44,7 @@ class NullServer:
     broken_streams: bool = False
     answer: dict[str, Any] | None = None
     stream: bytes | None = None
+    completions_with: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
     metrics_page: bytes | None = None
     answered: Counter[str] = field(default_factory=Counter)
 
@@ -65,6 +67,8 @@ class NullServer:
         return web.json_response({"data": [{"label": LABELS[await self.take(request)]}]})
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
+        if self.completions_with is not None:
+            return await self.completions_with(request)
         texts = TEXTS[await self.take(request)]
         usage = {"prompt_tokens": 5, "completion_tokens": len(texts)}
         if not (await request.json())["stream"]:

@@ -18,6 +18,7 @@ from loadtests.figures import (
     endless,
     errors_by_kind,
     goodput,
+    is_decided,
     lag_share,
     met,
     percentile,
@@ -63,11 +64,11 @@ def test_times_have_no_interval_below_zero() -> None:
     assert mean_of([0, 2]).value == 1
 
 
-def test_requests_that_failed_are_infinitely_late() -> None:
+@pytest.mark.parametrize("outcomes", [("timeout",) * 2, ("cut_off",) * 2, ("timeout", "cut_off")])
+def test_requests_that_failed_or_never_ended_are_infinitely_late(outcomes) -> None:
     good = [exchange(index / 10, latency=(index + 1) / 10) for index in range(19)]
-    failed = [exchange(9, ended=np.nan, outcome="timeout")] * 2
-    cut_off = [exchange(9, ended=np.nan, outcome="cut_off")] * 20
-    samples = a_round([*good, *failed, *cut_off]).samples
+    others = [exchange(9, latency=5, outcome=outcome) for outcome in outcomes]
+    samples = a_round([*good, *others]).samples
     found = distribution([endless(samples, samples.latency)])
     assert found is not None
     assert found.count == 19
@@ -77,6 +78,44 @@ def test_requests_that_failed_are_infinitely_late() -> None:
     assert found.p90 is not None
     assert found.p90.value == pytest.approx(1.9)
     assert found.p95 is None
+
+
+def test_one_in_ten_that_hangs_is_a_miss_and_the_slowest() -> None:
+    answered = [exchange(index / 10, latency=0.05) for index in range(90)]
+    hanging = [exchange(9, latency=30, outcome="cut_off")] * 10
+    round_ = a_round([*answered, *hanging])
+    share = attainment([round_], {"latency_ms": 100})
+    assert share is not None
+    assert share.value == pytest.approx(0.9)
+    found = distribution([endless(round_.samples, round_.samples.latency)])
+    assert found is not None
+    assert found.p50 is not None
+    assert found.p95 is None
+
+
+def test_a_request_that_was_cut_off_has_missed_only_what_it_waited_past() -> None:
+    soon = exchange(0, latency=0.05, outcome="cut_off")
+    streaming = exchange(1, latency=0.5, outcome="cut_off")
+    streaming.first = STARTED + 1.02
+    silent = exchange(2, latency=0.5, outcome="cut_off")
+    samples = a_round([soon, streaming, silent, exchange(3)]).samples
+    for limits, decided in (
+        ({"latency_ms": 100}, [False, True, True, True]),
+        ({"latency_ms": 600}, [False, False, False, True]),
+        ({"ttft_ms": 100}, [False, False, True, True]),
+        ({"ttft_ms": 10}, [True, True, True, True]),
+        ({"tpot_ms": 1}, [False, False, False, True]),
+        ({"latency_ms": 600, "ttft_ms": 100}, [False, False, True, True]),
+    ):
+        np.testing.assert_array_equal(is_decided(samples, limits), decided)
+    np.testing.assert_allclose(
+        endless(samples, samples.ttft), [np.inf, 0.02, np.inf, np.nan], atol=1e-9
+    )
+
+
+def test_results_that_did_not_note_when_requests_were_cut_off_leave_them_open() -> None:
+    samples = a_round([exchange(0, ended=np.nan, outcome="cut_off")]).samples
+    assert not is_decided(samples, {"latency_ms": 0.001, "ttft_ms": 0.001}).any()
 
 
 def test_a_limit_that_was_not_measured_is_not_kept() -> None:
@@ -132,13 +171,14 @@ def test_errors_and_cut_off_requests() -> None:
             exchange(2, outcome="http_503"),
             exchange(3, outcome="timeout"),
             exchange(4, outcome="timeout"),
-            exchange(5, ended=np.nan, outcome="cut_off"),
+            exchange(5, outcome="cut_off"),
+            exchange(5, latency=0.3, outcome="cut_off"),
         ]
     )
     assert errors_by_kind(round_.samples) == {"http_503": 1, "timeout": 2}
     share = attainment([round_], {"latency_ms": 200})
     assert share is not None
-    assert share.value == pytest.approx(1 / 5)
+    assert share.value == pytest.approx(1 / 6)
     assert goodput([round_], {"latency_ms": 200}).value == pytest.approx(0.1)
     assert goodput([round_], {"latency_ms": 400}).value == pytest.approx(0.2)
     assert np.isnan(round_.samples.latency[2:]).all()

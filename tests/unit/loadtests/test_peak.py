@@ -108,7 +108,11 @@ def turn(*outcomes: str, lag: float = 0.0, stopped: str = "") -> Round:
 
 def answered(index: int, outcome: str, lag: float) -> Exchange:
     times: dict[str, Any] = {"sent": index + lag, "ended": index + lag + 0.1}
-    return Exchange(index, float(index), outcome=outcome, **(times if outcome == "ok" else {}))
+    if outcome == "hanging":
+        return Exchange(index, float(index), sent=float(index), ended=index + 30.0)
+    return Exchange(
+        index, float(index), outcome=outcome, **(times if outcome in ("ok", "cut_off") else {})
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,6 +121,7 @@ def answered(index: int, outcome: str, lag: float) -> Exchange:
         (turn(*["ok"] * 100), "", False),
         (turn(*["ok"] * 99, "cut_off"), "", False),
         (turn(*["ok"] * 98, *["cut_off"] * 2), "2 still ran after the grace", False),
+        (turn(*["ok"] * 98, *["hanging"] * 2), "98.0% met the SLO (at least 99.0%)", False),
         (turn(*["ok"] * 98, *["timeout"] * 2), "98.0% met the SLO (at least 99.0%)", False),
         (turn(*["ok"] * 100, stopped="too much"), "too much", False),
         (turn(*["ok"] * 100, lag=0.9), "the generator lagged by 90% of the latency", True),

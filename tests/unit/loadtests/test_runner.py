@@ -127,6 +127,14 @@ async def test_a_run_without_answers_is_not_valid(server) -> None:
     assert results.problems == ("m, fp32: no request was answered with success",)
 
 
+async def test_a_server_without_the_last_event_of_streams_is_hinted_at(server) -> None:
+    server.stream = b'data: {"choices": [{"text": "a", "finish_reason": "stop"}]}\n\n'
+    results = await run(make_plan(server.url, {"variants": ["fp32"]}, operation="completions"))
+    [problem] = results.problems
+    assert "no request was answered with success: 16 streams ended without the event" in problem
+    assert "data: [DONE]" in problem
+
+
 async def test_what_is_not_sent_makes_a_run_invalid(server) -> None:
     server.release.clear()
     plan = make_plan(server.url, {"variants": ["fp32"]}, max_in_flight=1, grace_s=0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import math
 from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import web
 
 from loadtests.bodies import make_body
 from loadtests.client import Client
@@ -134,6 +137,59 @@ async def test_an_answer_in_one_piece_is_read(server) -> None:
 async def test_a_stream_that_breaks_is_an_error(server) -> None:
     server.broken_streams = True
     assert set(outcomes(await run(server, operation="completions"))) == {"stream_error"}
+
+
+THINKING = [
+    {"reasoning_content": "hm"},
+    {"reasoning": "hm"},
+    {"tool_calls": [{"index": 0, "function": {"name": "look", "arguments": ""}}]},
+    {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]},
+    {"function_call": {"arguments": "{}"}},
+]
+
+
+@pytest.mark.parametrize("delta", THINKING)
+async def test_reasoning_and_tool_calls_are_tokens(server, delta) -> None:
+    deltas = [{"role": "assistant", "content": ""}, delta, delta, {"content": "x"}]
+    events = [json.dumps({"choices": [{"delta": one}]}) for one in deltas]
+    server.stream = "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]).encode()
+    record = await run(server, operation="completions")
+    assert {(e.answer, e.output_tokens) for e in record.exchanges} == {(b"x", 3)}
+    assert not any(math.isnan(exchange.first) for exchange in record.exchanges)
+
+
+async def test_time_to_first_token_ends_with_the_reasoning(server) -> None:
+    """The text comes a while after it."""
+
+    async def completions(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for delta, pause in (({"reasoning_content": "hm"}, 0.3), ({"content": "x"}, 0.0)):
+            event = json.dumps({"choices": [{"delta": delta}]})
+            await response.write(f"data: {event}\n\n".encode())
+            await asyncio.sleep(pause)
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    server.completions_with = completions
+    record = await run(server, operation="completions")
+    assert outcomes(record) == ["ok"] * NUM
+    for exchange in record.exchanges:
+        assert exchange.last - exchange.first > 0.25
+
+
+async def test_a_stream_without_its_last_event_has_a_kind_of_its_own(server) -> None:
+    server.stream = b'data: {"choices": [{"text": "a", "finish_reason": "stop"}]}\n\n'
+    record = await run(server, operation="completions")
+    assert outcomes(record) == ["no_done"] * NUM
+
+
+async def test_a_request_that_was_cut_off_knows_how_long_it_waited(server) -> None:
+    server.release.clear()
+    record = await run(server, users=1, grace_s=0.2, duration_s=0.3)
+    [exchange] = record.exchanges
+    assert exchange.outcome == "cut_off"
+    assert exchange.ended - exchange.planned >= 0.45
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_requests_that_were_cut_off_leave_it_open() -> None:
     found = text({"fp32": SLOW, "fast": Made(0.01, num_cut_off=10)}, slo={"latency_ms": 200})
     assert "**fp32** meets it" in found
     assert "May meet it or not: fast with 100.00 (" in found
-    assert "%  (40 cut off, not counted)".replace("  ", " ") in found
+    assert "%  (40 cut off before a limit, not counted)".replace("  ", " ") in found
     few = text({"fp32": SLOW, "fast": Made(0.01, num_cut_off=1)}, slo={"latency_ms": 200})
     assert "**fast** meets it" in few
 

@@ -16,8 +16,11 @@ from tests.unit.loadtests.report.runs import DURATION_S, REQUESTS, Made, make_re
 MIB = 1024**2
 
 
-def test_errors_keep_the_curve_below_one() -> None:
-    variant = make_results({"fp32": Made(num_errors=REQUESTS // 4)}).scenarios[0].variants[0]
+@pytest.mark.parametrize(
+    "made", [Made(num_errors=REQUESTS // 4), Made(num_cut_off=REQUESTS // 4)], ids=["failed", "cut"]
+)
+def test_what_was_never_answered_keeps_the_curve_below_one(made: Made) -> None:
+    variant = make_results({"fp32": made}).scenarios[0].variants[0]
     times, shares = cumulative(variant.samples)
     assert (np.diff(times) >= 0).all()
     assert shares[0] > 0
