@@ -7,17 +7,21 @@ from typing import Any
 
 from serving.errors import ConfigError
 from serving.seams import Checkpoint
+from serving.tasks.text_architectures import require_served
 
 AUTO_CLASS = "AutoModelForSequenceClassification"
 
 
 def require_classifier(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
-    """Raise ``ConfigError`` if the weights are of something else: its classifier would be random.
+    """Raise ``ConfigError`` unless the weights are of a classifier that can be served.
+
+    Those of something else would get a random one.
 
     Args:
         checkpoint: For the message.
         config: Its ``config.json``, or what transformers makes of it.
     """
+    require_served(checkpoint, config, is_classifier=True)
     architectures = config.get("architectures") or []
     if architectures and not _has_own_code(config):
         name = str(architectures[0])

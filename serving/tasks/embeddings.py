@@ -31,6 +31,7 @@ from serving.tasks.sentence_transformers_files import (
     read_transformer_settings,
 )
 from serving.tasks.task_files import open_text_items, read_settings, write_task
+from serving.tasks.text_architectures import require_served
 from serving.tasks.text_items import TextItems, TextSettings, only_texts
 
 
@@ -112,6 +113,7 @@ def prepare(checkpoint: Checkpoint, folder: Path) -> None:
 
     files, transformer = _read_files(checkpoint)
     model = load_text_model(checkpoint, "AutoModel")
+    require_served(checkpoint, model.config.to_dict(), is_classifier=False)
     settings = EmbeddingsSettings(
         **prepare_texts(model, transformer).model_dump(),
         head=files.head,
@@ -132,6 +134,7 @@ def _width(config: Any, files: EmbeddingsFiles) -> int:
 
 
 def _check(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
+    require_served(checkpoint, config, is_classifier=False)
     _read_files(checkpoint)
 
 

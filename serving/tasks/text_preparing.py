@@ -164,8 +164,11 @@ def _position_limit(model: TextModel) -> int | None:
         )
         if isinstance(first, int) and table is not None:
             return int(table.shape[0]) - first - 1
-    limit: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return limit
+    config = model.config.get_text_config()
+    # MPT, whose table of biases ends there, has it by another name than all others.
+    names = ("max_position_embeddings", "max_seq_len")
+    limits: list[int | None] = [getattr(config, name, None) for name in names]
+    return next((limit for limit in limits if limit is not None), None)
 
 
 def _add_lower_case(tokenizer: Any) -> None:

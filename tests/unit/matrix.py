@@ -17,7 +17,12 @@ def pairs(first: Iterable[First], second: Iterable[Second]) -> list[tuple[First,
     ``make test-all`` takes the whole product.
     """
     rows, columns = list(first), list(second)
-    if os.environ.get("TEST_ALL") == "1":
+    if takes_all():
         return list(product(rows, columns))
     length = max(len(rows), len(columns))
     return [(rows[n % len(rows)], columns[n % len(columns)]) for n in range(length)]
+
+
+def takes_all() -> bool:
+    """Whether every pair is wanted."""
+    return os.environ.get("TEST_ALL") == "1"

@@ -22,6 +22,7 @@ from serving.runtimes.onnxruntime.linear_layers import find_linear_layers
 from serving.runtimes.onnxruntime.packing import pack
 from serving.runtimes.onnxruntime.quantizing import quantize
 from serving.runtimes.onnxruntime.rounding import largest_weight
+from serving.runtimes.torch.padding import refuse_what_padding_changes
 from serving.runtimes.torch.pooling import AUTO_CLASSES
 from serving.runtimes.torch.pretrained import load_pretrained
 from serving.seams import Prepared, PrepareRequest
@@ -39,6 +40,7 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
     torch.set_num_threads(request.threads)
     auto_class = AUTO_CLASSES[type(request.head)]
     model = load_pretrained(request.checkpoint, auto_class, torch.float32)
+    refuse_what_padding_changes(model, request.head, request.example, request.checkpoint.folder)
     module = ExportedOutput(model, request.head, tuple(request.example))
     with TemporaryDirectory(dir=request.folder) as scratch:
         exported = Path(scratch) / "exported.onnx"

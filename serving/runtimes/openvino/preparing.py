@@ -14,6 +14,7 @@ from serving.runtimes.openvino.conversion import convert, reference_output
 from serving.runtimes.openvino.linear_layers import describe_layers
 from serving.runtimes.openvino.opening import GRAPH, WEIGHTS
 from serving.runtimes.openvino.quantization import QUANTIZATIONS
+from serving.runtimes.torch.padding import refuse_what_padding_changes
 from serving.runtimes.torch.pooling import AUTO_CLASSES
 from serving.runtimes.torch.pretrained import load_pretrained
 from serving.seams import Arrays, Head, Prepared, PrepareRequest
@@ -35,6 +36,7 @@ def prepare(request: PrepareRequest) -> Prepared:
     torch.set_num_threads(request.threads)
     name = str(request.checkpoint.folder)
     model = load_pretrained(request.checkpoint, AUTO_CLASSES[type(request.head)], torch.float32)
+    refuse_what_padding_changes(model, request.head, request.example, request.checkpoint.folder)
     graph = convert(model, request.example, name)
     check_answers(graph, model, request.head, request.example, name)
     del model

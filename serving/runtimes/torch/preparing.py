@@ -16,6 +16,7 @@ from serving.runtimes.torch.conversions import CONVERSIONS
 from serving.runtimes.torch.encoder import TorchEncoder
 from serving.runtimes.torch.footprint import weights_bytes
 from serving.runtimes.torch.opening import read_encoder
+from serving.runtimes.torch.padding import refuse_what_padding_changes
 from serving.runtimes.torch.pooling import AUTO_CLASSES
 from serving.runtimes.torch.pretrained import (
     REASON_CHARACTERS,
@@ -39,8 +40,9 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
     For CUDA the float32 weights are written, which ``open_encoder`` quantizes on the GPU.
 
     Raises:
-        ConfigError: The model does not answer the example, the recipe cannot convert it, or it
-            holds something that cannot be written: what was opened again gives other rows.
+        ConfigError: The model does not answer the example, or otherwise with padding than without,
+            the recipe cannot convert it, or it holds something that cannot be written: what was
+            opened again gives other rows.
         SourceError: The checkpoint lacks weights that the head needs, or is no such model.
     """
     head, folder = request.head, request.checkpoint.folder
@@ -48,7 +50,7 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
     torch.set_num_threads(request.threads)
     model = load_pretrained(request.checkpoint, AUTO_CLASSES[type(head)], torch.float32)
     with _refused(f"{folder}: as an encoder, the model does not run"):
-        _rows(model, request, head)
+        refuse_what_padding_changes(model, head, request.example, folder)
     with _refused(f"{folder}: recipe {request.recipe} does not suit the model"):
         notes = _convert(model, request)
         expected = _rows(model, request, head)
