@@ -35,6 +35,9 @@ from serving.runtimes import RUNTIMES
 from serving.seams import Arrays, EncoderTask, Head, PrepareRequest
 from serving.tasks import TASKS
 
+NO_LIMIT = 1_000_000
+"""Tokens: where a checkpoint names a limit, that one holds; the configuration's is a replica's."""
+
 NICENESS = 5
 """Whoever is being served on the same cores comes first."""
 
@@ -57,7 +60,7 @@ def build(order: BuildOrder) -> None:
     example: Arrays = {}
     calibration: list[Arrays] = []
     if entry.kind == "encoder":
-        task: EncoderTask = entry.open(task_folder, None)
+        task: EncoderTask = entry.open(task_folder, NO_LIMIT)
         head, example = task.head, example_batch(task, entry.read_probes(None))
         if request.calibration is not None:
             inputs = read_inputs(request.task, request.calibration)

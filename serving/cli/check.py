@@ -11,6 +11,7 @@ from rich.table import Table
 from serving.app.plan import Plan, PlannedVariant, make_plan
 from serving.artifacts import ArtifactKey, ArtifactStore, key_of
 from serving.artifacts.calibration import remarks
+from serving.artifacts.rehearsal import rehearse
 from serving.cli.console import (
     clean_errors,
     config_or_demo,
@@ -26,7 +27,7 @@ from serving.settings import load_config
 def check(
     config: Annotated[Path | None, typer.Argument(help="YAML file; the demo without it.")] = None,
 ) -> None:
-    """Validate CONFIG and print every variant with its estimated size; load nothing."""
+    """Validate CONFIG, print every variant with its estimated size, and try each checkpoint."""
     with clean_errors():
         settings = load_config(config_or_demo(config))
         plan = make_plan(settings)
@@ -41,6 +42,7 @@ def check(
             f"{mebibytes(plan.available_bytes)} MiB are available"
         )
         plan.require_fit()
+        rehearse((planned.artifact, planned.model.max_tokens) for planned in plan.variants)
 
 
 def plan_table(plan: Plan, artifacts: list[str]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -27,7 +28,8 @@ def load_pretrained(checkpoint: Checkpoint, auto_class: str, dtype: torch.dtype)
         dtype: Type of its parameters.
 
     Raises:
-        SourceError: The checkpoint lacks weights that the task needs, or is no such model.
+        SourceError: The checkpoint lacks weights that the task needs, or has some of another shape
+            or that are no numbers, or is no such model; names the tensors.
     """
     form: dict[str, Any] = (
         {"gguf_file": checkpoint.gguf_file} if checkpoint.gguf_file else {"use_safetensors": True}
@@ -39,6 +41,7 @@ def load_pretrained(checkpoint: Checkpoint, auto_class: str, dtype: torch.dtype)
             trust_remote_code=checkpoint.trust_remote_code,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below, by name
             **form,
         )
     except ValueError as error:  # above all: no such class for this type of model
@@ -50,12 +53,35 @@ def load_pretrained(checkpoint: Checkpoint, auto_class: str, dtype: torch.dtype)
         missing = [name for name in missing if "pooler" not in name]
     if missing:
         raise SourceError(
-            f"{checkpoint.folder}: no weights for {', '.join(missing[:3])}"
-            f"{' …' if len(missing) > 3 else ''}, which {auto_class} needs"
+            f"{checkpoint.folder}: no weights for {_some(missing)}, which {auto_class} needs"
         )
+    _refuse_damage(checkpoint, model, report["mismatched_keys"])
     model.eval().requires_grad_(False)
     assert isinstance(model, nn.Module)
     return model
+
+
+def _refuse_damage(checkpoint: Checkpoint, model: nn.Module, mismatched: Any) -> None:
+    others = [
+        f"{name} is {_shape(found)} where config.json asks for {_shape(wanted)}"
+        for name, found, wanted in sorted(mismatched)
+    ]
+    if others:
+        raise SourceError(f"{checkpoint.folder}: weights of another shape: {_some(others)}")
+    bad = [name for name, values in model.named_parameters() if not values.isfinite().all()]
+    if bad:
+        raise SourceError(
+            f"{checkpoint.folder}: weights that are NaN or infinite, in {_some(bad)}: the "
+            "checkpoint is damaged, or was saved in a type that its numbers do not fit"
+        )
+
+
+def _shape(size: Iterable[int]) -> str:
+    return "×".join(map(str, size))
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
 
 
 def write_configuration(model: nn.Module, checkpoint: Checkpoint, folder: Path) -> None:

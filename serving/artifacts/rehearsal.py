@@ -1,0 +1,88 @@
+"""Tries what preparing begins with, in a process: ``python -m serving.artifacts.rehearsal``.
+
+The task's files are made and thrown away, and the weights are loaded as transformers loads them:
+a checkpoint that could not be loaded is so refused before anything is served.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import TypeAdapter
+
+from serving.artifacts.order import REFUSED
+from serving.artifacts.request import ArtifactRequest
+from serving.errors import ConfigError, QuantserveError
+from serving.tasks import TASKS
+
+FROM_TRANSFORMERS = ("torch", "openvino", "onnxruntime")
+"""Runtimes that prepare from a model of transformers."""
+
+_REQUESTS = TypeAdapter(list[tuple[ArtifactRequest, int | None]])
+
+
+def rehearse(requests: Iterable[tuple[ArtifactRequest, int | None]]) -> None:
+    """Try each checkpoint once for each task, limit of tokens and runtime.
+
+    Args:
+        requests: What would be prepared, and the limit of its model's configuration.
+
+    Raises:
+        ConfigError: One could not be prepared; names a variant.
+    """
+    wanted = {
+        (request.checkpoint, request.task, max_tokens, request.runtime): (request, max_tokens)
+        for request, max_tokens in requests
+        if request.runtime in FROM_TRANSFORMERS
+    }
+    if not wanted:
+        return
+    tried = subprocess.run(
+        [sys.executable, "-m", "serving.artifacts.rehearsal"],
+        input=_REQUESTS.dump_json(list(wanted.values())),
+        capture_output=True,
+        check=False,
+    )
+    if tried.returncode == REFUSED:
+        raise ConfigError(tried.stdout.decode())
+    if tried.returncode:
+        lines = tried.stderr.decode(errors="replace").strip().splitlines()
+        raise ConfigError(f"trying to load what is configured failed: {' '.join(lines[-1:])}")
+
+
+def _try(request: ArtifactRequest, max_tokens: int | None) -> None:
+    from serving.runtimes.torch.rehearsing import try_encoder, try_generator
+
+    entry = TASKS[request.task]
+    with TemporaryDirectory() as folder:
+        entry.prepare(request.checkpoint, Path(folder))
+        task = entry.open(Path(folder), max_tokens)
+    if entry.kind == "encoder":
+        try_encoder(request.checkpoint, task.head)
+        return
+    is_fused = request.runtime == "torch" and request.device == "cpu"
+    try_generator(request.checkpoint, is_fused)
+
+
+def main() -> int:
+    """Try what standard input lists; returns the exit status."""
+    # What libraries print is no answer.
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for request, max_tokens in _REQUESTS.validate_json(sys.stdin.buffer.read()):
+        try:
+            _try(request, max_tokens)
+        except QuantserveError as error:
+            output.write(f"{request.name}: {error}")
+            output.close()
+            return REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
