@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from serving.app.haproxy_answers import write_edits
+
 # Ray Serve's HAProxy lets its metrics and stats pages listen on every interface and has no
 # setting for it, so the binary is started through this script, which edits the file that Ray
 # has just written. ``exec`` keeps the process id that Ray knows.
@@ -18,7 +20,8 @@ _HAPROXY_SCRIPT = """#!/bin/sh
 for argument in "$@"; do
     case "$argument" in
         *.cfg) sed -i -e 's/bind :{metrics}$/bind {host}:{metrics}/' \\
-                      -e 's/bind \\*:{stats}$/bind {host}:{stats}/' "$argument" ;;
+                      -e 's/bind \\*:{stats}$/bind {host}:{stats}/' \\
+                      -f {answers} "$argument" ;;
     esac
 done
 exec {binary} "$@"
@@ -131,7 +134,13 @@ def _haproxy_settings(run_directory: Path, host: str) -> dict[str, str]:
     metrics, stats = _free_port(METRICS_PORT), _free_port(STATS_PORT)
     script = run_directory / "haproxy"
     script.write_text(
-        _HAPROXY_SCRIPT.format(metrics=metrics, stats=stats, host=host, binary=shlex.quote(binary))
+        _HAPROXY_SCRIPT.format(
+            metrics=metrics,
+            stats=stats,
+            host=host,
+            answers=shlex.quote(str(write_edits(run_directory))),
+            binary=shlex.quote(binary),
+        )
     )
     script.chmod(0o700)
     return {
@@ -142,6 +151,8 @@ def _haproxy_settings(run_directory: Path, host: str) -> dict[str, str]:
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port(FALLBACK_HTTP_PORT)),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(_free_port(FALLBACK_GRPC_PORT)),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        # A request's line and headers have to fit: beyond that HAProxy answers with a page of HTML.
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run_directory / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run_directory / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(run_directory / "metrics.sock"),

@@ -1,0 +1,111 @@
+"""What HAProxy says itself, in the shape of our errors, and what it does not let through.
+
+Ray Serve has no setting for either, so the file that it writes for HAProxy is edited by ``sed``.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+
+from serving.errors import (
+    DeadlineExceeded,
+    Malformed,
+    NotReady,
+    RequestError,
+)
+
+_UNREADABLE = (
+    "the request could not be read whole: it is no HTTP/1.1, or its sender closed the connection "
+    "before the answer"
+)
+_NO_REPLICA = (
+    "no replica of this variant takes requests now: it starts, or has just ended and is replaced; "
+    "retry later"
+)
+
+_ANSWERS: dict[int, RequestError] = {
+    400: Malformed(_UNREADABLE),
+    408: Malformed("the request did not arrive in time; send it whole, or close the connection"),
+    500: NotReady(_NO_REPLICA, retry_after_s=1),
+    502: NotReady(_NO_REPLICA, retry_after_s=1),
+    503: NotReady(_NO_REPLICA, retry_after_s=1),
+    504: DeadlineExceeded("no answer in time"),
+}
+"""By the status that HAProxy has for it."""
+
+_STATUS_LINES = {
+    400: "400 Bad Request",
+    408: "408 Request Timeout",
+    503: "503 Service Unavailable",
+    504: "504 Gateway Timeout",
+}
+
+_STARTING = NotReady("the service is starting; retry later", retry_after_s=1)
+
+_DASHED = ("x-session-id", "serve-multiplexed-model-id")
+_DECODED = [
+    *("x-request-id", "traceparent", "tracestate"),
+    *(
+        first + "".join(map("".join, zip(dashes, rest, strict=True)))
+        for first, *rest in (name.split("-") for name in _DASHED)
+        for dashes in product("-_", repeat=len(rest))
+    ),
+]
+"""Headers that Ray Serve reads as UTF-8, the last two with either dash in any place; with other
+bytes in them it fails, whatever the route."""
+
+_OF_RAY = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
+"""With these a client would have Ray give a request up, in Ray's words, or work on for nobody."""
+
+
+def write_edits(folder: Path) -> Path:
+    """Write HAProxy's answers, and the script for ``sed`` that names them in its configuration.
+
+    Args:
+        folder: Where they stay while HAProxy runs.
+    """
+    lines = [f"    http-request del-header {name}" for name in _OF_RAY]
+    lines += [_del_header_unless_printable(name) for name in _DECODED]
+    files = [_error_file(folder, status, error) for status, error in _ANSWERS.items()]
+    starting = folder / "starting.json"
+    starting.write_text(_body(_STARTING))
+    script = folder / "answers.sed"
+    script.write_text(
+        # Ray's own, which are plain text and make 500 of everything.
+        "/^ *errorfile [0-9]* /d\n"
+        f"/^defaults$/a\\\n{_appended(files)}\n"
+        f"/^frontend http_frontend$/a\\\n{_appended(lines)}\n"
+        # What no application has a prefix for, while the gateway, which has them all, is missing.
+        "s|^ *http-request return status 404 content-type text/plain lf-string .Path .*|"
+        "    http-request return status 503 content-type application/json hdr Retry-After 1 "
+        f"file {starting}|\n"
+    )
+    return script
+
+
+def _del_header_unless_printable(name: str) -> str:
+    return f"    http-request del-header {name} if {{ req.fhdr({name}) -m reg [^[:print:]] }}"
+
+
+def _error_file(folder: Path, status: int, error: RequestError) -> str:
+    body = _body(error)
+    status_line = _STATUS_LINES[408 if status == 408 else error.status]
+    retry = f"Retry-After: {error.retry_after_s}\r\n" if error.retry_after_s else ""
+    file = folder / f"{status}.http"
+    file.write_text(
+        f"HTTP/1.1 {status_line}\r\nContent-Type: application/json\r\n{retry}"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n{body}"
+    )
+    return f"    errorfile {status} {file}"
+
+
+def _body(error: RequestError) -> str:
+    shown = {"message": error.message, "type": error.type, "code": error.code, "param": None}
+    return json.dumps({"error": shown})
+
+
+def _appended(lines: list[str]) -> str:
+    # ``sed`` drops a line's leading blanks unless a backslash stands before them.
+    return "\\\n".join(f"\\{line}" for line in lines)
