@@ -10,6 +10,7 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -21,6 +22,12 @@ ModelName = Annotated[
 
 VariantName = ModelName
 """Chosen by the operator; of the same form, for the same reason."""
+
+Alias = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/:-]*[A-Za-z0-9])?$", max_length=200),
+]
+"""As hubs and other servers name models, e.g. ``org/Name`` or ``name:8b``."""
 
 RESERVED_MODEL_NAMES = frozenset(
     {
@@ -51,6 +58,15 @@ are allocated for every sequence that may run, and models have positions by the 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number_is_yes_or_no(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's ``true`` is no 1: pydantic takes it for one, as environment variables need it."""
+        assert info.field_name is not None
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError(f"expected a value, not {str(value).lower()}")
+        return value
 
 
 class Autoscaling(_Section):
@@ -199,6 +215,8 @@ class ModelConfig(_Section):
 
     Attributes:
         name: Public name, used in paths, bodies and labels.
+        aliases: Other names by which bodies may call it, with or without ``:variant``; they may
+            have ``/`` and ``:``, and are for the field ``model`` alone.
         task: An entry of the table of tasks.
         source: ``hf:org/name@revision``, ``package:import_name/path``, a folder or a GGUF file; a
             variant may have one of its own.
@@ -216,6 +234,7 @@ class ModelConfig(_Section):
     """
 
     name: ModelName
+    aliases: tuple[Alias, ...] = ()
     task: str
     source: str = Field(min_length=1)
     variants: tuple[VariantConfig, ...] = Field(min_length=1)
@@ -333,4 +352,23 @@ class Config(_Section):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"models given twice: {', '.join(repeated)}")
+        return models
+
+    @field_validator("models")
+    @classmethod
+    def _aliases_mean_one_variant(cls, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+        meant = [name for model in models for name in (model.name, *model.aliases)]
+        meant += [
+            f"{name}:{variant}"
+            for model in models
+            for name in (model.name, *model.aliases)
+            for variant in (*(variant.name for variant in model.variants), AUTO)
+        ]
+        for model in models:
+            for alias in model.aliases:
+                if meant.count(alias) > 1:
+                    raise ValueError(
+                        f"alias {alias!r} of model {model.name!r} means something already; "
+                        "choose another"
+                    )
         return models

@@ -41,6 +41,11 @@ def calibration_origin(
         name, file = Path(wanted).name, wanted
     # A builder may run in another folder.
     path = None if file is None else Path(file).expanduser().absolute()
+    if wanted not in ("dataset", "probes", None) and path is not None and not path.is_file():
+        raise ConfigError(
+            f"{key}.calibration.data: no file {path}; give probes, dataset, or a file of the form "
+            'that probes have: {"input": …} a line'
+        )
     origin = CalibrationOrigin(
         name=name, path=path, is_labelled=is_labelled, count=variant.calibration.count
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,8 +15,12 @@ from serving.errors import InvalidField, NotReady, Unknown
 from serving.quality.probes import probe_line
 from serving.routes.json_response import json_response
 from serving.routes.schemas import Body
+from serving.routes.selection import find_model
 from serving.routes.services import Services, services_of
 from serving.seams import QualityBoard
+
+CLOCKS_S = 60.0
+"""A client's clock may be so far ahead."""
 
 router = APIRouter(prefix="/v1/quality", tags=["quality"])
 
@@ -38,8 +43,9 @@ async def quality(request: Request, model: str | None = None, since: str | None 
     otherwise) each model has a ``history``, too: the changes of its verdicts from then on.
     """
     services = services_of(request)
+    check_query(request, "model", "since")
     if model is not None:
-        check_model(services, model)
+        model = check_model(services, model)
     begin = None if since is None else read_time(since)
     board = board_of(services)
     data = [asdict(entry) for entry in await board.report() if model in (None, entry.model)]
@@ -51,28 +57,42 @@ async def quality(request: Request, model: str | None = None, since: str | None 
 
 
 def read_time(text: str) -> float:
-    """Seconds since 1970 of a time that is given so or in ISO 8601; raises ``InvalidField``."""
+    """Seconds since 1970 of a time that is given so or in ISO 8601.
+
+    Raises:
+        InvalidField: It is neither, or lies in the future.
+    """
     for read in (float, _iso_seconds):
         with suppress(ValueError, OverflowError):
-            if isfinite(seconds := read(text)):
+            if isfinite(seconds := read(text)) and seconds <= time.time() + CLOCKS_S:
                 return seconds
     raise InvalidField(
         f"since is {text!r}; give seconds since 1970, or a time such as 2026-11-28 or "
-        "2026-11-28T20:00:00Z",
+        "2026-11-28T20:00:00Z, that is past",
         param="since",
     )
 
 
 def _iso_seconds(text: str) -> float:
-    time = datetime.fromisoformat(text)
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def check_query(request: Request, *known: str) -> None:
+    """Raise ``InvalidField`` if the query has a parameter that means nothing here."""
+    for name in request.query_params:
+        if name not in known:
+            raise InvalidField(
+                f"unknown query parameter {name!r}; known: {', '.join(known)}", param=name
+            )
 
 
 @router.get("/inputs")
 async def inputs(request: Request, model: str) -> Response:
     """The latest live inputs of a model that were kept, as JSON lines: a file of probes."""
     services = services_of(request)
-    check_model(services, model)
+    check_query(request, "model")
+    model = check_model(services, model)
     kept = await board_of(services).inputs(model)
     lines = [orjson.dumps(probe_line(one), option=orjson.OPT_APPEND_NEWLINE) for one in kept]
     return Response(b"".join(lines), media_type="application/jsonl")
@@ -85,9 +105,9 @@ async def evaluate(request: Request, body: EvaluateBody) -> Response:
     ``GET /v1/quality`` tells how far it is. While one runs, another is not started.
     """
     services = services_of(request)
-    check_model(services, body.model)
-    progress = await board_of(services).evaluate(body.model)
-    return json_response({"model": body.model, **asdict(progress)}, status=202)
+    model = check_model(services, body.model)
+    progress = await board_of(services).evaluate(model)
+    return json_response({"model": model, **asdict(progress)}, status=202)
 
 
 def board_of(services: Services) -> QualityBoard:
@@ -97,9 +117,11 @@ def board_of(services: Services) -> QualityBoard:
     return services.board
 
 
-def check_model(services: Services, model: str) -> None:
-    """Raise ``Unknown`` unless the model is served."""
-    if model not in services.catalog:
+def check_model(services: Services, model: str) -> str:
+    """Return a model's own name, of an alias too; raise ``Unknown`` unless it is served."""
+    found = find_model(services.catalog, model)
+    if found is None:
         raise Unknown(
             f"unknown model {model!r}; served: {', '.join(services.catalog)}", param="model"
         )
+    return found.name

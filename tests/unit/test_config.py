@@ -286,3 +286,34 @@ def test_autoscaling_starts_at_one_replica() -> None:
 def test_an_empty_key_is_refused(key: str) -> None:
     with pytest.raises(ValidationError, match="lets everybody in"):
         ServerConfig(api_key=key)
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "section"),
+    [
+        ("models[0].variants[0].threads", "threads", "variant"),
+        ("models[0].variants[0].replicas", "replicas", "variant"),
+        ("models[0].variants[0].max_queued_requests", "max_queued_requests", "variant"),
+        ("models[0].max_tokens", "max_tokens", "model"),
+        ("server.port", "port", "server"),
+        ("server.request_timeout_s", "request_timeout_s", "server"),
+        ("server.host", "host", "server"),
+        ("models[0].quality.shadow.rate", "rate", "shadow"),
+    ],
+)
+@pytest.mark.parametrize("value", [True, False])
+def test_yes_and_no_are_no_numbers(place: str, key: str, section: str, value: bool) -> None:
+    wrong = {key: value}
+    variants = [{"name": "fp32", **(wrong if section == "variant" else {})}]
+    quality = {"quality": {"shadow": wrong}} if section == "shadow" else {}
+    of_model = wrong if section == "model" else {}
+    config = {
+        "models": [model(variants=variants, **quality, **of_model)],
+        "server": wrong if section == "server" else {},
+    }
+    assert problems(config).startswith(f"{place}: ")
+    assert str(value).lower() in problems(config)
+
+
+def test_what_is_yes_or_no_may_be() -> None:
+    assert ModelConfig(**model(trust_remote_code=True)).trust_remote_code

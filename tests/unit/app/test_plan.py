@@ -323,7 +323,10 @@ def test_inputs_to_calibrate_with_are_found(
 
 @pytest.mark.parametrize(
     ("data", "said"),
-    [("dataset", "model 'tiny' has no quality.dataset"), ("none.jsonl", "cannot be read")],
+    [
+        ("dataset", "model 'tiny' has no quality.dataset"),
+        ("none.jsonl", "none.jsonl; give probes, dataset, or a file of the form"),
+    ],
 )
 def test_inputs_to_calibrate_with_that_are_not_there_name_their_key(
     write_config: WriteConfig, data: str, said: str

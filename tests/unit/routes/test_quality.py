@@ -142,7 +142,9 @@ async def test_a_time_has_two_forms(
     assert board.asked_since == [seconds]
 
 
-@pytest.mark.parametrize("since", ["", "yesterday", "nan", "inf", "2026-13-01", "1e999"])
+@pytest.mark.parametrize(
+    "since", ["", "yesterday", "nan", "inf", "2026-13-01", "1e999", "1e20", "9999-01-01"]
+)
 async def test_what_is_no_time_is_a_422(site: Site, board: FakeBoard, since: str) -> None:
     answer = await site.client.get("/v1/quality", params={"since": since})
     assert answer.status_code == 422
@@ -223,3 +225,16 @@ async def test_unknown_fields_are_refused(site: Site) -> None:
 
 async def test_a_replica_has_no_such_route() -> None:
     assert (await open_replica().client.get("/v1/quality")).status_code == 404
+
+
+@pytest.mark.parametrize("query", ["?sinse=0", "?model=minilm&variant=int4", "?x"])
+async def test_an_unknown_query_parameter_is_refused(
+    site: Site, board: FakeBoard, query: str
+) -> None:
+    answer = await site.client.get(f"/v1/quality{query}")
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert "unknown query parameter" in error["message"]
+    assert "known: model, since" in error["message"]
+    assert error["param"] in ("sinse", "variant", "x")
+    assert (await site.client.get("/v1/quality/inputs?model=minilm&since=0")).status_code == 422
