@@ -18,6 +18,13 @@ RECIPES = Table(
         "int8-static": "serving.recipes.int8_static:RECIPE",
         "int8-weights": "serving.recipes.int8_weights:RECIPE",
         "int4": "serving.recipes.int4:RECIPE",
+        "f16": "serving.recipes.f16:RECIPE",
+        "q8_0": "serving.recipes.q8_0:RECIPE",
+        "q6_k": "serving.recipes.q6_k:RECIPE",
+        "q5_k_m": "serving.recipes.q5_k_m:RECIPE",
+        "q4_k_m": "serving.recipes.q4_k_m:RECIPE",
+        "q4_0": "serving.recipes.q4_0:RECIPE",
+        "stored": "serving.recipes.stored:RECIPE",
     },
     GROUP,
 )

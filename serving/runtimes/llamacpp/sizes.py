@@ -1,0 +1,39 @@
+"""Sizes of a replica and of its preparation, before anything is loaded; imports nothing heavy."""
+
+from __future__ import annotations
+
+from math import prod
+
+from serving.runtimes.llamacpp.mixtures import MIXTURES, mixed_bytes
+from serving.runtimes.llamacpp.number_types import stored_bytes
+from serving.seams import SizeEstimate, SizeRequest
+
+PROCESS_BYTES = 170 * 2**20
+"""Resident memory of a replica with Ray, FastAPI and llama.cpp, before any weights."""
+
+WORKING_BYTES = 48 * 2**20
+"""Intermediate results of a step, and its logits."""
+
+PREPARING_BYTES = 450 * 2**20
+"""The process that prepares, with torch and transformers, before any weights."""
+
+KV_NUMBER_BYTES = 2
+"""Keys and values are kept in float16, llama.cpp's default."""
+
+
+def estimate(request: SizeRequest) -> SizeEstimate:
+    """Sum the sizes of a checkpoint's tensors in the file that is served."""
+    if request.recipe in MIXTURES:
+        weights = mixed_bytes(request.recipe, request.shapes)
+        written = sum(4 * prod(shape.shape) for shape in request.shapes)
+    else:
+        weights = written = sum(stored_bytes(shape) for shape in request.shapes)
+    return SizeEstimate(
+        weights_bytes=weights,
+        process_bytes=PROCESS_BYTES,
+        preloaded_bytes=0,
+        # Some kernels want weights in another order, and copy them; mapped pages may go.
+        extra_bytes=WORKING_BYTES,
+        preparing_bytes=PREPARING_BYTES + written + weights,
+        kv_number_bytes=KV_NUMBER_BYTES,
+    )
