@@ -14,6 +14,7 @@ from serving.errors import (
     Malformed,
     NotReady,
     RequestError,
+    Unknown,
 )
 
 _UNREADABLE = (
@@ -42,6 +43,9 @@ _STATUS_LINES = {
     504: "504 Gateway Timeout",
 }
 
+_HIDDEN = Unknown("no route GET /-/routes; /v1/models lists what is served")
+"""Ray's page names every model, whoever asks: no key is looked at here."""
+
 _STARTING = NotReady("the service is starting; retry later", retry_after_s=1)
 
 _DASHED = ("x-session-id", "serve-multiplexed-model-id")
@@ -66,11 +70,16 @@ def write_edits(folder: Path) -> Path:
     Args:
         folder: Where they stay while HAProxy runs.
     """
-    lines = [f"    http-request del-header {name}" for name in _OF_RAY]
+    hidden, starting = folder / "hidden.json", folder / "starting.json"
+    hidden.write_text(_body(_HIDDEN))
+    starting.write_text(_body(_STARTING))
+    lines = [
+        "    http-request return status 404 content-type application/json "
+        f"file {hidden} if {{ path -i /-/routes }}"
+    ]
+    lines += [f"    http-request del-header {name}" for name in _OF_RAY]
     lines += [_del_header_unless_printable(name) for name in _DECODED]
     files = [_error_file(folder, status, error) for status, error in _ANSWERS.items()]
-    starting = folder / "starting.json"
-    starting.write_text(_body(_STARTING))
     script = folder / "answers.sed"
     script.write_text(
         # Ray's own, which are plain text and make 500 of everything.

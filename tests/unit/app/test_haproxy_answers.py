@@ -29,6 +29,7 @@ defaults
     errorfile 504 /nowhere
 frontend http_frontend
     bind 127.0.0.1:{port}
+    http-request return status 200 content-type application/json string "[]" if {{ path /-/routes }}
     use_backend dead if {{ path_beg /dead }}
     use_backend silent if {{ path_beg /silent }}
     use_backend echo if {{ path_beg /echo }}
@@ -161,6 +162,12 @@ def test_what_ray_cannot_decode_does_not_reach_it(ask: Ask, name: str) -> None:
     assert found == 200
     assert name.lower() not in dropped.lower()
     assert "other:" in dropped
+
+
+@pytest.mark.parametrize("path", ["/-/routes", "/-/ROUTES", "/-/routes?x=1"])
+def test_ray_s_list_of_models_is_not_shown(ask: Ask, path: str) -> None:
+    found, _, body = ask(get(path))
+    assert (found, json.loads(body)["error"]["code"]) == (404, "not_found")
 
 
 def test_a_client_cannot_change_how_ray_waits(ask: Ask) -> None:
