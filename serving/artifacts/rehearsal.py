@@ -63,6 +63,11 @@ def _try(request: ArtifactRequest, max_tokens: int | None) -> None:
         entry.prepare(request.checkpoint, Path(folder))
         task = entry.open(Path(folder), max_tokens)
     if entry.kind == "encoder":
+        if max_tokens is not None and task.max_tokens < max_tokens:
+            raise ConfigError(
+                f"max_tokens is {max_tokens}; the checkpoint takes {task.max_tokens}. Lower it, "
+                "or leave it out"
+            )
         try_encoder(request.checkpoint, task.head)
         return
     is_fused = request.runtime == "torch" and request.device == "cpu"

@@ -17,7 +17,7 @@ from serving.artifacts.rehearsal import rehearse
 from serving.errors import ConfigError
 from serving.settings import load_config
 from tests.unit.runtimes.families import save_family
-from tests.unit.tasks.tiny_checkpoints import save_checkpoint
+from tests.unit.tasks.tiny_checkpoints import POSITIONS, save_checkpoint
 
 QUERY = "encoder.layer.0.attention.self.query.weight"
 
@@ -93,6 +93,15 @@ def test_a_model_without_a_limit_needs_one_of_the_configuration(tmp_path: Path) 
     with pytest.raises(ConfigError, match="set the model's max_tokens"):
         check(tmp_path, tmp_path / "model")
     check(tmp_path, tmp_path / "model", max_tokens=64)
+
+
+def test_more_tokens_than_the_checkpoint_takes_are_refused(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path / "model", "bert")
+    check(tmp_path, folder, max_tokens=POSITIONS)
+    with pytest.raises(
+        ConfigError, match=f"max_tokens is 512; the checkpoint takes {POSITIONS}"
+    ):
+        check(tmp_path, folder, max_tokens=512)
 
 
 def test_labels_that_begin_at_one_are_no_hindrance(tmp_path: Path) -> None:
