@@ -15,6 +15,7 @@ FORMATS = {
     "probability_change": ".4f",
     "divergence": ".1e",
     "perplexity_ratio": ".4f",
+    "first_gap": ".3f",
 }
 """Digits of each measure: a good cosine is within 0.001 of 1."""
 

@@ -21,7 +21,9 @@ def compare_tokens(tokens: Sequence[TokenLogprob], reference: Sequence[TokenLogp
     greedy answer that is the share of its tokens that the reference would have chosen; of a
     sampled one it still compares the models, and not how the dice fell. Measures are
     ``divergence`` (Kullback-Leibler, mean of the tokens, in nats) and ``log_perplexity_ratio``
-    (the reference's perplexity on the text over the variant's own).
+    (the reference's perplexity on the text over the variant's own); where the two part,
+    ``first_gap`` says by how much the reference preferred its own token at the first place (in
+    nats, see ``gap``): next to nothing is a tie, which any other order of sums would break.
 
     Args:
         tokens: The variant's, each with its most probable ones, at least one.
@@ -38,13 +40,26 @@ def compare_tokens(tokens: Sequence[TokenLogprob], reference: Sequence[TokenLogp
     log_ratios = [own.logprob - theirs.logprob for own, theirs in pairs]
     if not np.isfinite(log_ratios).all():
         raise ValueError("a token has no finite log-probability")
-    return Comparison(
-        agreement=float(np.mean([own.top[0][0] == theirs.top[0][0] for own, theirs in pairs])),
-        measures={
-            "divergence": float(np.mean([least_divergence(own, theirs) for own, theirs in pairs])),
-            "log_perplexity_ratio": float(np.mean(log_ratios)),
-        },
-    )
+    measures = {
+        "divergence": float(np.mean([least_divergence(own, theirs) for own, theirs in pairs])),
+        "log_perplexity_ratio": float(np.mean(log_ratios)),
+    }
+    parted = [(own, theirs) for own, theirs in pairs if own.top[0][0] != theirs.top[0][0]]
+    if parted:
+        measures["first_gap"] = gap(*parted[0])
+    agreement = float(np.mean([own.top[0][0] == theirs.top[0][0] for own, theirs in pairs]))
+    return Comparison(agreement=agreement, measures=measures)
+
+
+def gap(variant: TokenLogprob, reference: TokenLogprob) -> float:
+    """How much more probable the reference holds its own choice than the variant's, in nats.
+
+    A choice that is none of the reference's most probable tokens counts as the last of them: at
+    least so much.
+    """
+    (_, best), *_ = reference.top
+    known = dict(reference.top)
+    return best - known.get(variant.top[0][0], min(known.values()))
 
 
 def least_divergence(variant: TokenLogprob, reference: TokenLogprob) -> float:

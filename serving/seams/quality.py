@@ -111,7 +111,7 @@ class OriginReport:
         measures: By name: ``agreement`` always (embeddings: overlap of the 10 nearest probes;
             classification: share of same labels; generation: share of same first choices), and
             what else the task has: ``cosine``, ``probability_change``, ``divergence`` (nats),
-            ``perplexity_ratio``.
+            ``perplexity_ratio``, ``first_gap`` (nats).
         smallest_difference: The smallest difference of shares that the samples could have shown.
     """
 

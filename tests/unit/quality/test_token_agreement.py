@@ -31,6 +31,22 @@ def test_tokens_are_compared_by_first_choice_whatever_was_written() -> None:
     assert compared.measures["divergence"] == pytest.approx((0.037510 + 0.186098) / 2, abs=1e-6)
 
 
+def test_a_tie_is_told_from_a_choice_where_two_part_for_the_first_time() -> None:
+    same = scored(1, 0.6, {1: 0.6, 2: 0.3})
+    # The reference holds 3 for .41 and 4, which the variant prefers, for .40; then 5 and 6.
+    tokens = [same, scored(4, 0.41, {4: 0.41, 3: 0.4}), scored(6, 0.9, {6: 0.9})]
+    reference = [same, scored(4, 0.4, {3: 0.41, 4: 0.4}), scored(6, 0.1, {5: 0.8, 6: 0.1})]
+    compared = compare_tokens(tokens, reference)
+    assert compared.measures["first_gap"] == pytest.approx(math.log(0.41 / 0.4), abs=1e-12)
+    assert "first_gap" not in compare_tokens([same], [same]).measures
+
+
+def test_a_choice_that_the_reference_does_not_list_counts_as_its_last() -> None:
+    tokens, reference = [scored(9, 0.5, {9: 0.5})], [scored(9, 0.01, {1: 0.5, 2: 0.2})]
+    compared = compare_tokens(tokens, reference)
+    assert compared.measures["first_gap"] == pytest.approx(math.log(0.5 / 0.2), abs=1e-12)
+
+
 def test_tokens_must_be_the_same_and_at_least_one() -> None:
     one = scored(1, 0.5, {1: 0.5})
     with pytest.raises(ValueError, match="no tokens"):
