@@ -19,7 +19,7 @@ from serving.monitor.background import Background
 from serving.monitor.evaluation import evaluate
 from serving.monitor.evidence import Evidence, file_digest
 from serving.monitor.judges import judge_of
-from serving.monitor.probing import Probing
+from serving.monitor.probing import QUIET_S, Probing
 from serving.monitor.shadowing import DROP_REASONS, Shadowing
 from serving.seams import EvaluationProgress, Input, ModelQuality, Sample, VerdictChange
 from serving.tasks import TASKS
@@ -144,5 +144,5 @@ def _in_order(cluster: Cluster, assessments: Iterable[Assessment]) -> list[Probi
     """The probing of every model: those that generate, which take longer, after the others."""
     first = [Probing(cluster, one) for one in assessments if one.task.kind != "generator"]
     return first + [
-        Probing(cluster, one, first) for one in assessments if one.task.kind == "generator"
+        Probing(cluster, one, first, QUIET_S) for one in assessments if one.task.kind == "generator"
     ]

@@ -32,6 +32,10 @@ SETTLE_S = 300.0
 """How long the probes wait for variants that are still loading: what takes the cores then would be
 measured as the time of the others."""
 
+QUIET_S = 45.0
+"""How long generators are left alone after that: replicas find out meanwhile how many threads they
+use, for which the machine has to be quiet, and a generator's probes keep it busy for minutes."""
+
 States = Mapping[tuple[str, str], ApplicationState]
 """By model and variant."""
 
@@ -56,10 +60,15 @@ class Probing:
         deployments: Where to look.
         assessment: What to fill.
         earlier: Other models', whose probes are asked before these.
+        quiet_s: How long nothing is asked after all variants have come up.
     """
 
     def __init__(
-        self, deployments: Deployments, assessment: Assessment, earlier: Sequence[Probing] = ()
+        self,
+        deployments: Deployments,
+        assessment: Assessment,
+        earlier: Sequence[Probing] = (),
+        quiet_s: float = 0.0,
     ) -> None:
         self._deployments = deployments
         self._assessment = assessment
@@ -71,6 +80,8 @@ class Probing:
         self._not_before: dict[str, float] = {}
         self._num_failures: Counter[tuple[str, float]] = Counter()
         self._is_settled = False
+        self._quiet_s = quiet_s
+        self._was_quiet = quiet_s == 0
 
     async def run(self) -> None:
         """Look and probe until cancelled."""
@@ -80,7 +91,12 @@ class Probing:
 
     def settle(self) -> None:
         """Wait no longer for what is still loading."""
-        self._is_settled = True
+        if not self._is_settled:
+            self._is_settled = True
+            asyncio.get_running_loop().call_later(self._quiet_s, self._end_quiet)
+
+    def _end_quiet(self) -> None:
+        self._was_quiet = True
 
     def is_due(self, states: States) -> bool:
         """Whether any variant is to be asked now, or as soon as its reference is done."""
@@ -149,6 +165,8 @@ class Probing:
             return "waits until all variants are ready"
         if any(earlier.is_due(states) for earlier in self._earlier):
             return "waits for the probes of models that do not generate"
+        if not self._was_quiet:
+            return "waits until replicas have found out how many threads they use"
         if self._is_left_alone(variant):
             return "did not answer; it is asked again soon"
         return ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 
 from serving.artifacts import Artifact
@@ -13,16 +12,18 @@ from serving.cores.thread_choice import choose_threads, measure_passes, thread_c
 from serving.errors import RequestError
 from serving.machine.cores import available_cores
 from serving.machine.cpu_use import cores_of_others, read_cpu_use
+from serving.replica.loading_turn import loading_turn, open_turns
 from serving.seams import Cores
 
 logger = logging.getLogger("ray.serve.quantserve")
 
-QUIET_CORES = 0.25
-"""A measurement counts if other processes kept no more cores busy meanwhile."""
+QUIET_CORES = 0.5
+"""A measurement counts if other processes kept no more cores busy meanwhile. An idle service and
+whoever looks at it take some of that; of each number of threads the shortest pass counts."""
 
 LOOK_S = 1.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 15.0, 60.0
-"""Before the first look whether the machine is quiet, and at most between two."""
+FIRST_PAUSE_S, PAUSE_S = 3.0, 15.0
+"""Before the first look whether the machine is quiet, and between two."""
 
 
 async def choose_when_quiet(
@@ -32,7 +33,8 @@ async def choose_when_quiet(
 
     What was measured on this kind of CPU is used at once. Else passes are timed as soon as the
     machine is quiet: while others load or answer, every number of threads looks wrong, and what is
-    found is kept. Until then nothing is limited.
+    found is kept. So replicas of a node measure one after the other, when none loads. Until then
+    nothing is limited.
 
     Args:
         artifact: Whose passes they are.
@@ -46,11 +48,11 @@ async def choose_when_quiet(
     times = read_pass_times(artifact)
     pause = FIRST_PAUSE_S
     while times is None:
-        # Replicas that were started together should not look, and measure, together.
-        await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
-        times = await _measure(most, cores, run_pass)
+        await asyncio.sleep(pause)
+        async with loading_turn(open_turns(), num_turns=1):
+            times = await _measure(most, cores, run_pass)
         cores.limit(most)
-        pause = min(2 * pause, LONGEST_PAUSE_S)
+        pause = PAUSE_S
         if times is not None:
             await asyncio.to_thread(write_pass_times, artifact, times)
     cores.limit(choose_threads(times))

@@ -272,6 +272,17 @@ async def test_a_variant_says_what_its_probes_wait_for(looking: Looking) -> None
     assert looking.progress("int4") == ("waiting", 0, "did not answer; it is asked again soon")
 
 
+async def test_a_model_may_be_left_alone_for_a_while_after_all_came_up() -> None:
+    looking = Looking()
+    quiet_s = 0.05
+    looking.probing = Probing(looking.deployments, looking.assessed.assessment, quiet_s=quiet_s)
+    reason = "waits until replicas have found out how many threads they use"
+    assert await looking.look() == []
+    assert looking.progress("fp32") == ("waiting", 0, reason)
+    await asyncio.sleep(2 * quiet_s)
+    assert await looking.look() == ["fp32", "int4", "bf16"]
+
+
 async def test_other_models_may_be_asked_first(looking: Looking) -> None:
     later = Looking()
     later.probing = Probing(later.deployments, later.assessed.assessment, [looking.probing])
