@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from serving.runtimes.torch.conversions import CONVERSIONS
 from serving.runtimes.torch.decoder.architectures import why_not_architecture
+from serving.runtimes.torch.encoder_architectures import why_not_encoder
 from serving.runtimes.torch.sizes import estimate
 from serving.seams import (
     Combination,
@@ -30,6 +31,10 @@ def why_not(combination: Combination) -> str | None:
         return f"on torch, {combination.recipe} makes no {combination.kind}s"
     if combination.device == "cuda" and conversion.move_to_cuda is None:
         return f"on torch, {combination.recipe} runs on the CPU only"
+    if combination.kind == "encoder":
+        reason = why_not_encoder(combination.recipe, combination.device, combination.config)
+        if reason is not None:
+            return reason
     if (combination.kind, combination.device) == ("generator", "cpu"):
         architecture = combination.config.get("model_type")
         if architecture is not None and (reason := why_not_architecture(architecture)) is not None:

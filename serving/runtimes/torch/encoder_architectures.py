@@ -1,0 +1,21 @@
+"""Encoders that a recipe cannot make. No torch: a configuration is checked quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from serving.machine.isa import multiplies_bf16
+from serving.seams import DeviceName
+
+MIXES_TYPES = frozenset({"minimax", "openai-gpt"})
+"""Tables of their own stay float32, so that bfloat16 layers meet float32 inputs and refuse them."""
+
+
+def why_not_encoder(recipe: str, device: DeviceName, config: Mapping[str, Any]) -> str | None:
+    """Say why an encoder with this ``config.json`` cannot be made in a recipe; None if it can."""
+    kind = config.get("model_type")
+    is_half = recipe in ("bf16", "int4") and (device == "cuda" or multiplies_bf16())
+    if kind in MIXES_TYPES and is_half:
+        return f"{kind} mixes float32 with the bfloat16 that {recipe} computes in"
+    return None
