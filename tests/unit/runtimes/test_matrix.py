@@ -87,12 +87,41 @@ def test_every_cell_of_our_own_tables_has_an_answer() -> None:
                     assert said is None or said.strip()
 
 
-def test_a_runtime_s_own_recipe_is_possible() -> None:
+def test_every_runtime_has_its_plainest_recipe() -> None:
     fp32 = Combination("fp32", "encoder", "cpu", "safetensors")
-    assert {runtime: why_not(fp32, runtime) for runtime in RUNTIMES} == dict.fromkeys(RUNTIMES)
+    plainest = dict.fromkeys(RUNTIMES, fp32)
+    plainest["llama.cpp"] = replace(fp32, recipe="f16", kind="generator")
+    said = {runtime: why_not(combination, runtime) for runtime, combination in plainest.items()}
+    assert said == dict.fromkeys(RUNTIMES)
 
 
-@pytest.mark.parametrize(("architecture", "refused"), [("gpt2", True), ("llama", False)])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"recipe": "fp32"}, "llama.cpp has no recipe fp32; it has f16, q8_0,"),
+        ({"recipe": "f16", "kind": "encoder"}, "no encoders in f16"),
+        ({"recipe": "stored"}, "stored is made of gguf; this is safetensors"),
+        ({"recipe": "q4_0", "format": "gguf"}, "q4_0 is made of safetensors; this is gguf"),
+        ({"config": {"model_type": "mamba"}}, "this checkpoint is 'mamba'"),
+        (
+            {"recipe": "stored", "format": "gguf", "config": {"model_type": "rwkv6"}},
+            "gemma, gemma2, gemma3, llama, phi2, phi3, qwen2, qwen3; this checkpoint is 'rwkv6'",
+        ),
+        (
+            {"config": {"model_type": "qwen3", "attention_bias": True}},
+            "llama.cpp knows no qwen3 with biases in attention",
+        ),
+        ({"config": {"model_type": "gemma2"}}, None),
+        ({"recipe": "stored", "format": "gguf", "config": {"model_type": "llama"}}, None),
+    ],
+)
+def test_what_llama_cpp_cannot_is_refused(change: dict[str, object], reason: str | None) -> None:
+    combination = replace(Combination("q8_0", "generator", "cpu", "safetensors"), **change)
+    said = why_not(combination, "llama.cpp")
+    assert said is None if reason is None else said is not None and reason in said
+
+
+@pytest.mark.parametrize(("architecture", "refused"), [("mamba", True), ("llama", False)])
 def test_an_architecture_that_cannot_be_generated_with_is_refused(
     architecture: str, refused: bool
 ) -> None:
