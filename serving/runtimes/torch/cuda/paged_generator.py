@@ -32,6 +32,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_
 
 from serving.errors import (
     ConfigError,
+    InputFails,
     InternalError,
     InvalidField,
     NotReady,
@@ -43,6 +44,7 @@ from serving.runtimes.torch import footprint
 from serving.runtimes.torch.cuda.paged_steps import Job, Steps
 from serving.runtimes.torch.cuda.token_chooser import MAX_TOP_LOGPROBS, TokenChooser
 from serving.seams import (
+    GREEDY,
     DeviceName,
     FinishReason,
     Footprint,
@@ -71,8 +73,11 @@ NOT_SUPPORTED = {"min_p": 0, "repetition_penalty": 1, "logit_bias": ()}
 CLOSE_TIMEOUT_S = 10.0
 """How long closing waits for the step that runs."""
 
+NUM_PROVEN_TOKENS = 8
+"""So many leading tokens of the first prompt that was answered are kept for self-tests."""
 
-_Event = tuple[Job, GeneratedToken | InternalError]
+_Event = tuple[Job, GeneratedToken | None]
+"""A sequence and its next token; None if its logits were NaN or infinite."""
 
 
 class _Router(OutputRouter):
@@ -116,7 +121,8 @@ class PagedGenerator:
     that package is installed and the model is in half precision, else torch's own over gathered
     pages.
 
-    A step that fails ends the library's thread, and with it the engine.
+    A step that fails ends the library's thread, and with it the engine. Where logits are NaN or
+    infinite, a prompt that was answered before tells whether the fault is its sequence's.
 
     Args:
         model: The transformers model, converted and on the device of ``request``.
@@ -144,6 +150,11 @@ class PagedGenerator:
         self._is_closing = False
         self._has_ended = False
         self._on_step: Callable[[int], None] | None = None
+        self._proven: tuple[int, ...] = ()
+        self._suspects: list[Job] = []
+        """Sequences whose logits were no numbers; ``_test`` will tell why."""
+        self._test: Job | None = None
+        self._is_broken = False
         self._manager = _make_manager(model, request)
         is_captured = any(self._manager.continuous_batching_config.cuda_graph_booleans)
         vocabulary = model.config.get_text_config().vocab_size
@@ -202,9 +213,13 @@ class PagedGenerator:
         self._on_step = on_step
 
     def check_health(self) -> None:
-        """Raise ``RuntimeError`` if the engine is stuck or has ended."""
+        """Raise ``RuntimeError`` if the engine is stuck, fails its self-test, or has ended."""
         if self._is_closing:
             return
+        if self._is_broken:
+            raise RuntimeError(
+                "the logits of a prompt that was answered before are NaN or infinite"
+            )
         if self._has_ended or not self._manager.is_running():
             raise RuntimeError("the generator's thread has ended")
         # A copy: this may run in another thread than the event loop's.
@@ -290,23 +305,56 @@ class PagedGenerator:
         for job, event in events:
             if job.is_cancelled:
                 continue
-            job.outbox.put_nowait(event)
-            if isinstance(event, InternalError):
+            if event is None:
                 self._manager.cancel_request(job.id)
-            elif event.finish is None:
-                continue
+                self._suspects.append(job)
+            else:
+                self._is_broken = False
+                self._proven = self._proven or job.request.prompt[:NUM_PROVEN_TOKENS]
+                job.outbox.put_nowait(event)
+                if event.finish is None:
+                    continue
             self._unfinished.discard(job)
             self._release(job)
+            if job is self._test:
+                self._test = None
+                self._tell_suspects(is_broken=event is None)
+        self._test_if_suspected()
         self._submit_waiting()
+
+    def _test_if_suspected(self) -> None:
+        if self._suspects and self._test is None:
+            if not self._proven:
+                self._tell_suspects(is_broken=True)
+                return
+            self._test = Job(next(self._ids), TokenRequest(self._proven, 1, frozenset(), GREEDY))
+            self._unfinished.add(self._test)
+            self._waiting.appendleft(self._test)
+
+    def _tell_suspects(self, is_broken: bool) -> None:
+        self._is_broken = is_broken
+        for job in self._suspects:
+            if is_broken:
+                job.outbox.put_nowait(
+                    InternalError("the model fails on every prompt; see the log of the replica")
+                )
+            else:
+                job.outbox.put_nowait(
+                    InputFails(
+                        "the model gives logits that are NaN or infinite on this sequence, and not "
+                        "on others; another variant may continue it"
+                    )
+                )
+        self._suspects.clear()
 
     def _end(self, reason: str) -> None:
         """End every sequence, since no step will come any more."""
         if not self._is_closing and not self._has_ended:
             logger.error("the generator's thread ended: %s", reason)
         self._has_ended = True
-        for job in [*self._running.values(), *self._waiting]:
+        for job in [*self._running.values(), *self._waiting, *self._suspects]:
             job.outbox.put_nowait(self._ending())
-        for collection in (self._unfinished, self._running, self._waiting):
+        for collection in (self._unfinished, self._running, self._waiting, self._suspects):
             collection.clear()
 
     def _ending(self) -> RequestError:
@@ -333,13 +381,11 @@ class PagedGenerator:
 
     def _event(
         self, job: Job, output: GenerationOutput, noted: NDArray[np.float64], now: float
-    ) -> GeneratedToken | InternalError:
+    ) -> GeneratedToken | None:
         token, request = output.generated_tokens[-1], job.request
         if not math.isfinite(noted[0]):
             logger.error("after %d tokens: the logits are NaN or infinite", job.num_held)
-            return InternalError(
-                "the model gave logits that are NaN or infinite, so no next token could be chosen"
-            )
+            return None
         finish: FinishReason | None = None
         if token in request.stop_tokens:
             finish = "stop"

@@ -23,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.generation.continuous_batching.requests import FutureRequestState, RequestState
 
 from serving.cores import UnsharedCores
-from serving.errors import ConfigError, InternalError, InvalidField, NotReady, QueueFull
+from serving.errors import ConfigError, InputFails, InternalError, InvalidField, NotReady, QueueFull
 from serving.generator.sampling import Sampler
 from serving.generator.token_stream import TokenStream
 from serving.runtimes.torch.cuda import paged_generator, paged_steps
@@ -625,18 +625,51 @@ async def test_an_engine_without_work_is_not_stuck(build: Build) -> None:
     bench.engine.check_health()
 
 
-async def test_nan_is_told(build: Build, reference: LlamaForCausalLM) -> None:
+@pytest.mark.parametrize("is_answered_before", [True, False])
+async def test_a_model_that_gives_nan_for_everything_is_broken(
+    build: Build, reference: LlamaForCausalLM, is_answered_before: bool
+) -> None:
     bench = build(max_running=1)
+    if is_answered_before:
+        await generate(bench, request([3], 2))
     head = bench.model.get_submodule("lm_head")
     for poison in (math.nan, math.inf):
         for temperature in (0.0, 1.0):
             hook = head.register_forward_hook(lambda *a, p=poison: a[-1].index_fill(-1, SOME, p))
-            with pytest.raises(InternalError, match="NaN or infinite"):
+            with pytest.raises(InternalError, match="fails on every prompt"):
                 await generate(bench, request([1], 9, temperature=temperature))
             hook.remove()
+            with pytest.raises(RuntimeError, match="NaN or infinite"):
+                bench.engine.check_health()
     assert await generate(bench, request([2], 5)) == greedy(reference, [2], 5)
     bench.engine.check_health()
     assert bench.engine.load().running == 0
+
+
+async def test_nan_of_one_sequence_is_its_own(build: Build, reference: LlamaForCausalLM) -> None:
+    bench = build(max_running=2)
+    good, others = request([2], 5), {*greedy(reference, [2], 5), *greedy(reference, [3], 2)}
+    await generate(bench, request([3], 2))
+    prompt, first = next(
+        ([2, token, 4], first)
+        for token in range(5, VOCABULARY)
+        if (first := greedy(reference, [2, token, 4], 1)[0]) not in others
+    )
+
+    def poison(module: Any, inputs: Any, logits: torch.Tensor) -> torch.Tensor:
+        is_bad = logits.argmax(-1, keepdim=True) == first
+        return logits.masked_fill(is_bad, math.nan)
+
+    hook = bench.model.get_submodule("lm_head").register_forward_hook(poison)
+    for _ in range(3):
+        found = await asyncio.gather(
+            generate(bench, request(prompt, 5)), generate(bench, good), return_exceptions=True
+        )
+        assert isinstance(found[0], InputFails)
+        assert found[1] == greedy(reference, [2], 5)
+        bench.engine.check_health()
+    hook.remove()
+    assert bench.engine.load().running == bench.engine.load().waiting == 0
 
 
 SOME = torch.tensor([VOCABULARY // 2])
