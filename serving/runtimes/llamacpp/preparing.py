@@ -15,6 +15,7 @@ from serving.runtimes.llamacpp.artifact_files import MODEL
 from serving.runtimes.llamacpp.decoder import LlamaCppDecoder
 from serving.runtimes.llamacpp.mixtures import MIXTURES
 from serving.runtimes.llamacpp.quantizing import quantize
+from serving.runtimes.llamacpp.tokenizer_check import compare_tokenizers
 from serving.seams import Prepared, PrepareRequest, Segment
 
 TRIED_TOKENS = 16
@@ -40,7 +41,7 @@ def _make(request: PrepareRequest, file: Path) -> tuple[str, ...]:
     from serving.runtimes.llamacpp.conversion import convert
 
     if request.recipe == "f16":
-        return convert(request.checkpoint, file, "f16")
+        return (*convert(request.checkpoint, file, "f16"), *_tokenizer_notes(request, file))
     # Float32 whatever the checkpoint holds: no number is rounded twice.
     whole = file.with_name("float32.gguf")
     try:
@@ -48,7 +49,15 @@ def _make(request: PrepareRequest, file: Path) -> tuple[str, ...]:
         quantize(whole, file, MIXTURES[request.recipe].number, request.threads)
     finally:
         whole.unlink(missing_ok=True)
-    return notes
+    return (*notes, *_tokenizer_notes(request, file))
+
+
+def _tokenizer_notes(request: PrepareRequest, file: Path) -> tuple[str, ...]:
+    original = request.checkpoint.folder / "tokenizer.json"
+    has_tokenizer = "tokenizer.ggml.tokens" in GGUFReader(file).fields
+    if not has_tokenizer or not original.is_file():
+        return ()
+    return (compare_tokenizers(file, original),)
 
 
 def _take_over(source: Path, file: Path) -> None:
