@@ -80,7 +80,7 @@ class Service:
 
         Raises:
             ConfigError: The port is taken.
-            StartError: Ray, or Serve's proxy, did not come up.
+            StartError: Ray, Serve's proxy or the gateway did not come up.
         """
         require_free_port(self._config.server)
         show_stage("starting Ray")
@@ -189,12 +189,20 @@ def _deploy(targets: list[RunTarget]) -> None:
 
 
 def _wait_until_running(application: str) -> None:
-    """Give one application the machine to start on; not for ever, as it may never run."""
+    """Give one application the machine to start on; not for ever, as it may take long.
+
+    Raises:
+        StartError: It cannot run.
+    """
     deadline = time.monotonic() + GATEWAY_START_S
     while time.monotonic() < deadline:
         details = serve_applications().get(application)
         if details is not None and details["status"] == ApplicationStatus.RUNNING:
             return
+        if details is not None and details["status"] == ApplicationStatus.DEPLOY_FAILED:
+            # The last line of a traceback says what was wrong.
+            reason = details["message"].strip().rpartition("\n")[2].strip()
+            raise StartError(f"the {application} cannot start: {reason}")
         time.sleep(GATEWAY_POLL_S)
 
 
