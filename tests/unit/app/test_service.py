@@ -34,5 +34,5 @@ def test_what_keeps_ray_from_starting_is_one_message(tmp_path: Path, monkeypatch
 def test_a_gateway_that_cannot_start_is_one_message(monkeypatch) -> None:
     failed = {"status": "DEPLOY_FAILED", "message": "Traceback:\n  File x\nOSError: no such disk\n"}
     monkeypatch.setattr(module, "serve_applications", lambda: {"gateway": failed})
-    with pytest.raises(StartError, match="^the gateway cannot start: OSError: no such disk$"):
+    with pytest.raises(StartError, match=r"^the gateway cannot start: OSError: no such disk$"):
         module._wait_until_running("gateway")
