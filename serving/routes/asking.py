@@ -19,6 +19,7 @@ async def answer(
     truncate: bool,
     dimensions: int | None = None,
     field: str = "input",
+    token_ids: tuple[tuple[int, ...], ...] = (),
 ) -> Outcome:
     """Ask an encoder for a row per input, and note the time in the record.
 
@@ -30,20 +31,27 @@ async def answer(
         truncate: See ``InferenceRequest``; likewise ``dimensions``.
         dimensions: See ``truncate``.
         field: Where the body has the inputs, for messages.
+        token_ids: See ``InferenceRequest``.
 
     Raises:
         RequestError: Anything that ``EncoderBackend.infer`` raises.
         InvalidField: There are too many inputs.
     """
     services = services_of(request)
-    if len(inputs) > services.server.max_inputs:
+    if (count := len(inputs) + len(token_ids)) > services.server.max_inputs:
         raise InvalidField(
-            f"{len(inputs)} inputs; at most {services.server.max_inputs} in one request",
+            f"{count} inputs; at most {services.server.max_inputs} in one request",
             param=field,
         )
     record = record_of(request)
     record.is_asked = True
-    asked = InferenceRequest(inputs, truncate, dimensions, services.server.request_timeout_s)
+    asked = InferenceRequest(
+        inputs,
+        truncate,
+        dimensions,
+        services.server.request_timeout_s,
+        token_ids=token_ids,
+    )
     try:
         outcome = await services.backends.encoder(model.name, variant).infer(asked)
     except InvalidField as error:

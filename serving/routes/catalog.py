@@ -16,6 +16,7 @@ def served_model(model: ModelConfig) -> ServedModel:
         variants={variant.name: _form(variant) for variant in model.variants},
         default_variant=model.default_variant,
         reference=model.reference,
+        aliases=model.aliases,
     )
 
 
@@ -28,6 +29,7 @@ def served_variant(model: ModelConfig, variant: VariantConfig) -> ServedModel:
         variants={variant.name: _form(variant)},
         default_variant=variant.name,
         reference=variant.name,
+        aliases=model.aliases,
     )
 
 

@@ -27,7 +27,9 @@ router = APIRouter(prefix="/v1", tags=["inference"])
 @router.post("/embeddings", response_model=EmbeddingsAnswer)
 async def embeddings(request: Request, body: EmbeddingsBody) -> Response:
     """One vector per input."""
-    model, variant, outcome = await _ask(request, "embeddings", body, body.dimensions)
+    model, variant, outcome = await _ask(
+        request, "embeddings", body, body.dimensions, body.token_ids
+    )
     show = _show_base64 if body.encoding_format == "base64" else _show("embeddings")
     data = [
         {"object": "embedding", "index": index, **show(outcome, index)}
@@ -56,11 +58,21 @@ def _show_base64(outcome: Outcome, index: int) -> dict[str, Any]:
 
 
 async def _ask(
-    request: Request, operation: str, body: InferenceBody, dimensions: int | None = None
+    request: Request,
+    operation: str,
+    body: InferenceBody,
+    dimensions: int | None = None,
+    token_ids: tuple[tuple[int, ...], ...] = (),
 ) -> tuple[ServedModel, str, Outcome]:
     model, variant = await choose(request, body.models, body.variants, body.slo, task=operation)
     outcome = await answer(
-        request, model, variant, body.texts, truncate=body.truncate, dimensions=dimensions
+        request,
+        model,
+        variant,
+        body.texts,
+        truncate=body.truncate,
+        dimensions=dimensions,
+        token_ids=token_ids,
     )
     return model, variant, outcome
 

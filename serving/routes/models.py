@@ -11,6 +11,7 @@ from serving.errors import Unknown
 from serving.recipes import RECIPES
 from serving.routes.json_response import json_response
 from serving.routes.path_choice import statuses_of
+from serving.routes.selection import split_model
 from serving.routes.services import Services, services_of
 from serving.seams import VariantStatus
 
@@ -26,14 +27,18 @@ async def list_models(request: Request) -> Response:
     return json_response({"object": "list", "data": entries})
 
 
-@router.get("/{model_id}")
+@router.get("/{model_id:path}")
 async def retrieve_model(request: Request, model_id: str) -> Response:
-    """One entry, by its id ``model:variant``; by a model's name alone, its default variant's."""
+    """One entry, by its id ``model:variant``; by a model's name alone, its default variant's.
+
+    An alias stands for the name.
+    """
     services = services_of(request)
     statuses = await statuses_of(request)
     by_id = {_id(status): status for status in statuses}
-    of_model = [status for status in statuses if status.model == model_id]
-    status = _default(services, of_model) if of_model else by_id.get(model_id)
+    name, variant = split_model(services.catalog, model_id)
+    of_model = [status for status in statuses if variant is None and status.model == name]
+    status = _default(services, of_model) if of_model else by_id.get(f"{name}:{variant}")
     if status is None:
         raise Unknown(f"no model {model_id!r}; served: {', '.join(by_id)}", param="model")
     return json_response(_entry(services, status))
@@ -63,6 +68,7 @@ def _entry(services: Services, status: VariantStatus) -> dict[str, Any]:
         "quantserve": {
             "model": status.model,
             "variant": status.variant,
+            "aliases": model.aliases,
             "task": model.task,
             "device": described.device if described else None,
             "isa": described.isa if described else None,

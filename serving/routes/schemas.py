@@ -8,8 +8,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     model_validator,
 )
 
@@ -35,6 +37,30 @@ Texts = Annotated[
     Text | Annotated[list[Text], Field(min_length=1)], BeforeValidator(_refuse_token_ids)
 ]
 """One text or several."""
+
+
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+
+
+def _kind_of_inputs(given: object) -> str:
+    """What was meant, by the first item, so that errors speak of that."""
+    first = given[0] if isinstance(given, list) and given else None
+    if isinstance(first, list):
+        return "lists of token ids"
+    if isinstance(first, int) and not isinstance(first, bool):
+        return "token ids"
+    return "some texts" if isinstance(given, list) else "a text"
+
+
+# No tag is an identifier, or the places that errors name would have it.
+Inputs = Annotated[
+    Annotated[Text, Tag("a text")]
+    | Annotated[list[Text], Field(min_length=1), Tag("some texts")]
+    | Annotated[TokenIds, Tag("token ids")]
+    | Annotated[list[TokenIds], Field(min_length=1), Tag("lists of token ids")],
+    Discriminator(_kind_of_inputs),
+]
+"""One text or several, or token ids likewise."""
 
 
 class Body(BaseModel):
@@ -120,10 +146,31 @@ def as_tuple(texts: str | list[str]) -> tuple[str, ...]:
 
 
 class EmbeddingsBody(InferenceBody):
-    """``POST /v1/embeddings``."""
+    """``POST /v1/embeddings``.
 
+    Attributes:
+        input: One text or several; or the model's own token ids, one list or several, to which
+            nothing is added, no special token either.
+    """
+
+    input: Inputs  # type: ignore[assignment]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(default=None, ge=1)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The inputs, always several; none if they are token ids."""
+        given = [self.input] if isinstance(self.input, str) else self.input
+        return tuple(one for one in given if isinstance(one, str))
+
+    @property
+    def token_ids(self) -> tuple[tuple[int, ...], ...]:
+        """The inputs as token ids; none if they are texts."""
+        given = self.input
+        if isinstance(given, str) or isinstance(given[0], str):
+            return ()
+        several = [given] if isinstance(given[0], int) else given
+        return tuple(tuple(ids) for ids in several)
 
 
 class ClassifyBody(InferenceBody):

@@ -20,9 +20,24 @@ class Choice:
     value: str
 
 
-def split_model(model: str) -> tuple[str, str | None]:
-    """Split ``"minilm:int4"`` into name and variant; a plain name has no variant."""
-    name, colon, variant = model.partition(":")
+def find_model(catalog: Mapping[str, ServedModel], name: str) -> ServedModel | None:
+    """The model of that name or alias."""
+    if name in catalog:
+        return catalog[name]
+    return next((model for model in catalog.values() if name in model.aliases), None)
+
+
+def split_model(catalog: Mapping[str, ServedModel], given: str) -> tuple[str, str | None]:
+    """Split ``"minilm:int4"`` into name and variant; a plain name has no variant.
+
+    An alias stands for the name, and may have colons itself: the longest name that is known counts.
+    """
+    if (model := find_model(catalog, given)) is not None:
+        return model.name, None
+    known, _, last = given.rpartition(":")
+    if known and (model := find_model(catalog, known)) is not None:
+        return model.name, last
+    name, colon, variant = given.partition(":")
     return name, variant if colon else None
 
 
@@ -51,11 +66,10 @@ def select(
     """
     if not models:
         raise InvalidField("model is missing", param="model")
-    names = [Choice(choice.where, split_model(choice.value)[0]) for choice in models]
+    parts = [(choice.where, *split_model(catalog, choice.value)) for choice in models]
+    names = [Choice(where, name) for where, name, _ in parts]
     suffixes = [
-        Choice(f"suffix of {choice.where}", variant)
-        for choice in models
-        if (variant := split_model(choice.value)[1]) is not None
+        Choice(f"suffix of {where}", variant) for where, _, variant in parts if variant is not None
     ]
     name = _the_one("model", names)
     if name not in catalog:

@@ -130,6 +130,7 @@ from serving.seams.task import (
     ProbeRows,
     Task,
     Tensors,
+    TakesTokenIds,
     TensorSpec,
     TextStream,
 )
@@ -223,6 +224,7 @@ __all__ = [
     "TokenLogprob",
     "TokenRequest",
     "TokenTable",
+    "TakesTokenIds",
     "TokenizedText",
     "TokensRequest",
     "Trace",

@@ -23,6 +23,7 @@ class ServedModel:
 
     Attributes:
         variants: What each of its variants is, by name, in the order of the configuration.
+        aliases: Other names by which bodies may call it.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ServedModel:
     variants: Mapping[str, VariantForm]
     default_variant: str
     reference: str
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

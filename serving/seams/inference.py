@@ -23,6 +23,7 @@ class InferenceRequest:
         background: Nobody waits for it: it is refused with QueueFull while the replica has other
             work, and counts in no metric of requests. What it takes of an engine (its queue, its
             places, its cache) shows in the gauges of the engine.
+        token_ids: Inputs as the model's own token ids, in place of ``inputs``.
     """
 
     inputs: tuple[Input, ...]
@@ -30,6 +31,7 @@ class InferenceRequest:
     dimensions: int | None
     timeout_s: float
     background: bool = False
+    token_ids: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,19 @@ class EncoderTask(Protocol):
 
 
 class TextStream(Protocol):
+@runtime_checkable
+class TakesTokenIds(Protocol):
+    """What an ``EncoderTask`` does that also takes inputs as the model's own token ids."""
+
+    def prepare_ids(self, inputs: Sequence[Sequence[int]], truncate: bool) -> list[Item]:
+        """Make an item of each input, to which nothing is added.
+
+        Raises:
+            InvalidField: The tokenizer has no such token, or an input is longer than ``max_tokens``
+                while ``truncate`` is False.
+        """
+
+
     """Turns the tokens of one sequence into text, piece by piece."""
 
     def push(self, token: int) -> str:

@@ -68,6 +68,10 @@ class Embeddings:
         """Make an item of each text, behind the prompt."""
         return self.items.encode([self.prompt + text for text in only_texts(inputs)], truncate)
 
+    def prepare_ids(self, inputs: Sequence[Sequence[int]], truncate: bool) -> list[Item]:
+        """Make an item of each input's token ids; no prompt, and no special token, is added."""
+        return self.items.take_ids(inputs, truncate)
+
     def collate(self, items: Sequence[Item]) -> Arrays:
         """Make one batch."""
         return self.items.collate(items)

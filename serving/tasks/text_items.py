@@ -96,6 +96,27 @@ class TextItems:
             self._check_length(index, len(encoding))
         return [_item(encoding) for encoding in encodings]
 
+    def take_ids(self, inputs: Sequence[Sequence[int]], truncate: bool) -> list[Item]:
+        """Make an item of each input's token ids, to which nothing is added.
+
+        Raises:
+            InvalidField: The tokenizer has no such token, or an input is longer than the limit
+                while ``truncate`` is False.
+        """
+        items: list[Item] = []
+        for index, ids in enumerate(inputs):
+            for token in ids:
+                if self._whole.id_to_token(token) is None:
+                    raise InvalidField(
+                        f"input[{index}]: the model's tokenizer has no token {token}; was it "
+                        "another's?",
+                        param="input",
+                    )
+            kept = self._cut(ids) if truncate else ids
+            self._check_length(index, len(kept))
+            items.append(TextItem(kept, [0] * len(kept)))
+        return items
+
     def collate(self, items: Sequence[Item]) -> Arrays:
         """Stack items into int64 arrays (items, tokens), padded on the right.
 
@@ -113,6 +134,10 @@ class TextItems:
                 [item.type_ids for item in texts], width, self._settings.pad_type_id
             )
         return arrays
+
+    def _cut(self, ids: Sequence[int]) -> Sequence[int]:
+        is_left = self._settings.truncation_side == "left"
+        return ids[-self.max_tokens :] if is_left else ids[: self.max_tokens]
 
     def _check_length(self, index: int, num_tokens: int) -> None:
         if num_tokens == 0:

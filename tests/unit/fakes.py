@@ -129,6 +129,9 @@ class FakeTask:
         input_ids, attention_mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         for row, item in enumerate(items):
             input_ids[row, : item.cost] = item.token_ids
+    def prepare_ids(self, inputs: Sequence[Sequence[int]], truncate: bool) -> list[FakeItem]:
+        return [FakeItem(tuple(ids)) for ids in inputs]
+
             attention_mask[row, : item.cost] = 1
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
@@ -335,6 +338,7 @@ class FakeGeneratorBackend:
             GenerationChunk(0, "Hello", (), None, GENERATION_TIMINGS),
             GenerationChunk(0, " there", (), "stop", GENERATION_TIMINGS),
             GenerationSummary(3, 1, 4, GENERATION_TIMINGS),
+        items += self.task.prepare_ids(request.token_ids, request.truncate)
         ]
         self.requests: list[GenerationRequest] = []
         self.scored: list[ScoreRequest] = []

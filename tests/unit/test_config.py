@@ -317,3 +317,23 @@ def test_yes_and_no_are_no_numbers(place: str, key: str, section: str, value: bo
 
 def test_what_is_yes_or_no_may_be() -> None:
     assert ModelConfig(**model(trust_remote_code=True)).trust_remote_code
+
+
+@pytest.mark.parametrize("alias", ["org/Name", "name:8b", "org/name:q4_K_M", "A", "gpt-4o-mini"])
+def test_aliases(alias: str) -> None:
+    assert ModelConfig(**model(aliases=[alias])).aliases == (alias,)
+
+
+@pytest.mark.parametrize("alias", ["", "/a", "a/", "a b", ":a", "é", "a" * 201])
+def test_aliases_that_are_no_names_are_refused(alias: str) -> None:
+    assert "models[0].aliases[0]" in problems({"models": [model(aliases=[alias])]})
+
+
+@pytest.mark.parametrize(
+    "alias", ["minilm", "other", "other:int4", "minilm:int4", "minilm:auto", "org/x", "org/x:fp32"]
+)
+def test_an_alias_means_one_thing(alias: str) -> None:
+    models = [model(aliases=[alias]), model(name="other", aliases=["org/x"])]
+    assert f"alias {alias!r} of model 'minilm' means something already" in problems(
+        {"models": models}
+    )

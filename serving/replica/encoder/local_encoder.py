@@ -5,12 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from serving.errors import InvalidField
 from serving.metrics import EncoderMetrics
 from serving.replica.admission import Admission
 from serving.replica.deadline import deadline
 from serving.replica.encoder.batcher import Batcher
 from serving.replica.tokenizing import Tokenizing
-from serving.seams import Description, EncoderTask, InferenceRequest, Input, Item, Outcome, Timings
+from serving.seams import (
+    Description,
+    EncoderTask,
+    InferenceRequest,
+    Input,
+    Item,
+    Outcome,
+    TakesTokenIds,
+    Timings,
+)
 
 
 class LocalEncoder:
@@ -76,10 +86,17 @@ class LocalEncoder:
         )
 
     async def _prepare(self, request: InferenceRequest) -> list[Item]:
+        if request.token_ids:
+            return await self._take_ids(request.token_ids, request.truncate)
         characters = sum(len(text) for given in request.inputs for text in _texts(given))
         return await self._tokenizing.run(
             characters, self._task.prepare, request.inputs, request.truncate
         )
+
+    async def _take_ids(self, ids: tuple[tuple[int, ...], ...], truncate: bool) -> list[Item]:
+        if not isinstance(self._task, TakesTokenIds):
+            raise InvalidField(f"{self._model!r} takes no token ids; send text", param="input")
+        return await self._tokenizing.run(sum(map(len, ids)), self._task.prepare_ids, ids, truncate)
 
 
 def _texts(given: Input) -> tuple[str, ...]:

@@ -114,14 +114,41 @@ async def test_a_classify_answer_has_the_score_of_every_label(open_it) -> None:
 SAYS_NOTHING = {"user": "someone", "metadata": {"team": "a"}, "safety_identifier": "b"}
 """Fields that clients send and no answer depends on."""
 
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [([5, 6], ((5, 6),)), ([[5, 6], [7]], ((5, 6), (7,)))]
+)
+async def test_token_ids(site, given, expected) -> None:
+    response = await site.client.post(EMBEDDINGS, json=embeddings_body(input=given))
+    rows = [row_of(list(ids), "minilm:int4") for ids in expected]
+    answer = response.json()
+    assert [one["embedding"] for one in answer["data"]] == [pytest.approx(list(r)) for r in rows]
+    assert answer["usage"]["prompt_tokens"] == sum(map(len, expected))
+    [asked] = site.backends.encoders["minilm", "int4"].requests
+    assert (asked.inputs, asked.token_ids) == ((), expected)
+
+
+@pytest.mark.parametrize("given", [[1, 2], [[1, 2]]])
+async def test_another_task_takes_no_token_ids(site, given) -> None:
+    response = await site.client.post(CLASSIFY, json={"model": "sentiment:int4", "input": given})
+    if response.status_code != 404:  # the direct path serves one model alone
+        assert response.json()["error"]["message"].startswith("input: token ids are not accepted")
+
+
 INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"temperature": 1}, "temperature", "temperature: unknown field"),
     ({"Input": "x"}, "Input", "Input: unknown field"),
     ({"input": None}, "input", "input: Field required"),
     ({"input": ""}, "input", "input: String should have at least 1 character"),
-    ({"input": [1, 2]}, "input", "input: token ids are not accepted"),
-    ({"input": [[1, 2], [3]]}, "input", "input: token ids are not accepted"),
-    ({"input": 7}, "input", "input: token ids are not accepted"),
+    ({"input": 7}, "input", "input: Input should be a valid string"),
+    ({"input": []}, "input", "input: List should have at least 1 item"),
+    ({"input": [[]]}, "input", "input[0]: List should have at least 1 item"),
+    ({"input": [-1]}, "input", "input[0]: Input should be greater than or equal to 0"),
+    ({"input": [2**31]}, "input", "input[0]: Input should be less than 2147483648"),
+    ({"input": [1, "a"]}, "input", "input[1]: Input should be a valid integer"),
+    ({"input": ["a", 1]}, "input", "input[1]: Input should be a valid string"),
+    ({"input": [[1], [True]]}, "input", "input[1][0]: Input should be a valid integer"),
+    ({"input": [[1]] * 257}, "input", "257 inputs; at most 256 in one request"),
     ({"input": {"text": "x"}}, "input", "input: Input should be a valid string"),
     ({"input": ["x"] * 257}, "input", "257 inputs; at most 256 in one request"),
     ({"input": "x" * 50}, "input", "a text is too long"),

@@ -55,6 +55,7 @@ async def test_an_entry_says_everything_of_a_loaded_variant(gateway) -> None:
     assert entry["quantserve"] == {
         **said("sentiment", "int4"),
         **LOADED,
+        "aliases": [],
         "task": "classification",
         "width": 2,
         "labels": ["negative", "positive"],
@@ -72,6 +73,7 @@ async def test_a_variant_that_is_not_ready_says_why_and_no_sizes(gateway) -> Non
     assert entry["quantserve"] == {
         **said("minilm", "int4"),
         **dict.fromkeys([*LOADED, "width", "labels"]),
+        "aliases": [],
         "task": "embeddings",
         "default": False,
         "reference": False,

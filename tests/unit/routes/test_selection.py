@@ -1,12 +1,20 @@
 """Every combination of places that can name a model and a variant."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
 from serving.errors import ConflictingChoice, InvalidField, Unknown
 from serving.routes.selection import Choice, select, split_model
-from tests.unit.routes.sites import MINILM, MODELS, SENTIMENT, embeddings_body
+from tests.unit.routes.sites import (
+    MINILM,
+    MODELS,
+    SENTIMENT,
+    embeddings_body,
+    open_gateway,
+    open_replica,
+)
 
 CATALOG = {model.name: model for model in MODELS}
 
@@ -119,7 +127,45 @@ def test_a_variant_of_another_model_is_unknown() -> None:
     ],
 )
 def test_the_suffix_of_a_model_starts_at_its_first_colon(model: str, expected) -> None:
-    assert split_model(model) == expected
+    assert split_model(CATALOG, model) == expected
+
+
+HUB_NAME, WITH_COLON = "sentence-transformers/all-MiniLM-L6-v2", "mini:lm"
+ALIASED = replace(MINILM, aliases=(HUB_NAME, WITH_COLON))
+VARIANTS_OF_ALIASES = [
+    (HUB_NAME, "bf16"),
+    (f"{HUB_NAME}:int4", "int4"),
+    (WITH_COLON, "bf16"),
+    (f"{WITH_COLON}:int4", "int4"),
+    ("minilm:int4", "int4"),
+]
+
+
+@pytest.mark.parametrize(("model", "variant"), VARIANTS_OF_ALIASES)
+async def test_an_alias_stands_for_the_name(model: str, variant: str) -> None:
+    site = open_gateway((ALIASED, SENTIMENT))
+    response = await site.client.post("/v1/embeddings", json=embeddings_body(model=model))
+    assert response.json()["model"] == f"minilm:{variant}"
+    found = await site.client.get(f"/v1/models/{model}")
+    assert found.json()["id"] == f"minilm:{variant}"
+    assert found.json()["quantserve"]["aliases"] == [HUB_NAME, WITH_COLON]
+
+
+async def test_an_alias_on_the_direct_path() -> None:
+    site = open_replica(ALIASED, "int4")
+    for model in (HUB_NAME, f"{HUB_NAME}:int4"):
+        response = await site.client.post("/v1/embeddings", json=embeddings_body(model=model))
+        assert response.json()["model"] == "minilm:int4"
+    response = await site.client.post("/v1/embeddings", json=embeddings_body(model="sentiment"))
+    assert response.status_code == 400
+
+
+@pytest.mark.parametrize("model", ["org/other", f"{HUB_NAME}:int8", f"{HUB_NAME}/x", "mini"])
+async def test_an_alias_that_is_none(model: str) -> None:
+    site = open_gateway((ALIASED, SENTIMENT))
+    response = await site.client.post("/v1/embeddings", json=embeddings_body(model=model))
+    assert response.status_code == 404
+    assert (await site.client.get(f"/v1/models/{model}")).status_code == 404
 
 
 @pytest.mark.parametrize("changes", [{"model": None}, {"model": "minilm"}, {"variant": "int4"}])

@@ -55,6 +55,28 @@ def test_a_cut_text_keeps_its_closing_token(short: TextItems) -> None:
     assert ids(short.encode(["a b c d", "c"], True)) == [[CLS, A, B, SEP], [CLS, C, SEP]]
 
 
+def test_token_ids_are_taken_as_they_are(short: TextItems) -> None:
+    items = short.take_ids([[A], [CLS, B, SEP]], truncate=False)
+    assert ids(items) == [[A], [CLS, B, SEP]]
+    assert items[1].type_ids == [0, 0, 0]  # type: ignore[attr-defined]
+    batch, of_text = short.collate(items[1:]), short.collate(short.encode(["b"], False))
+    assert all((batch[name] == of_text[name]).all() for name in of_text)
+
+
+def test_token_ids_that_the_model_does_not_have(short: TextItems) -> None:
+    with pytest.raises(InvalidField, match=r"input\[1\]: the model's tokenizer has no token 99"):
+        short.take_ids([[A], [A, 99]], truncate=True)
+
+
+def test_too_many_token_ids(tokenizer: Tokenizer, short: TextItems) -> None:
+    long = [CLS, A, B, C, D, SEP]
+    with pytest.raises(TooManyTokens, match=r"input\[0\] has 6 tokens; the limit is 4"):
+        short.take_ids([long], truncate=False)
+    assert ids(short.take_ids([long], truncate=True)) == [[CLS, A, B, C]]
+    left = TextItems(tokenizer, settings(truncation_side="left"), 4)
+    assert ids(left.take_ids([long], truncate=True)) == [[B, C, D, SEP]]
+
+
 def test_a_text_can_be_cut_on_the_left(tokenizer: Tokenizer) -> None:
     items = TextItems(tokenizer, settings(truncation_side="left"), 4)
     assert ids(items.encode(["a b c d"], True)) == [[CLS, C, D, SEP]]

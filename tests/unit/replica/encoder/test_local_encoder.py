@@ -250,3 +250,26 @@ async def test_a_background_request_runs_only_alone(replica: Replica, background
     await asyncio.gather(first, second)
     await replica.backend.infer(replace(request("dog"), background=True))
     assert replica.engine.batches == [[[1, *text, 2]] for text in (b"cat", b"cow", b"dog")]
+
+
+async def test_token_ids_take_the_place_of_texts(replica: Replica) -> None:
+    asked = replace(request(), token_ids=((1, 97, 2), (1, 98, 99, 2)))
+    outcome = await replica.backend.infer(asked)
+    expected = await replica.backend.infer(request("a", "bc"))
+    np.testing.assert_array_equal(outcome.rows, expected.rows)
+    assert outcome.tokens == 7
+
+
+class OnlyTexts:
+    """A task without ``prepare_ids``."""
+
+    def check_dimensions(self, dimensions: int | None) -> None:
+        """Any will do."""
+
+
+async def test_a_task_that_takes_no_token_ids(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica.backend, "_task", OnlyTexts())
+    with pytest.raises(InvalidField, match="takes no token ids; send text"):
+        await replica.backend.infer(replace(request(), token_ids=((1, 2),)))
