@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from serving.seams import Segment, TokenRequest
 
@@ -62,7 +63,8 @@ class TokenSequence:
 class Schedule:
     """Sequences that wait, sequences that run, and what the free slots still hold.
 
-    Sequences get slots in the order in which they were added, and no slot has two.
+    Sequences get slots in the order in which they were added, and no slot has two. One whose
+    beginning another is just computing lets those behind it pass, until it can share that.
 
     Args:
         num_slots: Places in the cache, at least 1.
@@ -77,7 +79,7 @@ class Schedule:
         budget: PromptBudget,
         share: Callable[[int, int, int], None] | None = None,
     ) -> None:
-        self._budget, self._share = budget, share
+        self._budget, self._share, self._num_slots = budget, share, num_slots
         self._waiting: deque[TokenSequence] = deque()
         self._running: list[TokenSequence] = []
         self._free: dict[int, list[int]] = {slot: [] for slot in range(num_slots)}
@@ -97,15 +99,34 @@ class Schedule:
         Before the next call, each of these sequences has either been advanced by its segment
         (``num_cached``, and ``tokens`` if it has a new one) or been removed.
         """
-        while self._waiting and self._free:
-            sequence = self._waiting.popleft()
+        # No more are looked at than could get a slot: each takes a look at what all others hold.
+        for sequence in tuple(islice(self._waiting, self._num_slots)):
+            if not self._free:
+                break
             reusable = sequence.request.prompt[: _first_row(sequence)]
-            sequence.slot, sequence.num_reused = choose_slot(self._free, reusable)
-            self._share_more(sequence, reusable)
-            sequence.num_cached = sequence.num_reused
-            del self._free[sequence.slot]
-            self._running.append(sequence)
+            if not self._is_being_computed(reusable):
+                self._waiting.remove(sequence)
+                self._seat(sequence, reusable)
         return plan_step(self._running, self._budget)
+
+    def _seat(self, sequence: TokenSequence, reusable: Sequence[int]) -> None:
+        sequence.slot, sequence.num_reused = choose_slot(self._free, reusable)
+        self._share_more(sequence, reusable)
+        sequence.num_cached = sequence.num_reused
+        del self._free[sequence.slot]
+        self._running.append(sequence)
+
+    def _is_being_computed(self, reusable: Sequence[int]) -> bool:
+        """Whether a prompt that runs now will soon have more of a text than anybody has by now."""
+        if self._share is None:
+            return False
+        prompts = [other for other in self._running if not other.is_decoding]
+        coming = max((_num_common(s.request.prompt, reusable) for s in prompts), default=0)
+        if coming < MIN_REUSED_TOKENS:
+            return False
+        held = [*self._free.values(), *(s.tokens[: s.num_cached] for s in self._running)]
+        there = max(_num_common(tokens, reusable) for tokens in held)
+        return coming - there >= MIN_REUSED_TOKENS
 
     def _share_more(self, sequence: TokenSequence, reusable: Sequence[int]) -> None:
         """Begin with what a running sequence has of the same text, if no free slot has as much."""

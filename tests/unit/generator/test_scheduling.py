@@ -57,11 +57,15 @@ GUESTS = st.lists(
 BUDGETS = st.builds(PromptBudget, busy=st.integers(1, 40), idle=st.integers(1, 80))
 
 
+def num_common(a: Sequence[int], b: Sequence[int]) -> int:
+    return max(n for n in range(min(len(a), len(b)) + 1) if list(a[:n]) == list(b[:n]))
+
+
 class Hotel:
     """Drives a schedule as an engine does, and checks every step against what the cache holds."""
 
     def __init__(self, num_slots: int, budget: PromptBudget, shares: bool = False) -> None:
-        self.num_slots, self.budget = num_slots, budget
+        self.num_slots, self.budget, self.shares = num_slots, budget, shares
         self.schedule = Schedule(num_slots, budget, self.share if shares else None)
         self.num_shared = 0
         self.cache: list[list[int]] = [[] for _ in range(num_slots)]
@@ -107,9 +111,22 @@ class Hotel:
         slots = [s.slot for s in running]
         assert len(set(slots)) == len(slots)
         assert set(slots) <= set(range(self.num_slots))
-        assert not waiting or len(running) == self.num_slots
-        # First come, first served: who waits came after all who run.
-        assert self.present == running + waiting
+        if len(running) < self.num_slots:
+            assert all(map(self.is_being_computed, waiting[: self.num_slots]))
+        # First come, first served: who waits came after all who run, or for their sake.
+        kept = [s for s in self.present if s in running or not self.is_being_computed(s)]
+        assert kept == running + [s for s in waiting if s in kept]
+
+    def is_being_computed(self, sequence: TokenSequence) -> bool:
+        """Whether a prompt that runs will have enough more of the sequence's to wait for it."""
+        first, prompt = sequence.request.logprobs_from, sequence.request.prompt
+        reusable = prompt[: min(len(prompt), first or len(prompt)) - 1]
+        return self.shares and any(
+            num_common(other.request.prompt, reusable)
+            >= num_common(other.tokens[: other.num_cached], reusable) + MIN_REUSED_TOKENS
+            for other in self.present
+            if other.slot is not None and not other.is_decoding
+        )
 
     def check_budget(
         self,
@@ -273,21 +290,56 @@ def test_what_a_cancelled_or_failed_sequence_leaves_in_its_slot() -> None:
         schedule.remove(sequence, is_cache_valid)
 
 
-def test_what_a_running_sequence_has_computed_is_shared_as_far_as_it_is() -> None:
+def test_what_a_running_sequence_computes_is_computed_once() -> None:
+    """Those that begin alike wait until they can share it, and let others pass."""
     shared: list[tuple[int, int, int]] = []
     schedule = Schedule(4, PromptBudget(busy=32, idle=64), lambda *what: shared.append(what))
     first, second, other, third = (
         TokenSequence(request(prompt, 9))
         for prompt in (range(100), [*range(90), 7], [5, *range(90)], [*range(200), 8])
     )
-    schedule.add(first)
-    [(_, segment)] = schedule.plan()
-    first.num_cached = len(segment.token_ids)
-    for sequence in (second, other, third):
+    for sequence in (first, second, other, third):
         schedule.add(sequence)
-    schedule.plan()
-    assert shared == [(0, 1, 64), (0, 3, 64)]
-    assert [s.num_reused for s in (first, second, other, third)] == [0, 64, 0, 64]
+    steps = []
+    for _ in range(4):
+        planned = schedule.plan()
+        for sequence, segment in planned:
+            sequence.num_cached += len(segment.token_ids)
+        steps.append([sequence for sequence, _ in planned])
+    assert steps[0] == [first, other]
+    assert second not in steps[1] + steps[2]
+    assert {second, third} <= {*steps[3]}
+    assert shared == [(0, 2, 90), (0, 3, 100)]
+    assert [s.num_reused for s in (first, second, other, third)] == [0, 90, 0, 100]
+
+
+def test_equal_prompts_are_computed_once() -> None:
+    """As ``n`` asks for."""
+    shared: list[tuple[int, int, int]] = []
+    schedule = Schedule(4, PromptBudget(busy=32, idle=64), lambda *what: shared.append(what))
+    choices = [TokenSequence(request(range(50), 9)) for _ in range(4)]
+    for sequence in choices:
+        schedule.add(sequence)
+    num_computed = 0
+    for _ in range(3):
+        for sequence, segment in schedule.plan():
+            sequence.num_cached += len(segment.token_ids)
+            num_computed += len(segment.token_ids)
+            if segment.num_logits:
+                sequence.tokens.append(1)
+    assert num_computed == 50 + 2 + 3 * 2
+    assert shared == [(0, slot, 49) for slot in (1, 2, 3)]
+
+
+def test_who_waited_for_a_prompt_that_failed_computes_it() -> None:
+    schedule = Schedule(4, PromptBudget(busy=8, idle=8), lambda *what: None)
+    first, second = (TokenSequence(request(range(50), 9)) for _ in range(2))
+    schedule.add(first)
+    schedule.add(second)
+    assert [sequence for sequence, _ in schedule.plan()] == [first]
+    schedule.remove(first, is_cache_valid=False)
+    assert [sequence for sequence, _ in schedule.plan()] == [second]
+    assert second.num_reused == 0
 
 
 def test_a_free_slot_that_holds_as_much_is_taken_as_it_is() -> None:
