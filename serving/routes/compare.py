@@ -10,7 +10,7 @@ from pydantic import Field
 
 from serving.config import ServerConfig
 from serving.errors import InvalidField, RequestError
-from serving.routes.generation.bodies import MessageBody
+from serving.routes.generation.bodies import MessageBody, to_messages
 from serving.routes.json_response import json_response
 from serving.routes.quality import check_model
 from serving.routes.schemas import Body, Text
@@ -70,7 +70,7 @@ class CompareBody(Body):
         """What a generator is asked."""
         return GenerationRequest(
             prompts=(self.input,) if isinstance(self.input, str) else (),
-            messages=tuple(message.to_message() for message in self.messages or ()),
+            messages=to_messages(self.messages or ()),
             n=1,
             max_tokens=self.max_tokens,
             sampling=GREEDY,
@@ -91,8 +91,7 @@ async def compare(request: Request, body: CompareBody) -> Response:
     time instead of their own. A measure that is beyond all numbers is null.
     """
     services = services_of(request)
-    check_model(services, body.model)
-    model, server = services.catalog[body.model], services.server
+    model, server = services.catalog[check_model(services, body.model)], services.server
     body.check(model)
     is_generator = model.kind == "generator"
     limit = server.generation_timeout_s if is_generator else server.request_timeout_s

@@ -39,6 +39,7 @@ from serving.seams.engine import (
 )
 from serving.seams.generation import (
     NUM_TRACED,
+    EndReason,
     GenerationChunk,
     GenerationRequest,
     GenerationSummary,
@@ -123,6 +124,7 @@ from serving.seams.runtime import (
     SizeRequest,
 )
 from serving.seams.task import (
+    CallStream,
     EncoderJudging,
     EncoderTask,
     GenerationTask,
@@ -133,6 +135,12 @@ from serving.seams.task import (
     TakesTokenIds,
     TensorSpec,
     TextStream,
+)
+from serving.seams.tools import (
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    ToolUse,
 )
 
 __all__ = [
@@ -145,6 +153,7 @@ __all__ = [
     "Arrays",
     "AutoChoice",
     "Backends",
+    "CallStream",
     "Checkpoint",
     "CheckpointFormat",
     "Combination",
@@ -160,6 +169,7 @@ __all__ = [
     "EncoderExpectation",
     "EncoderJudging",
     "EncoderTask",
+    "EndReason",
     "EngineKind",
     "Estimate",
     "EvaluationProgress",
@@ -227,6 +237,10 @@ __all__ = [
     "TakesTokenIds",
     "TokenizedText",
     "TokensRequest",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolUse",
     "Trace",
     "VariantChooser",
     "VariantForm",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from serving.seams.generator import FinishReason, Sampling, TokenLogprob
+from serving.seams.tools import ToolCall, ToolCallDelta, ToolUse
+
+EndReason = FinishReason | Literal["tool_calls"]
+"""Why an answer ends: as its sequence does, or since it asks for tools to be called."""
 
 NUM_TRACED = 20
 """Most probable tokens of each place that a trace and a score report."""
@@ -17,12 +21,18 @@ class Message:
     """One turn of a chat.
 
     Attributes:
-        role: ``system``, ``user`` or ``assistant``.
-        content: What was said.
+        role: ``system``, ``user``, ``assistant`` or ``tool``.
+        content: What was said, or what a tool gave.
+        tool_calls: That an assistant asked for.
+        tool_call_id: Of the call whose result this is; None of other turns.
+        tool_name: Of the tool whose result this is, if it is known.
     """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    tool_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,7 @@ class GenerationRequest:
         background: See ``InferenceRequest``.
         ignores_end: Go on where the model would end, up to ``max_tokens``, as load generators ask.
         answer_schema: A checked JSON schema that each continuation follows; None leaves it free.
+        tool_use: Tools that an answer to a chat may or must call; None has none.
     """
 
     prompts: tuple[str | tuple[int, ...], ...]
@@ -62,6 +73,7 @@ class GenerationRequest:
     background: bool = False
     ignores_end: bool = False
     answer_schema: Mapping[str, Any] | None = None
+    tool_use: ToolUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,15 +205,17 @@ class GenerationChunk:
         timings: Up to now.
         prompt_tokens: Of the prompt that the choice continues.
         output_tokens: Of the choice, up to now.
+        tool_calls: What is new of the calls that the choice makes.
     """
 
     choice: int
     text: str
     logprobs: tuple[TextLogprob, ...]
-    finish: FinishReason | None
+    finish: EndReason | None
     timings: GenerationTimings
     prompt_tokens: int = 0
     output_tokens: int = 0
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from serving.seams.generation import Message
 from serving.seams.grammar import TokenTable
 from serving.seams.head import Head
 from serving.seams.inference import Input, Outcome
+from serving.seams.tools import Tool, ToolCallDelta, ToolUse
 
 
 class Item(Protocol):
@@ -57,7 +58,6 @@ class EncoderTask(Protocol):
         """Turn the engine's rows (inputs, width) into answers; ``dimensions`` is checked before."""
 
 
-class TextStream(Protocol):
 @runtime_checkable
 class TakesTokenIds(Protocol):
     """What an ``EncoderTask`` does that also takes inputs as the model's own token ids."""
@@ -71,6 +71,7 @@ class TakesTokenIds(Protocol):
         """
 
 
+class TextStream(Protocol):
     """Turns the tokens of one sequence into text, piece by piece."""
 
     def push(self, token: int) -> str:
@@ -81,6 +82,21 @@ class TakesTokenIds(Protocol):
 
     def finish(self) -> str:
         """Return what was held back; bytes that are no character become U+FFFD."""
+
+
+class CallStream(Protocol):
+    """Parts an answer into text and calls of tools, piece by piece."""
+
+    num_calls: int
+    """Calls that are complete."""
+    has_ended: bool
+    """Whether nothing more is wanted of the answer."""
+
+    def push(self, text: str) -> Sequence[str | ToolCallDelta]:
+        """Take the next piece; return what is certain now and was not before."""
+
+    def finish(self) -> Sequence[str | ToolCallDelta]:
+        """Return what was held back, at the end of the answer."""
 
 
 class GenerationTask(Protocol):
@@ -114,16 +130,34 @@ class GenerationTask(Protocol):
         what follows, belongs to the continuation, so that none of it goes unscored.
         """
 
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = ()
+    ) -> tuple[int, ...]:
         """Token ids of a chat in the tokenizer's template, up to where the answer begins.
 
         Raises:
-            InvalidField: The model has no template, or the template refuses the messages, or they
-                are so long that no new token fits.
+            InvalidField: The model has no template, or the template refuses the messages, or has no
+                place for tools, or all that is so long that no new token fits.
         """
 
-    def open_text(self, prompt: Sequence[int]) -> TextStream:
-        """Start the text that follows ``prompt``."""
+    def answer_grammar(
+        self, schema: Mapping[str, Any] | None, tool_use: ToolUse | None
+    ) -> str | None:
+        """The grammar of an answer in llguidance's Lark; None if it is free.
+
+        Args:
+            schema: What an answer follows that is no call.
+            tool_use: What ``encode_chat`` told the model of tools.
+        """
+
+    def open_calls(self, tool_use: ToolUse) -> CallStream:
+        """Start to look for calls of tools in an answer."""
+
+    def open_text(self, prompt: Sequence[int], with_calls: bool = False) -> TextStream:
+        """Start the text that follows ``prompt``.
+
+        Special tokens are no part of it; with calls, those are that ``open_calls`` looks for.
+        """
 
     def token_text(self, token: int) -> tuple[str, bytes]:
         """Text of one token alone, and its bytes; special tokens by their name."""

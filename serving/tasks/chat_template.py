@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, NoReturn
 
-from jinja2 import Template, TemplateError, nodes
+from jinja2 import Template, TemplateError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
@@ -24,16 +24,19 @@ from jinja2.utils import Namespace
 def render(
     template: str,
     variables: Mapping[str, str],
-    messages: Sequence[Mapping[str, str]],
+    messages: Sequence[Mapping[str, Any]],
     asks_for_answer: bool = True,
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Render messages with a template.
 
     Args:
         template: Its source.
         variables: What it sees besides: names of special tokens, e.g. ``bos_token``.
-        messages: Each with ``role`` and ``content``.
+        messages: Each with ``role`` and ``content``, perhaps with ``tool_calls``, or
+            ``tool_call_id`` and ``name``.
         asks_for_answer: Whether the text shall end where the answer begins.
+        tools: Functions that may be called, in OpenAI's form.
 
     Raises:
         Exception: Whatever the template raises; most often ``jinja2.TemplateError``.
@@ -41,11 +44,20 @@ def render(
     seen: dict[str, Any] = {
         **variables,
         "messages": [dict(message) for message in messages],
-        "tools": None,
+        "tools": list(tools) or None,
         "documents": None,
         "add_generation_prompt": asks_for_answer,
     }
     return _compiled(template).render(seen)
+
+
+def names_used(template: str) -> set[str]:
+    """Names that the template takes from outside.
+
+    Raises:
+        jinja2.TemplateSyntaxError: It is no template.
+    """
+    return meta.find_undeclared_variables(_environment().parse(template))
 
 
 def literal_text(template: str) -> str:

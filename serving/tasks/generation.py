@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -13,14 +12,13 @@ from tokenizers import Tokenizer
 
 from serving.config import DEFAULT_MAX_TOKENS
 from serving.errors import InvalidField, TooManyTokens
-from serving.seams import Checkpoint, Message, Task, TokenTable
-from serving.tasks.chat_template import render
+from serving.seams import Checkpoint, Message, Task, TokenTable, Tool, ToolUse
+from serving.tasks.chat import Chat
 from serving.tasks.control_tokens import ControlTokens
 from serving.tasks.task_files import read_settings, read_tokenizer
 from serving.tasks.token_text import StreamedText, Vocabulary
-
-_REFUSAL_CHARACTERS = 300
-"""Most of a template's own words that are repeated; they may quote the messages."""
+from serving.tasks.tool_calls import CallReader
+from serving.tasks.tool_formats import ToolFormat, answer_grammar
 
 
 class ChatSettings(BaseModel):
@@ -30,12 +28,14 @@ class ChatSettings(BaseModel):
         template: Source of the template.
         variables: Special tokens by the names under which the template knows them.
         control_tokens: Names that are plain text in a message.
+        tool_template: Source of the template for chats with tools, if it is another.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     template: str
     variables: dict[str, str]
     control_tokens: tuple[str, ...]
+    tool_template: str | None = None
 
 
 class GenerationSettings(BaseModel):
@@ -51,34 +51,6 @@ class GenerationSettings(BaseModel):
     positions: int | None
     stop_tokens: tuple[int, ...]
     chat: ChatSettings | None
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """Makes token ids of messages.
-
-    Attributes:
-        template: Source of the chat template.
-        variables: What it sees beside the messages.
-        control_tokens: Of the template and the tokenizer.
-    """
-
-    template: str
-    variables: Mapping[str, str]
-    control_tokens: ControlTokens
-
-    def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids up to where the answer begins; see ``Generation.encode_chat``."""
-        mark = self.control_tokens.mark
-        marked = [{"role": mark(said.role), "content": mark(said.content)} for said in messages]
-        try:
-            text = render(self.template, self.variables, marked)
-        except Exception as error:  # a template is a program: it can raise anything
-            reason = shorten(str(error), _REFUSAL_CHARACTERS, placeholder=" …")
-            raise InvalidField(
-                f"the model's chat template refuses messages: {reason}", param="messages"
-            ) from error
-        return self.control_tokens.encode(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +117,17 @@ class Generation:
         )
         return tuple(both[:num_shared]), tuple(both[num_shared:])
 
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = ()
+    ) -> tuple[int, ...]:
         """Token ids of a chat in the tokenizer's template, up to where the answer begins.
 
         The name of a control token in a message is plain text, so that no message can end its
         turn and speak in another role.
 
         Raises:
-            InvalidField: The model has no template, or the template refuses the messages, or there
-                are none, or they are so long that no new token fits.
+            InvalidField: The model has no template, or the template refuses the messages, or has no
+                place for tools, or there are no messages, or so long ones that no new token fits.
         """
         if self.chat is None:
             raise InvalidField(
@@ -162,11 +136,26 @@ class Generation:
             )
         if not messages:
             raise InvalidField("an empty conversation; send one message at least", param="messages")
-        return self._checked(self.chat.encode(messages), "messages")
+        return self._checked(self.chat.encode(messages, tools), "messages")
 
-    def open_text(self, prompt: Sequence[int]) -> StreamedText:
-        """Start the text that follows ``prompt``."""
-        return StreamedText(self.vocabulary, prompt)
+    def answer_grammar(
+        self, schema: Mapping[str, Any] | None, tool_use: ToolUse | None
+    ) -> str | None:
+        """The grammar of an answer; see ``GenerationTask.answer_grammar``."""
+        if tool_use is None:
+            return answer_grammar(None, None, schema, {})
+        form = self._tool_format()
+        special = {mark: token for token, mark in self._special_marks(form).items()}
+        return answer_grammar(form, tool_use, schema, special)
+
+    def open_calls(self, tool_use: ToolUse) -> CallReader:
+        """Start to look for calls; see ``GenerationTask.open_calls``."""
+        return CallReader(self._tool_format(), tool_use.is_parallel)
+
+    def open_text(self, prompt: Sequence[int], with_calls: bool = False) -> StreamedText:
+        """Start the text that follows ``prompt``; see ``GenerationTask.open_text``."""
+        shown = self._special_marks(self._tool_format()) if with_calls else {}
+        return StreamedText(self.vocabulary, prompt, shown)
 
     def token_text(self, token: int) -> tuple[str, bytes]:
         """Text of one token alone, and its bytes; special tokens by their name."""
@@ -177,6 +166,15 @@ class Generation:
         ids = self.tokenizer.get_vocab(with_added_tokens=True).values()
         raw = [self.vocabulary.token_text(token)[1] for token in range(max(ids) + 1)]
         return TokenTable(raw, self.vocabulary.special, self.stop_tokens)
+
+    def _tool_format(self) -> ToolFormat:
+        assert self.chat is not None  # or the chat could not have been encoded
+        return self.chat.tool_format()
+
+    def _special_marks(self, form: ToolFormat) -> dict[int, str]:
+        """The marks of calls that are special tokens, by their ids."""
+        ids = {self.tokenizer.token_to_id(mark): mark for mark in form.marks}
+        return {token: mark for token, mark in ids.items() if token in self.vocabulary.special}
 
     def _encode(self, text: str) -> list[int]:
         (encoding,) = self.tokenizer.encode_batch_fast([text])
@@ -214,7 +212,12 @@ def open_task(folder: Path, max_tokens: int | None) -> Generation:
         vocabulary=Vocabulary(tokenizer),
         chat=None
         if chat is None
-        else Chat(chat.template, chat.variables, ControlTokens(tokenizer, chat.control_tokens)),
+        else Chat(
+            chat.template,
+            chat.tool_template or chat.template,
+            chat.variables,
+            ControlTokens(tokenizer, chat.control_tokens),
+        ),
         stop_tokens=frozenset(settings.stop_tokens),
         max_tokens=min(limit for limit in limits if limit is not None),
     )

@@ -68,18 +68,20 @@ def _load_tokenizer(checkpoint: Checkpoint) -> Any:
 
 
 def _chat_settings(loaded: Any, tokenizer: Tokenizer) -> ChatSettings | None:
-    """Find the template that a chat without tools uses, and what it needs."""
-    template = loaded.chat_template
+    """Find the templates that chats use, without and with tools, and what they need."""
+    template: Any = loaded.chat_template
+    tool_template: str | None = None
     if isinstance(template, dict):  # several, by what they are for
-        template = template.get("default")
+        template, tool_template = template.get("default"), template.get("tool_use")
     if template is None:
         return None
     try:
-        written = literal_text(template)
+        written = literal_text(template) + literal_text(tool_template or "")
     except TemplateError:  # each chat will be told
         written = ""
     return ChatSettings(
         template=template,
+        tool_template=tool_template,
         variables=loaded.special_tokens_map,
         control_tokens=tuple(
             find_control_tokens(tokenizer, written, loaded.chat_control_tokens or ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from tokenizers import Tokenizer
@@ -98,10 +98,18 @@ class StreamedText:
     where a run of byte tokens turns out not to be UTF-8, and decodes a growing sequence as long as
     it ends in stray bytes; here a token costs a decoding of 17 at most, a run of byte tokens one
     at its end.
+
+    Args:
+        vocabulary: What the tokens stand for.
+        prompt: What the text follows.
+        shown: Special tokens that are a part of it nevertheless, and how each is written.
     """
 
-    def __init__(self, vocabulary: Vocabulary, prompt: Sequence[int]) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, prompt: Sequence[int], shown: Mapping[int, str] | None = None
+    ) -> None:
         self._vocabulary = vocabulary
+        self._shown = shown or {}
         # Some decoders strip the leading space of a text, so the prompt's last tokens stay in
         # front; but not a run of byte tokens, which has ended with the prompt.
         context = (
@@ -114,6 +122,8 @@ class StreamedText:
 
     def push(self, token: int) -> str:
         """Return the text that is certain now and was not before."""
+        if token in self._shown:
+            return self._advance(is_end=True) + self._shown[token]
         if not self._vocabulary.is_text(token):
             return ""
         self._window.append(token)

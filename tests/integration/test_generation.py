@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import httpx
+import jsonschema
 import openai
 import pytest
 import torch
@@ -56,6 +57,50 @@ def expected() -> dict[str, str]:
         continuation = out[0, ids["input_ids"].shape[1] :]
         answers[prompt] = tokenizer.decode(continuation, skip_special_tokens=True)
     return answers
+
+
+ANSWER = {
+    "type": "object",
+    "properties": {
+        "capital": {"type": "string", "maxLength": 20},
+        "size": {"enum": ["small", "large"]},
+    },
+    "required": ["capital", "size"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_answers_follow_a_schema(api: openai.OpenAI, variant: str) -> None:
+    """In every variant, on the selecting path, whole and streamed."""
+    asked: dict[str, Any] = {
+        "model": f"smollm2:{variant}",
+        "messages": [{"role": "user", "content": "What is the capital of France? As JSON."}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": ANSWER}},
+        "temperature": 0,
+        "max_tokens": 100,
+    }
+    [choice] = api.chat.completions.create(**asked).choices
+    assert choice.finish_reason == "stop"
+    assert choice.message.content is not None
+    jsonschema.validate(json.loads(choice.message.content), ANSWER)
+    chunks = api.chat.completions.create(**asked, stream=True)
+    streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert streamed == choice.message.content
+
+
+def test_a_schema_that_cannot_be_kept_and_tools_without_a_template(api: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {
+        "model": "smollm2:int4",
+        "messages": [{"role": "user", "content": "Hi"}],
+    }
+    schema = {"type": "array", "uniqueItems": True}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    with pytest.raises(openai.UnprocessableEntityError, match="uniqueItems"):
+        api.chat.completions.create(**asked, response_format=form)
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    with pytest.raises(openai.UnprocessableEntityError, match="no place for tools"):
+        api.chat.completions.create(**asked, tools=tools)
 
 
 @cache

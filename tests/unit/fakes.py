@@ -46,9 +46,13 @@ from serving.seams import (
     TokensRequest,
     TokenTable,
     VariantForm,
+    Tool,
+    ToolUse,
     VariantStatus,
 )
 
+from serving.tasks.tool_calls import CallReader
+from serving.tasks.tool_formats import FORMATS, answer_grammar
 WIDTH = 8
 LABELS = ("negative", "positive")
 TIMINGS = Timings(queue=0.001, tokenize=0.002, core_wait=0.003, forward=0.004, total=0.016)
@@ -182,10 +186,21 @@ class FakeGenerationTask:
         self.encoded_in.append(threading.current_thread())
         return tuple(prompt.encode()), tuple(continuation.encode())
 
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        return self.encode_prompt("".join(f"<{m.role}>{m.content}" for m in messages))
+    def encode_chat(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = ()
+    ) -> tuple[int, ...]:
+        named = "".join(f"[{tool.name}]" for tool in tools)
+        return self.encode_prompt(named + "".join(f"<{m.role}>{m.content}" for m in messages))
 
-    def open_text(self, prompt: Sequence[int]) -> FakeTextStream:
+    def answer_grammar(
+        self, schema: Mapping[str, Any] | None, tool_use: ToolUse | None
+    ) -> str | None:
+        return answer_grammar(FORMATS[0], tool_use, schema, {})
+
+    def open_calls(self, tool_use: ToolUse) -> CallReader:
+        return CallReader(FORMATS[0], tool_use.is_parallel)
+
+    def open_text(self, prompt: Sequence[int], with_calls: bool = False) -> FakeTextStream:
         return FakeTextStream()
 
     def token_text(self, token: int) -> tuple[str, bytes]:

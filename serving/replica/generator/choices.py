@@ -76,6 +76,7 @@ class RunningChoice:
             timings=_timings(self.progress, tokenize, arrived),
             prompt_tokens=len(self.request.prompt),
             output_tokens=self.text.num_tokens,
+            tool_calls=self.text.take_calls(),
         )
 
     def trace(self) -> Trace:
@@ -190,7 +191,14 @@ def _choice(
             logprobs_from=1 if request.echo and asked is not None else None,
             background=request.background,
         ),
-        text=Continuation(task, prompt, request.stop, request.echo, request.max_tokens == 0),
+        text=Continuation(
+            task,
+            prompt,
+            request.stop,
+            request.echo,
+            request.max_tokens == 0,
+            None if request.tool_use is None else task.open_calls(request.tool_use),
+        ),
         num_top=asked,
         is_traced=is_traced,
     )

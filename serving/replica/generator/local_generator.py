@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from serving.errors import InternalError, QueueFull, RequestError
 from serving.generator.grammar import Grammars
-from serving.generator.json_schema import schema_rule
 from serving.metrics import GeneratorMetrics
 from serving.replica.admission import Admission
 from serving.replica.deadline import deadline
@@ -170,17 +169,17 @@ class LocalGenerator:
         return await self._tokenizing.run(characters, self._prompts, request)
 
     async def _with_grammar(self, request: GenerationRequest) -> GenerationRequest:
-        if request.answer_schema is None:
+        lark = self._task.answer_grammar(request.answer_schema, request.tool_use)
+        if lark is None:
             return request
-        lark = f"start: answer\nanswer: {schema_rule(request.answer_schema)}\n"
-        grammar = await self._tokenizing.run_in_thread(
-            self._grammars.compile, lark, "response_format"
-        )
+        field = "response_format" if request.tool_use is None else "tools"
+        grammar = await self._tokenizing.run_in_thread(self._grammars.compile, lark, field)
         return replace(request, sampling=replace(request.sampling, grammar=grammar))
 
     def _prompts(self, request: GenerationRequest) -> list[Prompt]:
         if request.messages:
-            return [Prompt(self._task.encode_chat(request.messages), "")]
+            tools = () if request.tool_use is None else request.tool_use.tools
+            return [Prompt(self._task.encode_chat(request.messages, tools), "")]
         return [self._prompt(prompt) for prompt in request.prompts]
 
     def _prompt(self, prompt: str | tuple[int, ...]) -> Prompt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from serving.routes.schemas import Body
-from serving.seams import FinishReason
+from serving.seams import EndReason, FinishReason
 
 
 class PromptTokensDetails(Body):
@@ -96,12 +96,31 @@ class ChatLogprobs(Body):
     refusal: None
 
 
+class AnsweredFunction(Body):
+    """A function to be called, and its arguments: a JSON object as text."""
+
+    name: str
+    arguments: str
+
+
+class AnsweredCall(Body):
+    """A call of a tool that the model asks for."""
+
+    id: str
+    type: Literal["function"]
+    function: AnsweredFunction
+
+
 class ChatMessage(Body):
-    """What the model said."""
+    """What the model said, and the tools that it asks to have called.
+
+    ``tool_calls`` is left out where there is none; ``content`` is null where there is nothing else.
+    """
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    tool_calls: list[AnsweredCall] | None = None
 
 
 class ChatChoice(Body):
@@ -110,7 +129,7 @@ class ChatChoice(Body):
     index: int
     message: ChatMessage
     logprobs: ChatLogprobs | None
-    finish_reason: FinishReason
+    finish_reason: EndReason
 
 
 class ChatAnswer(Body):

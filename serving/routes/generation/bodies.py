@@ -9,7 +9,8 @@ elsewhere: -1 as seed, ``top_k`` or ``max_tokens``.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -26,8 +27,9 @@ from pydantic import (
 from serving.config import ServerConfig
 from serving.errors import InvalidField
 from serving.routes.generation.formats import ResponseFormat
-from serving.routes.schemas import Body, ChoosingBody, Text, as_tuple
-from serving.seams import GenerationRequest, Message, Sampling
+from serving.routes.generation.tools import ToolCallBody, ToolChoice, Tools, to_tool_use
+from serving.routes.schemas import Body, ChoosingBody, Inputs, Text, as_tuple
+from serving.seams import GenerationRequest, Message, Sampling, ToolUse
 
 MAX_SEED = 2**62
 """The j-th choice is sampled with ``seed + j``, which has to fit 64 bits too.
@@ -224,6 +226,7 @@ class GenerationBody(ChoosingBody):
         max_tokens: int | None,
         logprobs: int | None,
         echo: bool = False,
+        tool_use: ToolUse | None = None,
     ) -> GenerationRequest:
         self._check_min_tokens(max_tokens)
         return GenerationRequest(
@@ -250,21 +253,11 @@ class GenerationBody(ChoosingBody):
             timeout_s=server.generation_timeout_s,
             ignores_end=self.ignore_eos,
             answer_schema=self._answer_schema(),
+            tool_use=tool_use,
         )
 
 
-TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
-
-Prompts = (
-    Text
-    | Annotated[list[Text], Field(min_length=1)]
-    | TokenIds
-    | Annotated[list[TokenIds], Field(min_length=1)]
-)
-"""One prompt or several, as text or as token ids."""
-
-
-def _as_prompts(given: Prompts) -> tuple[str | tuple[int, ...], ...]:
+def _as_prompts(given: Inputs) -> tuple[str | tuple[int, ...], ...]:
     if isinstance(given, str):
         return (given,)
     if isinstance(given[0], int):
@@ -284,7 +277,7 @@ class CompletionsBody(GenerationBody):
         echo: Put the prompt before its continuation.
     """
 
-    prompt: Prompts
+    prompt: Inputs
     max_tokens: Annotated[Annotated[int, Field(ge=0)] | None, _none_as(None)] = 16
     logprobs: int | None = Field(default=None, ge=0, le=5)
     echo: bool = False
@@ -322,23 +315,28 @@ class MessageBody(Body):
     """One turn of a chat.
 
     Attributes:
-        role: ``developer`` is OpenAI's newer name for ``system`` and means the same.
+        role: ``developer`` is OpenAI's newer name for ``system`` and means the same; ``tool`` gives
+            the result of a call.
         content: A text, or parts that are joined by line breaks. The assistant's may be left out,
             which means the same as an empty one.
-        name: Accepted since clients send it; the model is not told. Likewise ``cache_control``.
+        name: Accepted since clients send it; the model is not told, but of a tool. Likewise
+            ``cache_control``.
+        tool_calls: Of the assistant, as a client got them.
+        tool_call_id: Of the call whose result this is.
     """
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: TextOrNothing | Annotated[list[TextPart], Field(min_length=1)]
     name: str | None = None
     cache_control: dict[str, Any] | None = None
+    tool_calls: list[ToolCallBody] = Field(default_factory=list)
+    tool_call_id: str | None = None
 
     # Of a turn of the assistant, as a client got it and sends it back.
     refusal: Annotated[Any, only()] = None
     annotations: Annotated[Any, only([])] = None
     audio: Annotated[Any, only()] = None
     function_call: Annotated[Any, only()] = None
-    tool_calls: Annotated[Any, only([])] = None
     reasoning: Annotated[Any, only("")] = None
     reasoning_content: Annotated[Any, only("")] = None
 
@@ -357,12 +355,53 @@ class MessageBody(Body):
                 raise ValueError(f"parts of type {kind!r} are not supported; send text")
         return value
 
-    def to_message(self) -> Message:
-        """The same for the backend."""
+    @model_validator(mode="after")
+    def _calls_and_results_have_their_roles(self) -> MessageBody:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"tool_calls are the assistant's, not of role {self.role!r}")
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            raise ValueError("tool_call_id goes with role 'tool', and with no other")
+        return self
+
+    def to_message(self, place: str = "message") -> Message:
+        """The same for the backend.
+
+        Args:
+            place: Where it stands, for messages.
+
+        Raises:
+            InvalidField: The arguments of a call are no JSON object.
+        """
         content = self.content
         if not isinstance(content, str):
             content = "\n".join(part.text for part in content)
-        return Message("system" if self.role == "developer" else self.role, content)
+        return Message(
+            role="system" if self.role == "developer" else self.role,
+            content=content,
+            tool_calls=tuple(
+                call.to_call(f"{place}.tool_calls[{number}]")
+                for number, call in enumerate(self.tool_calls)
+            ),
+            tool_call_id=self.tool_call_id,
+            tool_name=self.name if self.role == "tool" else None,
+        )
+
+
+def to_messages(bodies: Sequence[MessageBody]) -> tuple[Message, ...]:
+    """A whole chat for the backend; the name of a tool is that of the call that it answers.
+
+    Raises:
+        InvalidField: See ``MessageBody.to_message``.
+    """
+    names: dict[str | None, str] = {}
+    messages = []
+    for number, body in enumerate(bodies):
+        message = body.to_message(f"messages[{number}]")
+        names |= {call.id: call.name for call in message.tool_calls}
+        if message.role == "tool" and message.tool_name is None:
+            message = replace(message, tool_name=names.get(message.tool_call_id))
+        messages.append(message)
+    return tuple(messages)
 
 
 Limit = Annotated[Annotated[int, Field(ge=1)] | None, _none_as(None)]
@@ -378,6 +417,10 @@ class ChatBody(GenerationBody):
         max_completion_tokens: OpenAI's newer name for ``max_tokens``.
         logprobs: Report the log-probability of each token.
         top_logprobs: And those of so many most probable ones.
+        tools: Functions that an answer may have called.
+        tool_choice: Whether it may (``auto``), must (``required``, or the function to be called) or
+            must not (``none``: as if there were no tools).
+        parallel_tool_calls: Whether it may have several called.
         prediction: What the client expects; only its speed could depend on it.
     """
 
@@ -386,6 +429,9 @@ class ChatBody(GenerationBody):
     max_completion_tokens: Limit = None
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    tools: Tools = Field(default_factory=list)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool = True
 
     prediction: dict[str, Any] | None = None
 
@@ -396,10 +442,7 @@ class ChatBody(GenerationBody):
     functions: Annotated[Any, only([])] = None
     modalities: Annotated[Any, only(["text"])] = None
     moderation: Annotated[Any, only()] = None
-    parallel_tool_calls: Annotated[Any, only(True, False)] = None
     reasoning_effort: Annotated[Any, only("none")] = None
-    tool_choice: Annotated[Any, only("none", "auto")] = None
-    tools: Annotated[Any, only([])] = None
     verbosity: Annotated[Any, only()] = None
     web_search_options: Annotated[Any, only()] = None
 
@@ -422,7 +465,18 @@ class ChatBody(GenerationBody):
         limit = self.max_tokens if self.max_tokens is not None else self.max_completion_tokens
         return self._request(
             server,
-            messages=tuple(message.to_message() for message in self.messages),
+            messages=to_messages(self.messages),
             max_tokens=limit,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            tool_use=self._tool_use(),
         )
+
+    def _tool_use(self) -> ToolUse | None:
+        use = to_tool_use(self.tools, self.tool_choice, self.parallel_tool_calls)
+        if use is not None and self.ignore_eos:
+            raise InvalidField(
+                "ignore_eos: an answer with tools ends where the model ends it; leave out "
+                "ignore_eos or tools",
+                param="ignore_eos",
+            )
+        return use

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from serving.errors import InvalidField
 from serving.routes.choosing import choose
-from serving.routes.generation.bodies import MessageBody, TokenIds, only
+from serving.routes.generation.bodies import MessageBody, only, to_messages
 from serving.routes.json_response import json_response
-from serving.routes.schemas import Body, ChoosingBody, Text
+from serving.routes.schemas import Body, ChoosingBody, Text, TokenIds
 from serving.routes.services import services_of
 from serving.seams import TokenizedText, TokensRequest
 
@@ -73,7 +73,7 @@ class DetokenizeAnswer(Body):
 async def tokenize(request: Request, body: TokenizeBody) -> Response:
     """The tokens of a text or a chat, however long the text."""
     body.check()
-    messages = tuple(message.to_message() for message in body.messages or ())
+    messages = to_messages(body.messages or ())
     asked = TokensRequest(body.prompt or "", messages, (), _timeout_s(request))
     found = await _ask(request, body, asked)
     return json_response(

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from serving.seams import GenerationChunk, GenerationSummary, TextLogprob
+from serving.seams import GenerationChunk, GenerationSummary, TextLogprob, ToolCallDelta
 
 
 class Writer(Protocol):
@@ -79,25 +79,49 @@ class ChatWriter:
 
     def choice(self, chunk: GenerationChunk) -> dict[str, Any]:
         """See ``Writer.choice``."""
+        message: dict[str, Any] = {"role": "assistant", "content": chunk.text, "refusal": None}
+        if chunk.tool_calls:
+            message |= {"content": chunk.text or None, "tool_calls": _whole_calls(chunk.tool_calls)}
         return {
             "index": chunk.choice,
-            "message": {"role": "assistant", "content": chunk.text, "refusal": None},
+            "message": message,
             "logprobs": _chat_logprobs(chunk.logprobs) if self._has_logprobs else None,
             "finish_reason": chunk.finish,
         }
 
     def delta(self, chunk: GenerationChunk) -> dict[str, Any]:
         """See ``Writer.delta``."""
-        delta = {"content": chunk.text} if chunk.text else {}
+        delta: dict[str, Any] = {"content": chunk.text} if chunk.text else {}
         if chunk.choice not in self._begun:
             self._begun.add(chunk.choice)
-            delta = {"role": "assistant", "content": chunk.text}
+            content = None if chunk.tool_calls and not chunk.text else chunk.text
+            delta = {"role": "assistant", "content": content}
+        if chunk.tool_calls:
+            delta["tool_calls"] = [_call_delta(piece) for piece in chunk.tool_calls]
         return {
             "index": chunk.choice,
             "delta": delta,
             "logprobs": _chat_logprobs(chunk.logprobs) if self._has_logprobs else None,
             "finish_reason": chunk.finish,
         }
+
+
+def _call_delta(piece: ToolCallDelta) -> dict[str, Any]:
+    if piece.id is None:
+        return {"index": piece.index, "function": {"arguments": piece.arguments}}
+    function = {"name": piece.name, "arguments": piece.arguments}
+    return {"index": piece.index, "id": piece.id, "type": "function", "function": function}
+
+
+def _whole_calls(pieces: Sequence[ToolCallDelta]) -> list[dict[str, Any]]:
+    """The calls that pieces make; an index says only in a stream to which call a piece belongs."""
+    calls: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        if piece.id is not None:
+            function = {"name": piece.name, "arguments": ""}
+            calls[piece.index] = {"id": piece.id, "type": "function", "function": function}
+        calls[piece.index]["function"]["arguments"] += piece.arguments
+    return list(calls.values())
 
 
 def usage(summary: GenerationSummary) -> dict[str, Any]:

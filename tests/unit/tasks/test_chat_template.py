@@ -49,7 +49,11 @@ EMPTY = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({})))
 @cache
 def reference(name: str) -> PreTrainedTokenizerFast:
     """The tokenizer of a style, as transformers has it."""
-    style = STYLES[name]
+    return reference_of(STYLES[name])
+
+
+def reference_of(style: Style) -> PreTrainedTokenizerFast:
+    """See ``reference``."""
     backend = (
         smollm2_tokenizer().backend_tokenizer if style.is_byte_level else byte_fallback_tokenizer()
     )

@@ -19,7 +19,7 @@ class Words(FakeGenerationTask):
     words = ("", "the ", "end", " of", " it")
     rest = "…"
 
-    def open_text(self, prompt: Sequence[int]) -> Words:
+    def open_text(self, prompt: Sequence[int], with_calls: bool = False) -> Words:
         return self
 
     def push(self, token: int) -> str:

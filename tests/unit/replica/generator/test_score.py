@@ -46,7 +46,7 @@ class Task(FakeGenerationTask):
 
     stop_tokens = frozenset()
 
-    def open_text(self, prompt: object) -> FakeTextStream:
+    def open_text(self, prompt: object, with_calls: bool = False) -> FakeTextStream:
         return Silence()
 
 
