@@ -10,8 +10,9 @@ import codecs
 import threading
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,14 +46,14 @@ from serving.seams import (
     TokenRequest,
     TokensRequest,
     TokenTable,
-    VariantForm,
     Tool,
     ToolUse,
+    VariantForm,
     VariantStatus,
 )
-
 from serving.tasks.tool_calls import CallReader
 from serving.tasks.tool_formats import FORMATS, answer_grammar
+
 WIDTH = 8
 LABELS = ("negative", "positive")
 TIMINGS = Timings(queue=0.001, tokenize=0.002, core_wait=0.003, forward=0.004, total=0.016)
@@ -128,14 +129,14 @@ class FakeTask:
             raise InvalidField("a text is too long", param="input")
         return [FakeItem((1, *text[: self.max_tokens - 2], 2)) for text in texts]
 
+    def prepare_ids(self, inputs: Sequence[Sequence[int]], truncate: bool) -> list[FakeItem]:
+        return [FakeItem(tuple(ids)) for ids in inputs]
+
     def collate(self, items: Sequence[FakeItem]) -> Arrays:
         shape = len(items), max(item.cost for item in items)
         input_ids, attention_mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         for row, item in enumerate(items):
             input_ids[row, : item.cost] = item.token_ids
-    def prepare_ids(self, inputs: Sequence[Sequence[int]], truncate: bool) -> list[FakeItem]:
-        return [FakeItem(tuple(ids)) for ids in inputs]
-
             attention_mask[row, : item.cost] = 1
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
@@ -337,6 +338,7 @@ class FakeEncoderBackend:
             raise self.failure
         self.task.check_dimensions(request.dimensions)
         items = self.task.prepare(request.inputs, request.truncate)
+        items += self.task.prepare_ids(request.token_ids, request.truncate)
         rows = self.engine.forward(self.task.collate(items))
         answers = self.task.decode(rows, request.dimensions)
         return Outcome(answers, self.task.labels, sum(item.cost for item in items), TIMINGS)
@@ -353,7 +355,6 @@ class FakeGeneratorBackend:
             GenerationChunk(0, "Hello", (), None, GENERATION_TIMINGS),
             GenerationChunk(0, " there", (), "stop", GENERATION_TIMINGS),
             GenerationSummary(3, 1, 4, GENERATION_TIMINGS),
-        items += self.task.prepare_ids(request.token_ids, request.truncate)
         ]
         self.requests: list[GenerationRequest] = []
         self.scored: list[ScoreRequest] = []
