@@ -194,7 +194,7 @@ class Batcher:
             return
         finally:
             self._pass_started = None
-        is_finite = np.isfinite(rows).all(1)
+        is_finite = np.asarray(np.isfinite(rows).all(axis=1))
         if is_finite.all():
             self._broken = None
         else:
@@ -214,6 +214,7 @@ class Batcher:
             return
         if len(suspects) == 1:
             [(place, index)] = suspects
+            logger.error("%s one input of a request", what)
             message = f"{what} input[{index}], and not on others; another variant may answer it"
             _fail(place, InputFails(message, param="input"))
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from serving.errors import ConfigError
 from serving.runtimes.torch.model_inputs import as_tensors
 from serving.runtimes.torch.pooling import pool
+from serving.runtimes.torch.pretrained import REASON_CHARACTERS
 from serving.seams import Arrays, Head, PerToken
 
 TOLERANCE = 1e-3
@@ -32,10 +34,20 @@ def refuse_what_padding_changes(
         folder: The checkpoint's, for the message.
 
     Raises:
-        ConfigError: They differ.
+        ConfigError: They differ, or the model does not run.
     """
     if isinstance(head, PerToken):
         return
+    try:
+        _compare(model, head, example, folder)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a model of other people's code raises
+        reason = shorten(f"{type(error).__name__}: {error}", REASON_CHARACTERS, placeholder=" …")
+        raise ConfigError(f"{folder}: as an encoder, the model does not run: {reason}") from error
+
+
+def _compare(model: nn.Module, head: Head, example: Arrays, folder: Path) -> None:
     together = _rows(model, head, example)
     for index, row in enumerate(together):
         length = int(example["attention_mask"][index].sum())

@@ -49,8 +49,7 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
     assert head is not None, "encoders have a head"
     torch.set_num_threads(request.threads)
     model = load_pretrained(request.checkpoint, AUTO_CLASSES[type(head)], torch.float32)
-    with _refused(f"{folder}: as an encoder, the model does not run"):
-        refuse_what_padding_changes(model, head, request.example, folder)
+    refuse_what_padding_changes(model, head, request.example, folder)
     with _refused(f"{folder}: recipe {request.recipe} does not suit the model"):
         notes = _convert(model, request)
         expected = _rows(model, request, head)

@@ -106,8 +106,8 @@ def test_a_square_example_does_not_tie_rows_to_tokens(tmp_path: Path) -> None:
 def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     # Reformer pads its input to a whole number of chunks, by a branch over the length.
     config = transformers.ReformerConfig(
-        vocab_size=100, hidden_size=32, num_attention_heads=2, attention_head_size=16,
-        axial_pos_embds_dim=(16, 16), axial_pos_shape=(8, 8), attn_layers=["lsh", "local"],
+        vocab_size=1000, hidden_size=32, num_attention_heads=2, attention_head_size=16,
+        axial_pos_embds_dim=(16, 16), axial_pos_shape=(8, 8), attn_layers=["local", "local"],
         is_decoder=False, num_hashes=1, num_buckets=4,
     )  # fmt: skip
     transformers.ReformerModel(config).save_pretrained(tmp_path / "model")
@@ -118,5 +118,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
             Checkpoint(tmp_path / "model"),
             Pooled(),
             tmp_path / "artifact",
+            # Without padding, which would be refused first.
+            padded_batch([16, 16]),
         )
     assert not list((tmp_path / "artifact").iterdir())
