@@ -120,6 +120,8 @@ class VariantConfig(_Section):
             takes 1,024 on CPU and 16,384 on CUDA.
         max_running_requests: Sequences that one replica of a generator continues at once; each
             has room in its cache of keys and values from the start.
+        kv_cache: How a generator keeps keys and values: ``float``, as they are computed, or
+            ``int8``; then the pieces in which a prompt comes change its logits a little.
         max_queued_requests: Requests (of a generator: sequences) that may wait in one replica
             before it answers 429.
         options: Options of the recipe, which validates them.
@@ -137,6 +139,7 @@ class VariantConfig(_Section):
     autoscaling: Autoscaling | None = None
     max_batch_tokens: int | None = Field(default=None, ge=1, le=1_048_576)
     max_running_requests: int = Field(default=8, ge=1, le=256)
+    kv_cache: Annotated[str, StringConstraints(pattern="^(float|int8)$")] = "float"
     max_queued_requests: int = Field(default=128, ge=1, le=65_536)
     options: dict[str, Any] = Field(default_factory=dict)
     calibration: CalibrationConfig = CalibrationConfig()

@@ -14,7 +14,11 @@ from serving.seams import Task
 from serving.settings import explain
 from serving.tasks import TASKS
 
-KEYS_OF = {"max_batch_tokens": "encoder", "max_running_requests": "generator"}
+KEYS_OF = {
+    "max_batch_tokens": "encoder",
+    "max_running_requests": "generator",
+    "kv_cache": "generator",
+}
 """Keys of a variant that mean something for one kind of engine only."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from serving.app.calibration_origin import calibration_origin
 from serving.app.config_checks import check_model, recipe_options
@@ -169,6 +170,8 @@ def _plan_variant(
         device=device,
         format=source.checkpoint.format,
         config=source.config,
+        max_tokens=_max_tokens(model, source) if TASKS[model.task].kind == "generator" else None,
+        kv_cache=variant.kv_cache,
     )
     if (reason := why_not(combination, variant.runtime)) is not None:
         raise ConfigError(
@@ -178,9 +181,11 @@ def _plan_variant(
     check_source(_source_key(key, variant), model, variant, source, sources)
     options = recipe_options(key, variant)
     estimate = runtime.estimate(
-        SizeRequest(variant.recipe, options, combination.kind, device, source.shapes)
+        SizeRequest(
+            variant.recipe, options, combination.kind, device, source.shapes, variant.kv_cache
+        )
     )
-    cache = estimate.kv_number_bytes * _cached_numbers(model, variant, source)
+    cache = ceil(estimate.kv_number_bytes * _cached_numbers(model, variant, source))
     artifact = ArtifactRequest(
         model=model.name,
         variant=variant.name,
@@ -190,6 +195,7 @@ def _plan_variant(
         runtime=variant.runtime,
         options=options.model_dump(mode="json"),
         wanted_device=variant.device,
+        kv_cache=variant.kv_cache,
         calibration=calibration_origin(key, model, variant),
         preparing_bytes=estimate.preparing_bytes,
     )
@@ -237,9 +243,13 @@ def _cached_numbers(model: ModelConfig, variant: VariantConfig, source: FoundSou
     """Numbers in one key and one value per layer, token and sequence that may run."""
     if TASKS[model.task].kind != "generator":
         return 0
-    tokens = model.max_tokens or DEFAULT_MAX_TOKENS
-    if (limit := source.config.get("max_position_embeddings")) is not None:
-        tokens = min(tokens, limit)
     # Each row of such a weight gives one number.
     numbers = sum(shape.shape[0] for shape in source.shapes if _KEYS_AND_VALUES.search(shape.name))
-    return variant.max_running_requests * tokens * numbers
+    return variant.max_running_requests * _max_tokens(model, source) * numbers
+
+
+def _max_tokens(model: ModelConfig, source: FoundSource) -> int:
+    """Most tokens of a generator's sequence."""
+    tokens = model.max_tokens or DEFAULT_MAX_TOKENS
+    limits = (source.config.get(name) for name in ("max_position_embeddings", "n_positions"))
+    return min([tokens, *(limit for limit in limits if limit is not None)])

@@ -37,6 +37,7 @@ def key_of(request: ArtifactRequest, store: ArtifactStore) -> ArtifactKey:
         versions=_versions(request.runtime),
         device=device,
         instructions=instructions_of(device),
+        kv_cache=request.kv_cache,
         calibration=None
         if calibration is None
         else describe_inputs(calibration, read_inputs(request.task, calibration)),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from serving.seams import DeviceName
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever what lies in an artifact is made or read differently; old ones are made anew."""
 
 ID_DIGITS, SHORT_ID_DIGITS = 32, 8
@@ -47,6 +47,7 @@ class ArtifactKey(BaseModel):
         device: What it is for.
         instructions: What numbers that device multiplies, e.g. ``avx512_vnni`` or ``sm_90``.
         calibration: None unless the recipe calibrates.
+        kv_cache: As of ``ArtifactRequest``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +62,7 @@ class ArtifactKey(BaseModel):
     device: DeviceName
     instructions: str
     calibration: CalibrationData | None = None
+    kv_cache: str = "float"
 
     @property
     def id(self) -> str:

@@ -44,6 +44,8 @@ class ArtifactRequest(BaseModel):
         wanted_device: ``auto``, ``cpu`` or ``cuda``.
         calibration: None unless the recipe calibrates.
         preparing_bytes: Estimated memory of the process that prepares.
+        kv_cache: As of ``VariantConfig``: artifacts in which it differs are the same files, but
+            answer differently, so that evidence of one is none of the other.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +60,7 @@ class ArtifactRequest(BaseModel):
     wanted_device: str
     calibration: CalibrationOrigin | None
     preparing_bytes: int
+    kv_cache: str = "float"
 
     @property
     def name(self) -> str:

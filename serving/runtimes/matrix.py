@@ -29,6 +29,8 @@ def why_not(combination: Combination, runtime_name: str) -> str | None:
         return f"needs {installation(runtime, missing)}"
     if combination.device not in runtime.devices:
         return f"no {combination.device} on {runtime_name}"
+    if combination.kv_cache not in runtime.kv_caches:
+        return f"kv_cache on {runtime_name} is {' or '.join(runtime.kv_caches)}"
     return runtime.why_not(combination)
 
 

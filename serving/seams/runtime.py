@@ -28,6 +28,8 @@ class Combination:
         format: How the checkpoint's weights are written.
         config: What the checkpoint's ``config.json`` says, such as ``model_type``; empty where the
             question is about no checkpoint in particular.
+        max_tokens: Most tokens of a generator's sequence; None where that is not the question.
+        kv_cache: How a generator keeps keys and values, as of ``VariantConfig``.
     """
 
     recipe: str
@@ -35,6 +37,8 @@ class Combination:
     device: DeviceName
     format: CheckpointFormat
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    max_tokens: int | None = None
+    kv_cache: str = "float"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ class OpenGeneratorRequest:
         max_waiting: Sequences that may wait for a place.
         max_tokens: Most tokens of a sequence, prompt and continuation together.
         stuck_after_s: Seconds after which a step counts as stuck.
+        kv_cache: As of ``Combination``.
     """
 
     folder: Path
@@ -120,6 +125,7 @@ class OpenGeneratorRequest:
     max_waiting: int
     max_tokens: int
     stuck_after_s: float = float("inf")
+    kv_cache: str = "float"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,7 @@ class SizeRequest:
     kind: EngineKind
     device: DeviceName
     shapes: Sequence[WeightShape]
+    kv_cache: str = "float"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +152,15 @@ class SizeEstimate:
         extra_bytes: What an open engine keeps beside the weights themselves, e.g. a mapped file
             and a second, packed copy.
         preparing_bytes: Largest memory of the process that prepares.
-        kv_number_bytes: Size of a number in a generator's cache of keys and values.
+        kv_number_bytes: Size of a number in a generator's cache of keys and values, its share of
+            scales included.
     """
 
     weights_bytes: int
     process_bytes: int
     extra_bytes: int
     preparing_bytes: int
-    kv_number_bytes: int = 0
+    kv_number_bytes: float = 0
     preloaded_bytes: int = 0
 
 
@@ -178,6 +186,7 @@ class Runtime:
         open_encoder: Make an engine from what ``prepare`` wrote, in the thread that will run it.
             Raises ``ConfigError`` if the machine cannot run it.
         open_generator: Likewise a generator, which makes a thread of its own; None if it has none.
+        kv_caches: In which forms its generators can keep keys and values, as of ``Combination``.
         preload: Modules that every replica would import anew at its start. A node imports them
             once and forks the replicas from there, so importing them must not start threads. Empty
             where they are small.
@@ -193,4 +202,5 @@ class Runtime:
     prepare: Callable[[PrepareRequest], Prepared]
     open_encoder: Callable[[OpenRequest], EncoderEngine]
     open_generator: Callable[[OpenGeneratorRequest], GeneratorEngine] | None = None
+    kv_caches: tuple[str, ...] = ("float",)
     preload: tuple[str, ...] = ()

@@ -89,6 +89,7 @@ def _open(
             max_waiting=variant.max_queued_requests,
             max_tokens=task.max_tokens,
             stuck_after_s=STUCK_AFTER_DEADLINES * server.request_timeout_s,
+            kv_cache=variant.kv_cache,
         )
     )
     return task, engine

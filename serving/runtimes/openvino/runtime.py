@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from serving.runtimes.openvino.execution import EXECUTIONS, why_not_here
-from serving.runtimes.openvino.generation.architectures import why_not_architecture
+from serving.runtimes.openvino.generation.architectures import (
+    why_not_architecture,
+    why_not_so_long,
+    window_of,
+)
 from serving.runtimes.openvino.sizes import estimate
 from serving.seams import (
     Combination,
@@ -22,14 +26,24 @@ def why_not(combination: Combination) -> str | None:
     if combination.recipe not in EXECUTIONS:
         return f"openvino has no recipe {combination.recipe}; it has {', '.join(EXECUTIONS)}"
     if combination.kind == "generator":
-        architecture = combination.config.get("model_type")
-        if architecture is not None and (reason := why_not_architecture(architecture)) is not None:
+        reason = _why_not_generated(combination)
+        if reason is not None:
             return reason
     reason = why_not_here(combination.recipe)
     if reason is None:
         return None
     possible = [recipe for recipe in EXECUTIONS if why_not_here(recipe) is None]
     return f"{reason}; openvino can {', '.join(possible)} here"
+
+
+def _why_not_generated(combination: Combination) -> str | None:
+    architecture = combination.config.get("model_type")
+    if architecture is None:
+        return None
+    reason = why_not_architecture(architecture)
+    if reason is None and combination.max_tokens is not None:
+        reason = why_not_so_long(window_of(combination.config), combination.max_tokens)
+    return reason
 
 
 def prepare(request: PrepareRequest) -> Prepared:
@@ -68,4 +82,5 @@ RUNTIME = Runtime(
     prepare=prepare,
     open_encoder=open_encoder,
     open_generator=open_generator,
+    kv_caches=("float", "int8"),
 )

@@ -27,6 +27,10 @@ CALIBRATING_BYTES = 200 * 2**20
 
 SMALLEST_GROUP = 32
 
+KV_GROUP = 32
+"""Numbers of an 8-bit cache that share two float32 of scale and zero point: keys of a block, in
+each place of a head, or a value; of heads that are wider, somewhat more."""
+
 
 def estimate(request: SizeRequest) -> SizeEstimate:
     """Sum what the tensors of a checkpoint become.
@@ -50,9 +54,11 @@ def estimate(request: SizeRequest) -> SizeEstimate:
     )
 
 
-def _cached_number_bytes(request: SizeRequest) -> int:
+def _cached_number_bytes(request: SizeRequest) -> float:
     if request.kind != "generator":
         return 0
+    if request.kv_cache == "int8":
+        return 1 + 8 / KV_GROUP
     return 2 if GENERATOR_EXECUTIONS[request.recipe].precision == "bf16" else 4
 
 

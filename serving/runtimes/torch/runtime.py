@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from serving.runtimes.torch.conversions import CONVERSIONS
-from serving.runtimes.torch.decoder.architectures import why_not_architecture
+from serving.runtimes.torch.decoder.architectures import (
+    why_not_architecture,
+    why_not_so_long,
+)
 from serving.runtimes.torch.encoder_architectures import why_not_encoder
 from serving.runtimes.torch.sizes import estimate
 from serving.seams import (
@@ -36,10 +39,20 @@ def why_not(combination: Combination) -> str | None:
         if reason is not None:
             return reason
     if (combination.kind, combination.device) == ("generator", "cpu"):
-        architecture = combination.config.get("model_type")
-        if architecture is not None and (reason := why_not_architecture(architecture)) is not None:
+        reason = _why_not_generated(combination)
+        if reason is not None:
             return reason
     return conversion.why_not(combination.device)
+
+
+def _why_not_generated(combination: Combination) -> str | None:
+    architecture = combination.config.get("model_type")
+    if architecture is None:
+        return None
+    reason = why_not_architecture(architecture)
+    if reason is None and combination.max_tokens is not None:
+        reason = why_not_so_long(combination.config, combination.max_tokens)
+    return reason
 
 
 def prepare(request: PrepareRequest) -> Prepared:

@@ -88,6 +88,43 @@ MODELS: dict[str, dict[str, Any]] = {
     "qwen2": {"model_type": "qwen2", **UNTIED},
     "qwen2-tied": {"model_type": "qwen2", **TIED},
     "qwen3": {"model_type": "qwen3", "head_dim": 64, **TIED},
+    "gemma": {"model_type": "gemma", "head_dim": 48},
+    "gemma2": {
+        "model_type": "gemma2",
+        "head_dim": 32,
+        "query_pre_attn_scalar": 50,
+        "attn_logit_softcapping": 3.0,
+        "final_logit_softcapping": 4.0,
+        "sliding_window": 200,
+    },
+    "gemma3": {
+        "model_type": "gemma3_text",
+        "head_dim": 32,
+        "query_pre_attn_scalar": 50,
+        "sliding_window": 200,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+            "full_attention": {**ROPE, "rope_type": "linear", "factor": 3.0},
+        },
+    },
+    "phi3": {"model_type": "phi3", "sliding_window": None, **UNTIED},
+    "phi3-partial": {
+        "model_type": "phi3",
+        "sliding_window": 150,
+        "rope_parameters": {**ROPE, "rope_type": "default", "partial_rotary_factor": 0.75},
+        **UNTIED,
+    },
+    "gpt2": {"model_type": "gpt2"},
+    "gpt2-unscaled": {"model_type": "gpt2", "scale_attn_weights": False},
+    "gpt-neox": {"model_type": "gpt_neox", **UNTIED},
+    "gpt-neox-one-after-the-other": {
+        "model_type": "gpt_neox",
+        "use_parallel_residual": False,
+        "hidden_act": "gelu_fast",
+        "rope_parameters": {**ROPE, "rope_type": "default", "partial_rotary_factor": 1.0},
+        **TIED,
+    },
     "qwen3-biases": {"model_type": "qwen3", "head_dim": 32, "attention_bias": True, **UNTIED},
 }
 """Every architecture that is known, in the forms in which it comes."""
@@ -188,6 +225,7 @@ def open_request(
     num_slots: int = 4,
     slot_tokens: int = 128,
     max_waiting: int = 64,
+    kv_cache: str = "float",
     **options: Any,
 ) -> OpenGeneratorRequest:
     """What opening it takes."""
@@ -201,6 +239,7 @@ def open_request(
         max_running=num_slots,
         max_waiting=max_waiting,
         max_tokens=slot_tokens,
+        kv_cache=kv_cache,
     )
 
 

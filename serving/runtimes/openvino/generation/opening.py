@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import openvino
+
+from serving.errors import ConfigError
 from serving.generator import SlotGenerator
 from serving.machine.process_memory import release_freed_memory
 from serving.runtimes.openvino.execution import GENERATOR_EXECUTIONS
+from serving.runtimes.openvino.generation.architectures import why_not_so_long
 from serving.runtimes.openvino.generation.paged_decoder import PagedDecoder
-from serving.runtimes.openvino.generation.paged_graph import page
+from serving.runtimes.openvino.generation.paged_graph import page, window_of
 from serving.runtimes.openvino.opening import WEIGHTS, compile_graph
 from serving.seams import Decoder, GeneratorEngine, OpenGeneratorRequest
 
@@ -29,13 +35,20 @@ def open_generator(request: OpenGeneratorRequest) -> GeneratorEngine:
 
 
 def open_decoder(request: OpenGeneratorRequest) -> Decoder:
-    """Open the model alone, in the thread that will run it; raises as its caller says."""
+    """Open the model alone, in the thread that will run it; raises as its caller says.
+
+    Keys and values are kept as they are computed, unless 8 bits are asked for. In those, which are
+    the plugin's own default, a prompt that comes in two pieces gets other logits than one in a
+    whole: scales of keys are those of the tokens that a block holds by then.
+    """
     execution = GENERATOR_EXECUTIONS[request.recipe]
-    properties = {**execution.properties(), "KV_CACHE_PRECISION": execution.precision}
-    threads = (
-        max(request.threads, FEWEST_THREADS) if execution.precision == "bf16" else request.threads
-    )
-    model = compile_graph(request.folder, threads, properties, page)
+    is_bf16 = execution.precision == "bf16"
+    properties = {
+        **execution.properties(),
+        "KV_CACHE_PRECISION": "u8" if request.kv_cache == "int8" else execution.precision,
+    }
+    threads = max(request.threads, FEWEST_THREADS) if is_bf16 else request.threads
+    model = compile_graph(request.folder, threads, properties, partial(_page, request.max_tokens))
     release_freed_memory()
     return PagedDecoder(
         model,
@@ -43,3 +56,9 @@ def open_decoder(request: OpenGeneratorRequest) -> Decoder:
         slot_tokens=request.max_tokens,
         weights_bytes=(request.folder / WEIGHTS).stat().st_size,
     )
+
+
+def _page(max_tokens: int, graph: openvino.Model) -> None:
+    if (reason := why_not_so_long(window_of(graph), max_tokens)) is not None:
+        raise ConfigError(reason)
+    page(graph)

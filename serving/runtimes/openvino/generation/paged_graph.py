@@ -9,6 +9,14 @@ from openvino._offline_transformations import paged_attention_transformation
 WANTED = "wanted_tokens"
 """The input that says after which tokens logits are wanted."""
 
+WINDOW = "sliding_window"
+"""The key under which a graph says how many tokens its layers see, if not all see everything."""
+
+
+def window_of(graph: openvino.Model) -> int | None:
+    """What a graph says under ``WINDOW``."""
+    return int(graph.get_rt_info(WINDOW).astype(str)) if graph.has_rt_info(WINDOW) else None
+
 
 def page(graph: openvino.Model) -> None:
     """Change a graph of ``stateful_graph.convert``, quantized or not, in place.

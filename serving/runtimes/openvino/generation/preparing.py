@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from serving.errors import ConfigError
+from serving.runtimes.openvino.generation.architectures import why_not_architecture, window_of
 from serving.runtimes.openvino.generation.paged_decoder import PagedDecoder
-from serving.runtimes.openvino.generation.paged_graph import page
+from serving.runtimes.openvino.generation.paged_graph import WINDOW, page
 from serving.runtimes.openvino.generation.stateful_graph import convert
 from serving.runtimes.openvino.linear_layers import describe_layers
 from serving.runtimes.openvino.opening import GRAPH, WEIGHTS
@@ -37,24 +38,38 @@ def prepare_generator(request: PrepareRequest) -> Prepared:
     torch.set_num_threads(request.threads)
     name = str(request.checkpoint.folder)
     model: Any = load_pretrained(request.checkpoint, "AutoModelForCausalLM", torch.float32)
+    if (reason := why_not_architecture(model.config.model_type)) is not None:
+        raise ConfigError(f"{name}: {reason}")
+    window = window_of(model.config.to_dict())
     graph = convert(model, name)
-    check_answers(graph, model, name)
+    check_answers(graph, model, name, CHECKED_TOKENS if window is None else window)
     del model
     graph = QUANTIZATIONS[request.recipe](graph, request)
+    if window is not None:
+        graph.set_rt_info(str(window), WINDOW)
     openvino.save_model(graph, request.folder / GRAPH, compress_to_fp16=request.recipe == "bf16")
     written = openvino.Core().read_model(request.folder / GRAPH, request.folder / WEIGHTS)
     return Prepared((request.folder / WEIGHTS).stat().st_size, (describe_layers(written),))
 
 
-def check_answers(graph: openvino.Model, model: Any, name: str) -> None:
+def check_answers(
+    graph: openvino.Model, model: Any, name: str, most_tokens: int = CHECKED_TOKENS
+) -> None:
     """Compare what a replica would run with the model's own pass, on the same tokens.
+
+    Args:
+        graph: Not quantized.
+        model: What it was made of.
+        name: Of the checkpoint, for messages.
+        most_tokens: Compare no more than so many.
 
     Raises:
         ConfigError: The graph fails, or gives other numbers than the model.
     """
     # Only this implementation has all that attention may have, such as a cap on its scores.
     model.set_attn_implementation("eager")
-    ids = torch.arange(1, CHECKED_TOKENS + 1) * 7 % model.config.vocab_size
+    num_tokens = min(CHECKED_TOKENS, most_tokens)
+    ids = torch.arange(1, num_tokens + 1) * 7 % model.config.vocab_size
     with torch.inference_mode():
         expected: NDArray[np.float32] = model(ids[None]).logits[0].float().numpy()
     try:
@@ -85,7 +100,7 @@ def _float32_decoder(graph: openvino.Model) -> PagedDecoder:
 
 def _logits_in_pieces(decoder: PagedDecoder, tokens: list[int]) -> NDArray[np.float32]:
     singles = range(WHOLE_TOKENS, WHOLE_TOKENS + SINGLE_TOKENS)
-    starts = [0, *singles, WHOLE_TOKENS + SINGLE_TOKENS]
+    starts = [s for s in (0, *singles, WHOLE_TOKENS + SINGLE_TOKENS) if s < len(tokens)]
     ends = [*starts[1:], len(tokens)]
     return np.concatenate(
         [

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from serving.errors import ConfigError
+from serving.runtimes.torch.decoder.families.family import Family
 
-ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
-"""``model_type`` of the models that ``fuse`` knows: RMS norms before attention and a gated MLP,
-rotary positions on whole heads."""
+_FAMILIES = "serving.runtimes.torch.decoder.families"
+
+ARCHITECTURES: Mapping[str, str] = {
+    "llama": "llama:FAMILY",
+    "mistral": "llama:MISTRAL",
+    "qwen2": "llama:QWEN",
+    "qwen3": "llama:QWEN",
+    "gemma": "gemma:GEMMA",
+    "gemma2": "gemma:GEMMA_2",
+    "gemma3_text": "gemma:GEMMA_3",
+    "phi3": "phi3:FAMILY",
+    "gpt2": "gpt2:FAMILY",
+    "gpt_neox": "gpt_neox:FAMILY",
+}
+"""By ``model_type``, the file of ``families`` that describes it, and the name in there."""
+
+
+def family_of(model_type: str) -> Family:
+    """The description of one of ``ARCHITECTURES``."""
+    module, _, name = ARCHITECTURES[model_type].partition(":")
+    family: Family = getattr(import_module(f"{_FAMILIES}.{module}"), name)
+    return family
 
 
 def check_architecture(config: Any) -> None:
@@ -16,13 +38,14 @@ def check_architecture(config: Any) -> None:
     kind = config.model_type
     if (reason := why_not_architecture(kind)) is not None:
         raise ConfigError(reason)
-    refused = {
-        "a sliding window": _uses_sliding_window(config),
-        f"the activation {config.hidden_act!r}": config.hidden_act != "silu",
-        "positions that depend on the length": _rope_type(config) in ("dynamic", "longrope"),
-        "rotary positions on a part of each head": _rotated_share(config) != 1,
-    }
-    for what, is_there in refused.items():
+    family = family_of(kind)
+    try:
+        family.form(config)
+    except KeyError as error:
+        raise ConfigError(
+            f"generation on the CPU does not know the activation {error}, which {kind} has here"
+        ) from None
+    for what, is_there in family.refusals(config).items():
         if is_there:
             raise ConfigError(f"generation on the CPU does not know {what}, which {kind} has here")
 
@@ -37,16 +60,18 @@ def why_not_architecture(kind: str) -> str | None:
     )
 
 
-def _uses_sliding_window(config: Any) -> bool:
-    if getattr(config, "use_sliding_window", None) is False:
-        return False
-    return getattr(config, "sliding_window", None) is not None
+def why_not_so_long(config: Mapping[str, Any], max_tokens: int) -> str | None:
+    """Say why sequences of a length cannot be served; None if they can.
 
-
-def _rope_type(config: Any) -> str:
-    return str((getattr(config, "rope_parameters", None) or {}).get("rope_type", "default"))
-
-
-def _rotated_share(config: Any) -> float:
-    parameters = getattr(config, "rope_parameters", None) or {}
-    return float(parameters.get("partial_rotary_factor", 1.0))
+    Args:
+        config: A checkpoint's ``config.json``, of one of ``ARCHITECTURES``.
+        max_tokens: Most tokens of a sequence.
+    """
+    window = family_of(config["model_type"]).window(config)
+    if window is None or window >= max_tokens:
+        return None
+    return (
+        f"layers of this checkpoint see the latest {window} tokens, and sequences may have "
+        f"{max_tokens}; generation on the CPU has no such windows: give the model max_tokens of "
+        f"{window} or fewer"
+    )

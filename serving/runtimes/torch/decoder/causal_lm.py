@@ -1,13 +1,14 @@
-"""A causal language model of the Llama family, its projections fused, and how it is made."""
+"""A causal language model, its projections fused, and how it is made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from serving.runtimes.torch.decoder.families.family import Form
 from serving.runtimes.torch.decoder.rotary import Rotary
 from serving.runtimes.torch.kernels.kernel_module import KernelModule
 
@@ -45,7 +46,7 @@ class Shape:
         heads: Query heads.
         kv_heads: Key and value heads; divides ``heads``.
         width: Numbers per head.
-        epsilon: Of the RMS norms.
+        epsilon: Of the norms.
     """
 
     heads: int
@@ -54,16 +55,27 @@ class Shape:
     epsilon: float
 
 
+LAYER_TENSORS = (
+    "attention_norm",
+    "attention_norm_bias",
+    "after_attention_norm",
+    "mlp_norm",
+    "mlp_norm_bias",
+    "after_mlp_norm",
+    "head_norm",
+)
+"""float32 (hidden,), weights and biases of norms; ``head_norm`` is (heads + kv_heads, width), of
+queries and keys. Which of them a layer has is the architecture's."""
+
+
 class Layer(nn.Module):
     """One decoder layer, with queries, keys and values as one projection, and gate and up as one.
 
     Attributes:
         qkv: (hidden) to (heads + 2 kv_heads) * width.
-        head_norm: float32 (heads + kv_heads, width), weights of a norm on queries and keys, or
-            None where the architecture has none.
+        gate_up: Without a gate, up alone.
+        rotary: Which of the model's positions turn its queries and keys.
     """
-
-    head_norm: Tensor | None
 
     def __init__(
         self,
@@ -71,42 +83,57 @@ class Layer(nn.Module):
         output: nn.Module,
         gate_up: nn.Module,
         down: nn.Module,
-        attention_norm: Tensor,
-        mlp_norm: Tensor,
-        head_norm: Tensor | None,
+        tensors: Mapping[str, Tensor],
+        rotary: int = 0,
     ) -> None:
         super().__init__()
         self.qkv, self.output, self.gate_up, self.down = qkv, output, gate_up, down
-        self.register_buffer("attention_norm", attention_norm)
-        self.register_buffer("mlp_norm", mlp_norm)
-        self.register_buffer("head_norm", head_norm)
+        self.rotary = rotary
+        for name in LAYER_TENSORS:
+            self.register_buffer(name, tensors.get(name))
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        """``LAYER_TENSORS`` by name; None where it has none."""
+        return {name: self._buffers[name] for name in LAYER_TENSORS}
 
 
 class FusedModel(nn.Module):
     """Embedding, layers, last norm and output layer of a decoder.
 
     Attributes:
+        form: How its layers compute.
         shape: Sizes for attention.
-        rotary: Its positions.
+        rotaries: Its positions that turn.
         vocabulary: Number of logits.
+        norm: float32 (hidden,), of the last norm; ``norm_bias`` likewise, or None.
+        positions: float32 (positions, hidden), added to embeddings, or None.
+        window: How many tokens its layers see at least; None if all.
         is_tied: Whether the output layer reads the table.
     """
 
     norm: Tensor
+    norm_bias: Tensor | None
+    positions: Tensor | None
 
     def __init__(
         self,
+        form: Form,
         shape: Shape,
-        rotary: Rotary,
+        rotaries: Sequence[Rotary],
         vocabulary: int,
         table: nn.Module,
         layers: list[Layer],
         norm: Tensor,
+        norm_bias: Tensor | None,
+        positions: Tensor | None,
+        window: int | None,
         head: nn.Module,
         is_tied: bool,
     ) -> None:
         super().__init__()
-        self.shape, self.rotary = shape, rotary
-        self.vocabulary, self.is_tied = vocabulary, is_tied
+        self.form, self.shape, self.rotaries = form, shape, tuple(rotaries)
+        self.vocabulary, self.window, self.is_tied = vocabulary, window, is_tied
         self.table, self.layers, self.head = table, nn.ModuleList(layers), head
         self.register_buffer("norm", norm)
+        self.register_buffer("norm_bias", norm_bias)
+        self.register_buffer("positions", positions)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from serving.runtimes.torch.decoder.architectures import check_architecture
+from serving.runtimes.torch.decoder.architectures import check_architecture, family_of
 from serving.runtimes.torch.decoder.causal_lm import (
     ConvertLinear,
     FusedModel,
@@ -16,7 +16,8 @@ from serving.runtimes.torch.decoder.causal_lm import (
     Numerics,
     Shape,
 )
-from serving.runtimes.torch.decoder.rotary import rotary_of
+from serving.runtimes.torch.decoder.families.family import LayerParts, Norm, Rows
+from serving.runtimes.torch.decoder.rotary import no_rotary, rotary_of
 
 
 def fuse(model: Any, numerics: Numerics) -> FusedModel:
@@ -34,72 +35,129 @@ def fuse(model: Any, numerics: Numerics) -> FusedModel:
     """
     config = model.config
     check_architecture(config)
-    shape = Shape(
-        heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
-        width=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-        epsilon=config.rms_norm_eps,
-    )
+    family = family_of(config.model_type)
+    if family.make_ready is not None:
+        family.make_ready(model)
     importance = dict(numerics.measure_importance(model)) if numerics.measure_importance else {}
-    body, head = model.model, model.lm_head
+    parts = family.model_parts(model)
+    shape = _shape(config, family.layer_parts(parts.layers[0], config, 0))
+    rotated = 2 * max((len(part.frequencies) for part in parts.rotaries), default=0)
     layers = []
-    for index in range(len(body.layers)):
-        layers.append(_fuse_layer(body.layers[index], shape, numerics.linear, importance))
-        for module in body.layers[index].modules():
+    for index in range(len(parts.layers)):
+        part = family.layer_parts(parts.layers[index], config, index)
+        layers.append(_fuse_layer(part, shape, rotated, numerics.linear, importance))
+        for module in parts.layers[index].modules():
             importance.pop(module, None)  # as a key it would stay
-        body.layers[index] = nn.Identity()
-    is_tied = head.weight is body.embed_tokens.weight
-    table = numerics.table(body.embed_tokens)
+        parts.layers[index] = nn.Identity()
+        del part
+    head = parts.head
+    is_tied = head.weight is parts.table.weight
+    table = numerics.table(_plain(parts.table))
+    rotaries = [rotary_of(part, shape.width) for part in parts.rotaries]
     return FusedModel(
+        form=family.form(config),
         shape=shape,
-        rotary=rotary_of(model),
+        rotaries=rotaries or [no_rotary(shape.width)],
         vocabulary=head.out_features,
         table=table,
         layers=layers,
-        norm=_copy(body.norm.weight),
+        norm=_weight(parts.norm),
+        norm_bias=_bias(parts.norm),
+        positions=None if parts.positions is None else _copy(parts.positions.weight),
+        window=family.window(config.to_dict()),
         head=numerics.tied_head(table) if is_tied else numerics.linear(head, importance.get(head)),
         is_tied=is_tied,
     )
 
 
-def _fuse_layer(
-    layer: Any, shape: Shape, convert: ConvertLinear, importance: Mapping[nn.Module, Tensor]
-) -> Layer:
-    attention, mlp = layer.self_attn, layer.mlp
-    width = shape.width
-    spread = _spread_order(shape)
-    q = _reorder_outputs(_pair_up(attention.q_proj, width), spread)
-    k = _pair_up(attention.k_proj, width)
-    output = _linear(attention.o_proj.weight[:, spread], attention.o_proj.bias)
-    output_mass = importance.get(attention.o_proj)
-    head_norm = None
-    if hasattr(attention, "q_norm"):
-        order = _pair_order(width)
-        head_norm = torch.cat(
-            [
-                attention.q_norm.weight.detach()[order].expand(shape.heads, -1),
-                attention.k_norm.weight.detach()[order].expand(shape.kv_heads, -1),
-            ]
-        ).float()
-    return Layer(
-        qkv=convert(_join([q, k, attention.v_proj]), importance.get(attention.q_proj)),
-        output=convert(output, None if output_mass is None else output_mass[spread]),
-        gate_up=convert(_join([mlp.gate_proj, mlp.up_proj]), importance.get(mlp.gate_proj)),
-        down=convert(mlp.down_proj, importance.get(mlp.down_proj)),
-        attention_norm=_copy(layer.input_layernorm.weight),
-        mlp_norm=_copy(layer.post_attention_layernorm.weight),
-        head_norm=head_norm,
+def _plain(table: nn.Embedding) -> nn.Embedding:
+    """The same numbers, without what a subclass would do to them."""
+    return nn.Embedding(*table.weight.shape, _weight=table.weight, _freeze=True)
+
+
+def _shape(config: Any, part: LayerParts) -> Shape:
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    epsilons = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps")
+    return Shape(
+        heads=heads,
+        kv_heads=_num_outputs(part.keys) // width,
+        width=width,
+        epsilon=next(getattr(config, name) for name in epsilons if hasattr(config, name)),
     )
 
 
-def _pair_up(linear: nn.Linear, width: int) -> nn.Linear:
+def _fuse_layer(
+    part: LayerParts,
+    shape: Shape,
+    rotated: int,
+    convert: ConvertLinear,
+    importance: Mapping[nn.Module, Tensor],
+) -> Layer:
+    order, spread = _pair_order(shape.width, rotated), _spread_order(shape)
+    queries, keys = _take(part.queries), _take(part.keys)
+    if part.query_norm is None:
+        queries = _scaled(queries, part.query_scale)
+    q = _reorder_outputs(_pair_up(queries, order), spread)
+    k = _pair_up(keys, order)
+    output = _linear(part.output.weight[:, spread], part.output.bias)
+    output_mass = importance.get(part.output)
+    gate_up = [_take(rows) for rows in part.gate_up]
+    return Layer(
+        qkv=convert(_join([q, k, _take(part.values)]), importance.get(part.queries.linear)),
+        output=convert(output, None if output_mass is None else output_mass[spread]),
+        gate_up=convert(_join(gate_up), importance.get(part.gate_up[0].linear)),
+        down=convert(part.down, importance.get(part.down)),
+        tensors=_layer_tensors(part, shape, order),
+        rotary=part.rotary,
+    )
+
+
+def _layer_tensors(part: LayerParts, shape: Shape, order: Tensor) -> dict[str, Tensor]:
+    found = {
+        "attention_norm": _weight(part.attention_norm),
+        "attention_norm_bias": _bias(part.attention_norm),
+        "mlp_norm": _weight(part.mlp_norm),
+        "mlp_norm_bias": _bias(part.mlp_norm),
+    }
+    if part.after_attention_norm is not None and part.after_mlp_norm is not None:
+        found["after_attention_norm"] = _weight(part.after_attention_norm)
+        found["after_mlp_norm"] = _weight(part.after_mlp_norm)
+    if part.query_norm is not None and part.key_norm is not None:
+        queries = _weight(part.query_norm)[order] * part.query_scale
+        keys = _weight(part.key_norm)[order]
+        found["head_norm"] = torch.cat(
+            [queries.expand(shape.heads, -1), keys.expand(shape.kv_heads, -1)]
+        )
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def _num_outputs(rows: Rows) -> int:
+    return rows.linear.out_features if rows.rows is None else len(rows.rows)
+
+
+def _take(rows: Rows) -> nn.Linear:
+    linear: nn.Linear = rows.linear
+    if rows.rows is None:
+        return linear
+    return _reorder_outputs(linear, torch.tensor(list(rows.rows)))
+
+
+def _scaled(linear: nn.Linear, scale: float) -> nn.Linear:
+    if scale == 1:
+        return linear
+    bias = None if linear.bias is None else linear.bias * scale
+    return _linear(linear.weight * scale, bias)
+
+
+def _pair_up(linear: nn.Linear, order: Tensor) -> nn.Linear:
     """Reorder the outputs of each head so that numbers that turn together stand together.
 
-    transformers turns number i with i + width / 2; side by side they are one complex number. The
-    product of query and key does not change.
+    transformers turns number i with i + n / 2 of the n that turn; side by side they are one complex
+    number. The product of query and key does not change.
     """
-    numbers = torch.arange(linear.out_features).view(-1, width)
-    return _reorder_outputs(linear, numbers[:, _pair_order(width)].flatten())
+    numbers = torch.arange(linear.out_features).view(-1, len(order))
+    return _reorder_outputs(linear, numbers[:, order].flatten())
 
 
 def _spread_order(shape: Shape) -> Tensor:
@@ -113,8 +171,9 @@ def _spread_order(shape: Shape) -> Tensor:
     return by_head.transpose(0, 1).flatten()
 
 
-def _pair_order(width: int) -> Tensor:
-    return torch.arange(width).view(2, -1).t().flatten()
+def _pair_order(width: int, rotated: int) -> Tensor:
+    pairs = torch.arange(rotated).view(2, -1).t().flatten()
+    return torch.cat([pairs, torch.arange(rotated, width)])
 
 
 def _join(linears: list[nn.Linear]) -> nn.Linear:
@@ -135,6 +194,15 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     if bias is not None:
         linear.bias = nn.Parameter(bias, requires_grad=False)
     return linear
+
+
+def _weight(norm: Norm) -> Tensor:
+    return _copy(norm.module.weight + norm.offset if norm.offset else norm.module.weight)
+
+
+def _bias(norm: Norm) -> Tensor | None:
+    bias = getattr(norm.module, "bias", None)
+    return None if bias is None else _copy(bias)
 
 
 def _copy(weight: Tensor) -> Tensor:

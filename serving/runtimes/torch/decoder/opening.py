@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from serving.errors import ConfigError
 from serving.generator import SlotGenerator
 from serving.machine.process_memory import (
     keep_freed_memory,
@@ -48,6 +49,11 @@ def open_decoder(request: OpenGeneratorRequest) -> Decoder:
     torch.set_num_threads(request.threads)
     return_freed_memory()
     model = read_decoder(request.folder, conversion.kernels(), numerics.tied_head)
+    if model.window is not None and request.max_tokens > model.window:
+        raise ConfigError(
+            f"layers of this model see the latest {model.window} tokens, and sequences may have "
+            f"{request.max_tokens}; give the model max_tokens of {model.window} or fewer"
+        )
     release_freed_memory()
     keep_freed_memory()
     return TorchDecoder(

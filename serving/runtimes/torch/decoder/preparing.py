@@ -13,6 +13,7 @@ from serving.cores import UnsharedCores
 from serving.machine.process_memory import release_freed_memory, return_freed_memory
 from serving.runtimes.torch import footprint
 from serving.runtimes.torch.conversions import CONVERSIONS
+from serving.runtimes.torch.decoder.causal_lm import FusedModel
 from serving.runtimes.torch.decoder.fusing import fuse
 from serving.runtimes.torch.decoder.opening import open_decoder
 from serving.runtimes.torch.decoder.stored_decoder import write_decoder
@@ -50,16 +51,27 @@ def prepare_generator(request: PrepareRequest) -> Prepared:
     del model
     release_freed_memory()
     write_decoder(fused, request.folder)
+    num_checked = _most_checked(fused)
     decoder = TorchDecoder(
         fused,
         numerics.dtype,
         numerics.cache_dtype,
         num_slots=1,
-        slot_tokens=CHECKED_TOKENS,
+        slot_tokens=num_checked,
         threads=request.threads,
     )
     _check_opened(request, _probe(decoder, fused.vocabulary), fused.vocabulary)
     return Prepared(footprint.weights_bytes(fused), (_where_weights_lie(fused),))
+
+
+def _most_checked(model: FusedModel) -> int:
+    """As many tokens as are compared, or as the model can have."""
+    limits = [CHECKED_TOKENS]
+    if model.window is not None:
+        limits.append(model.window)
+    if model.positions is not None:
+        limits.append(len(model.positions))
+    return min(limits)
 
 
 def _check_opened(request: PrepareRequest, wanted: Logits, vocabulary: int) -> None:
@@ -78,7 +90,7 @@ def _check_opened(request: PrepareRequest, wanted: Logits, vocabulary: int) -> N
             cores=UnsharedCores(request.threads),
             max_running=1,
             max_waiting=0,
-            max_tokens=CHECKED_TOKENS,
+            max_tokens=len(wanted),
         )
     )
     if not np.array_equal(_probe(opened, vocabulary), wanted, equal_nan=True):
@@ -86,11 +98,11 @@ def _check_opened(request: PrepareRequest, wanted: Logits, vocabulary: int) -> N
 
 
 def _probe(decoder: Decoder, vocabulary: int) -> Logits:
-    """Logits of some tokens: many at once, then a few one by one."""
-    tokens = [token % vocabulary for token in range(CHECKED_TOKENS)]
-    at_once = tokens[: CHECKED_TOKENS - SINGLE_TOKENS]
+    """Logits of as many tokens as fit: many at once, then a few one by one."""
+    tokens = [token % vocabulary for token in range(decoder.slot_tokens)]
+    at_once = tokens[: max(1, len(tokens) - SINGLE_TOKENS)]
     rows = [decoder.step([Segment(0, 0, at_once, len(at_once))])]
-    for place in range(len(at_once), CHECKED_TOKENS):
+    for place in range(len(at_once), len(tokens)):
         rows.append(decoder.step([Segment(0, place, tokens[place : place + 1])]))
     return np.concatenate(rows)
 

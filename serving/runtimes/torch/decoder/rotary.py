@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from serving.runtimes.torch.decoder.families.family import RotaryPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +15,9 @@ class Rotary:
     """Positions of one model, however many are wanted.
 
     Attributes:
-        frequencies: float32 (width / 2,), the angle by which a position turns each pair.
-        scaling: What lengths are multiplied with, as YaRN does; else 1.
+        frequencies: float32 (width / 2,), the angle by which a position turns each pair of a head's
+            numbers; 0 for pairs that no position turns.
+        scaling: What lengths of those that turn are multiplied with, as YaRN does; else 1.
     """
 
     frequencies: Tensor
@@ -25,13 +27,20 @@ class Rotary:
         """Complex numbers by which positions turn pairs of a query's or key's numbers.
 
         Returns:
-            complex64 (positions, width / 2), of length ``scaling``.
+            complex64 (positions, width / 2), of length ``scaling`` or 1.
         """
         angles = torch.arange(positions).float()[:, None] * self.frequencies
-        return torch.complex(angles.cos() * self.scaling, angles.sin() * self.scaling)
+        lengths = torch.where(self.frequencies == 0, 1.0, self.scaling)
+        return torch.complex(angles.cos() * lengths, angles.sin() * lengths)
 
 
-def rotary_of(model: Any) -> Rotary:
+def rotary_of(part: RotaryPart, width: int) -> Rotary:
     """Take the positions of a transformers model, whose own module knows how they are scaled."""
-    module = model.model.rotary_emb
-    return Rotary(module.inv_freq.detach().float().clone(), float(module.attention_scaling))
+    turning = part.frequencies.detach().float()
+    rest = turning.new_zeros(width // 2 - len(turning))
+    return Rotary(torch.cat([turning, rest]), part.scaling)
+
+
+def no_rotary(width: int) -> Rotary:
+    """Of models whose positions are added to their embeddings."""
+    return Rotary(torch.zeros(width // 2), 1.0)

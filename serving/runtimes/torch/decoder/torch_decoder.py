@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -16,11 +17,18 @@ from torch.nn import functional
 
 from serving.runtimes.torch import footprint
 from serving.runtimes.torch.decoder.causal_lm import FusedModel
+from serving.runtimes.torch.decoder.families.family import Activation
 from serving.runtimes.torch.thread_count import ThreadCount
 from serving.seams import DeviceName, Footprint, Segment
 
 attend = functional.scaled_dot_product_attention
-silu = functional.silu
+
+
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +42,24 @@ class _LayerCalls:
     output: Callable[[Tensor], Tensor]
     gate_up: Callable[[Tensor], Tensor]
     down: Callable[[Tensor], Tensor]
+    rotary: int
     attention_norm: Tensor
+    attention_norm_bias: Tensor | None
+    after_attention_norm: Tensor | None
     mlp_norm: Tensor
+    mlp_norm_bias: Tensor | None
+    after_mlp_norm: Tensor | None
     head_norm: Tensor | None
 
 
 def _calls_of(layer: Any) -> _LayerCalls:
     return _LayerCalls(
-        layer.qkv.forward,
-        layer.output.forward,
-        layer.gate_up.forward,
-        layer.down.forward,
-        layer.attention_norm,
-        layer.mlp_norm,
-        layer.head_norm,
+        qkv=layer.qkv.forward,
+        output=layer.output.forward,
+        gate_up=layer.gate_up.forward,
+        down=layer.down.forward,
+        rotary=layer.rotary,
+        **layer.tensors(),
     )
 
 
@@ -90,14 +102,16 @@ class _Layout:
 
     Attributes:
         ids: int64 (tokens,).
-        rotations: complex64 (tokens, 1, width / 2).
+        positions: int64 (tokens,).
+        rotations: complex64 (tokens, 1, width / 2), of each of the model's rotaries.
         rows: int64 (tokens,), places in the cache.
         attentions: Cover every token once.
         wanted: int64, tokens whose logits are wanted; None for all.
     """
 
     ids: Tensor
-    rotations: Tensor
+    positions: Tensor
+    rotations: list[Tensor]
     rows: Tensor
     attentions: list[_Attention]
     wanted: Tensor | None
@@ -127,7 +141,9 @@ class TorchDecoder:
         self.num_slots, self.slot_tokens = num_slots, slot_tokens
         self._model, self._shape = model, model.shape
         self._layers = [_calls_of(layer) for layer in model.layers]
-        self._rotations, self._dtype = model.rotary.table(slot_tokens), dtype
+        self._rotations = [rotary.table(slot_tokens) for rotary in model.rotaries]
+        self._form, self._dtype = model.form, dtype
+        self._activate = ACTIVATIONS[model.form.activation]
         self._weights_bytes = footprint.weights_bytes(model)
         self._threads = ThreadCount(threads)
         # Zeros, because a masked place still takes part in a product with weight 0.
@@ -160,19 +176,31 @@ class TorchDecoder:
         with torch.inference_mode():
             layout = self._lay_out(segments)
             self._forget(segments)
-            hidden = self._model.table(layout.ids).float()
+            hidden = self._embed(layout)
             seen = [self._visible(attention) for attention in layout.attentions]
             for index, layer in enumerate(self._layers):
-                attended = self._attend(index, layer, hidden, layout, seen)
-                hidden = hidden.add_(layer.output(attended))
-                hidden = hidden.add_(self._transform(layer, hidden))
+                added = self._attend(index, layer, hidden, layout, seen)
+                if self._form.is_parallel:
+                    added = added + self._transform(layer, hidden)
+                hidden = hidden.add_(added)
+                if not self._form.is_parallel:
+                    hidden = hidden.add_(self._transform(layer, hidden))
             if layout.wanted is not None:
                 hidden = hidden[layout.wanted]
             if len(hidden) == 0:
                 return np.empty((0, self._model.vocabulary), np.float32)
-            logits = self._model.head(self._norm(hidden, self._model.norm))
-            result: NDArray[np.float32] = logits.float().numpy()
+            hidden = self._norm(hidden, self._model.norm, self._model.norm_bias)
+            logits = _capped(self._model.head(hidden).float(), self._form.logit_cap)
+            result: NDArray[np.float32] = logits.numpy()
         return result
+
+    def _embed(self, layout: _Layout) -> Tensor:
+        hidden: Tensor = self._model.table(layout.ids).float()
+        if self._form.embedding_scale != 1:
+            hidden = hidden * self._form.embedding_scale
+        if self._model.positions is not None:
+            hidden = hidden + self._model.positions[layout.positions]
+        return hidden
 
     def _forget(self, segments: Sequence[Segment]) -> None:
         """Clear what earlier sequences have left behind the segments' ends.
@@ -200,14 +228,14 @@ class TorchDecoder:
         layout: _Layout,
         seen: list[list[tuple[Tensor, Tensor]]],
     ) -> Tensor:
-        """Write the tokens' keys and values and look at the cache: (tokens, heads * width)."""
+        """Write the tokens' keys and values and look at the cache: (tokens, hidden)."""
         heads, turning = self._shape.heads, self._shape.heads + self._shape.kv_heads
-        qkv = layer.qkv(self._norm(hidden, layer.attention_norm)).float()
+        qkv = layer.qkv(self._norm(hidden, layer.attention_norm, layer.attention_norm_bias)).float()
         pairs = qkv.view(len(hidden), -1, self._shape.width // 2, 2)[:, :turning]
         if layer.head_norm is not None:
             by_head = pairs.flatten(2)
             pairs.copy_((self._rms(by_head) * layer.head_norm).view_as(pairs))
-        torch.view_as_complex(pairs).mul_(layout.rotations)
+        torch.view_as_complex(pairs).mul_(layout.rotations[layer.rotary])
         qkv = qkv.to(self._cache.dtype).view(len(hidden), -1, self._shape.width)
         self._rows[index].index_copy_(0, layout.rows, qkv[:, heads:])
         parts = [
@@ -215,7 +243,8 @@ class TorchDecoder:
             for attention, kv in zip(layout.attentions, seen, strict=True)
         ]
         attended = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return attended.to(self._dtype)
+        added = layer.output(attended.to(self._dtype))
+        return self._after(added, layer.after_attention_norm)
 
     def _look(self, queries: Tensor, keys: Tensor, values: Tensor, attention: _Attention) -> Tensor:
         if attention.holes is not None:
@@ -224,16 +253,32 @@ class TorchDecoder:
             queries = filled
         # The heads that share a key are further queries of it: nothing has to be repeated.
         grouped = queries.reshape(len(keys), -1, self._shape.kv_heads, self._shape.width)
-        out = attend(grouped.transpose(1, 2), keys, values, attention.mask).transpose(1, 2)
+        grouped = grouped.transpose(1, 2)
+        if self._form.score_cap is None:
+            out = attend(grouped, keys, values, attention.mask)
+        else:
+            out = _attend_capped(grouped, keys, values, attention.mask, self._form.score_cap)
+        out = out.transpose(1, 2)
         if attention.holes is not None:
             out = out[attention.holes]
         return out.reshape(-1, self._shape.heads * self._shape.width)
 
     def _transform(self, layer: _LayerCalls, hidden: Tensor) -> Tensor:
-        gate, up = layer.gate_up(self._norm(hidden, layer.mlp_norm)).chunk(2, 1)
-        return layer.down(silu(gate).mul_(up))
+        x = layer.gate_up(self._norm(hidden, layer.mlp_norm, layer.mlp_norm_bias))
+        if self._form.is_gated:
+            gate, up = x.chunk(2, 1)
+            x = self._activate(gate).mul_(up)
+        else:
+            x = self._activate(x)
+        return self._after(layer.down(x), layer.after_mlp_norm)
 
-    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _after(self, added: Tensor, weight: Tensor | None) -> Tensor:
+        return added if weight is None else self._rms(added.float()) * weight
+
+    def _norm(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self._form.norm == "layer":
+            x = functional.layer_norm(x, weight.shape, weight, bias, self._shape.epsilon)
+            return x.to(self._dtype)
         return (self._rms(x) * weight).to(self._dtype)
 
     def _rms(self, x: Tensor) -> Tensor:
@@ -264,9 +309,11 @@ class TorchDecoder:
         for segment in segments:
             end = first[id(segment)] + len(segment.token_ids)
             wanted.extend(range(end - segment.num_logits, end))
+        places = torch.tensor(positions)
         return _Layout(
             ids=torch.tensor(ids),
-            rotations=self._rotations[torch.tensor(positions)].unsqueeze(1),
+            positions=places,
+            rotations=[table[places].unsqueeze(1) for table in self._rotations],
             rows=torch.tensor(rows),
             attentions=attentions,
             wanted=None
@@ -308,3 +355,17 @@ class TorchDecoder:
         hidden = torch.arange(length) >= seen[..., None]
         mask = torch.zeros(hidden.shape, dtype=self._cache.dtype)
         return mask.masked_fill_(hidden, -torch.inf).unsqueeze(1)
+
+
+def _capped(x: Tensor, cap: float | None) -> Tensor:
+    return x if cap is None else (x / cap).tanh_().mul_(cap)
+
+
+def _attend_capped(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, cap: float
+) -> Tensor:
+    """Attention whose scores a hyperbolic tangent keeps within a cap, which torch's own has not."""
+    scores = _capped(queries @ keys.transpose(2, 3) * queries.shape[-1] ** -0.5, cap)
+    if mask is not None:
+        scores = scores + mask
+    return scores.softmax(-1) @ values

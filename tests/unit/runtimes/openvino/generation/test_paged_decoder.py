@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from serving.runtimes.openvino.execution import GENERATOR_EXECUTIONS, why_not_here
+from serving.runtimes.openvino.generation.architectures import ARCHITECTURES
 from serving.runtimes.openvino.generation.paged_decoder import BLOCK_TOKENS
 from serving.seams import Decoder, Segment
 from tests.unit.runtimes.openvino.generation.conftest import Open
@@ -22,9 +23,9 @@ from tests.unit.runtimes.tiny_generators import (
 
 POSSIBLE = [recipe for recipe in GENERATOR_EXECUTIONS if why_not_here(recipe) is None]
 
-TOLERANCE = 1e-4
-"""On logits with a deviation of 1.8, as for torch's decoder: float32 sums in another order. The
-worst here was 3e-5."""
+TOLERANCE = 2e-4
+"""On logits with a deviation of 1.8: float32 sums in another order. The worst here was 1.2e-4 in
+``gpt2-unscaled``, whose scores are large, and 6e-5 elsewhere."""
 
 Logits = NDArray[np.float32]
 
@@ -43,13 +44,21 @@ def in_pieces(decoder: Decoder, slot: int, tokens: Sequence[int], sizes: Sequenc
     return np.concatenate(rows)
 
 
-@pytest.mark.parametrize("name", MODELS)
+NAMES = [name for name, config in MODELS.items() if config["model_type"] in ARCHITECTURES]
+
+
+def test_every_known_architecture_is_tested() -> None:
+    assert {MODELS[name]["model_type"] for name in NAMES} == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_logits_are_those_of_transformers(opened: Open, name: str) -> None:
     tokens = random_tokens(100, seed=1)
     logits = opened(name).step([Segment(1, 0, tokens, 100)])
     assert logits.shape == (100, VOCABULARY)
     assert logits.dtype == np.float32
-    np.testing.assert_allclose(logits, expected_of(name, tokens), atol=TOLERANCE, rtol=0)
+    expected = expected_of(name, tokens)
+    np.testing.assert_allclose(logits, expected, atol=TOLERANCE * expected.std() / 1.8, rtol=0)
 
 
 @pytest.mark.parametrize("sizes", [[1] * 100, [31, 1, 1, 32, 35], [64, 36], [33, 67]], ids=str)
@@ -75,6 +84,36 @@ def test_all_segments_of_a_step_at_once(opened: Open) -> None:
     )
     wanted = np.concatenate([expected[2][30:31], expected[3][-7:], expected[0][30:40]])
     np.testing.assert_allclose(logits, wanted, atol=TOLERANCE, rtol=0)
+
+
+COMPANY = {"fp32": 1e-5, "int8-weights": 1e-5, "int4": 1e-5, "bf16": 0.1, "int8-dynamic": 0.25}
+"""What docs/variants.md promises: change of a text's logits, as a share of their length, by the
+pieces in which it comes and by what runs beside it."""
+
+
+@pytest.mark.parametrize("recipe", POSSIBLE)
+def test_company_changes_logits_as_little_as_is_promised(opened: Open, recipe: str) -> None:
+    texts = [random_tokens(60, seed) for seed in range(4)]
+    alone, together = opened(recipe=recipe), opened(recipe=recipe)
+    wanted = [in_pieces(alone, slot, text, [20, *[1] * 40]) for slot, text in enumerate(texts)]
+    rows: list[list[Logits]] = [[] for _ in texts]
+    starts = [0] * len(texts)
+    random = np.random.default_rng(0)
+    while any(start < 60 for start in starts):
+        segments = []
+        for slot, text in enumerate(texts):
+            size = int(random.choice([0, 1, 1, 1, 2, 9, 33]))
+            piece = text[starts[slot] : starts[slot] + size]
+            if piece:
+                segments.append(Segment(slot, starts[slot], piece, len(piece)))
+        if segments:
+            logits = together.step(segments)
+            for segment in segments:
+                count = len(segment.token_ids)
+                rows[segment.slot].append(logits[:count])
+                logits, starts[segment.slot] = logits[count:], starts[segment.slot] + count
+    for found, alone_ in zip(rows, wanted, strict=True):
+        assert change(np.concatenate(found), alone_) <= COMPANY[recipe]
 
 
 @pytest.mark.parametrize("recipe", POSSIBLE)
@@ -162,3 +201,19 @@ def test_the_cache_is_counted_in_blocks(opened: Open, recipe: str) -> None:
     numbers_of_a_token = 3 * 2 * 2 * 32
     decoder = opened(recipe=recipe, num_slots=2, slot_tokens=100)
     assert decoder.kv_cache_bytes == 2 * 4 * BLOCK_TOKENS * numbers_of_a_token * size
+
+
+def change(found: Logits, wanted: Logits) -> float:
+    lengths = np.linalg.norm(found - wanted, axis=1) / np.linalg.norm(wanted, axis=1)
+    return float(lengths.max())
+
+
+def test_a_cache_in_8_bits_is_smaller_and_changes_logits_a_little(opened: Open) -> None:
+    tokens = random_tokens(100, seed=2)
+    decoder = opened(kv_cache="int8", num_slots=2, slot_tokens=128)
+    assert decoder.kv_cache_bytes == 0.3125 * opened(num_slots=2).kv_cache_bytes
+    expected = expected_of("llama", tokens)
+    whole = decoder.step([Segment(0, 0, tokens, 100)])
+    pieces = in_pieces(decoder, 1, tokens, [50, *[1] * 50])
+    for found, wanted in ((whole, expected), (pieces, expected), (pieces, whole)):
+        assert 1e-3 < change(found, wanted) < 0.25

@@ -47,7 +47,10 @@ def logits(decoder: Decoder) -> NDArray[np.float32]:
 LAST = Segment(1, 90, [5])
 
 
-NAMES = ("llama", "qwen3-biases", "llama3-rope", "yarn-rope")
+NAMES = (
+    *("llama", "qwen3-biases", "llama3-rope", "yarn-rope"),
+    *("gemma2", "gemma3", "phi3-partial", "gpt2", "gpt-neox"),
+)
 
 
 @pytest.mark.parametrize(("recipe", "name"), pairs(TORCH_RECIPES, NAMES))
@@ -96,9 +99,22 @@ def test_what_is_prepared_is_counted_and_said(tmp_path: Path) -> None:
 
 
 def test_an_unknown_architecture_is_refused_by_name(tmp_path: Path) -> None:
-    checkpoint = save_generator(tmp_path / "checkpoint", model_type="gpt2", n_embd=64, n_layer=1)
-    with pytest.raises(ConfigError, match=r"llama, mistral, qwen2, qwen3.*'gpt2'"):
+    checkpoint = save_generator(tmp_path / "checkpoint", model_type="gptj", n_embd=64, n_layer=1)
+    with pytest.raises(ConfigError, match=r"llama, mistral, qwen2, qwen3.*'gptj'"):
         prepare_generator(prepare_request("fp32", checkpoint, tmp_path))
+
+
+def test_a_window_is_served_as_long_as_everything_fits_in_it(tmp_path: Path) -> None:
+    (tmp_path / "artifact").mkdir()
+    checkpoint = save_generator(
+        tmp_path / "checkpoint", **{**MODELS["gemma3"], "sliding_window": 60}
+    )
+    decoder = opened("fp32", checkpoint, tmp_path / "artifact", slot_tokens=60)
+    expected = logits_of(random_model(**{**MODELS["gemma3"], "sliding_window": 60}), TOKENS)
+    found = decoder.step([Segment(0, 0, TOKENS[:60], 60)])
+    np.testing.assert_allclose(found, expected[:60], atol=1e-4 * expected.std(), rtol=0)
+    with pytest.raises(ConfigError, match="see the latest 60 tokens, and sequences may have 61"):
+        open_decoder(open_request("fp32", tmp_path / "artifact", slot_tokens=61))
 
 
 def test_a_checkpoint_that_cannot_generate_is_refused(tmp_path: Path) -> None:
