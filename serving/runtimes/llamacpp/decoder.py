@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from serving.errors import ConfigError
 from serving.machine.process_memory import peak_resident_bytes, private_bytes, resident_bytes
+from serving.runtimes.llamacpp.artifact_files import WINDOW_KEY
 from serving.runtimes.llamacpp.empty_buffers import return_empty_buffers
 from serving.runtimes.llamacpp.library import (
     FLOAT16,
@@ -41,7 +42,7 @@ class LlamaCppDecoder:
         cache_type: Numbers of cached keys and values, one of ``CACHE_NUMBER_BYTES``.
 
     Raises:
-        ConfigError: llama.cpp cannot read the file.
+        ConfigError: llama.cpp cannot read the file, or would attend to more than the model does.
     """
 
     device: DeviceName = "cpu"
@@ -66,6 +67,7 @@ class LlamaCppDecoder:
         self._vocabulary: int = self._api.llama_vocab_n_tokens(
             self._api.llama_model_get_vocab(self._model)
         )
+        self._check_window()
         self._threads = threads
         with return_empty_buffers(library.base):
             self._context = self._open_context()
@@ -164,6 +166,17 @@ class LlamaCppDecoder:
         parameters.kv_unified = False
         context: int | None = self._api.llama_init_from_model(self._model, parameters)
         return context
+
+    def _check_window(self) -> None:
+        key = WINDOW_KEY
+        if self._metadata("general.architecture") == "phi3":  # of files that others made
+            key = "phi3.attention.sliding_window"
+        window = int(self._metadata(key) or 0)
+        if 0 < window < self.slot_tokens:
+            raise ConfigError(
+                f"this model attends to the latest {window} tokens, which llama.cpp does not know: "
+                f"serve it with max_tokens: {window} at most; it is {self.slot_tokens}"
+            )
 
     def _count(self, what: str) -> int:
         return int(getattr(self._api, f"llama_model_{what}")(self._model))

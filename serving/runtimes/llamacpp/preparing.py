@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import torch
 from gguf import GGUFReader
 
 from serving.errors import ConfigError
@@ -38,14 +39,16 @@ def prepare_generator(request: PrepareRequest) -> Prepared:
 
 
 def _make(request: PrepareRequest, file: Path) -> tuple[str, ...]:
-    from serving.runtimes.llamacpp.conversion import convert
+    from serving.runtimes.llamacpp.conversion import check_converted, convert
+    from serving.runtimes.torch.pretrained import load_pretrained
 
-    if request.recipe == "f16":
-        return (*convert(request.checkpoint, file, "f16"), *_tokenizer_notes(request, file))
     # Float32 whatever the checkpoint holds: no number is rounded twice.
+    model = load_pretrained(request.checkpoint, "AutoModelForCausalLM", torch.float32)
     whole = file.with_name("float32.gguf")
     try:
-        notes = convert(request.checkpoint, whole, "f32")
+        notes = convert(request.checkpoint, whole)
+        check_converted(whole, model, request.threads)
+        del model
         quantize(whole, file, MIXTURES[request.recipe].number, request.threads)
     finally:
         whole.unlink(missing_ok=True)
