@@ -185,6 +185,7 @@ class Stepper:
         self, jobs: Sequence[SequenceJob], segments: Sequence[Segment], logits: NDArray[np.float32]
     ) -> list[tuple[SequenceJob, GeneratedToken | RequestError]]:
         events: list[tuple[SequenceJob, GeneratedToken | RequestError]] = []
+        broken: list[SequenceJob] = []
         row = 0
         for job, segment in zip(jobs, segments, strict=True):
             rows = logits[row : row + segment.num_logits]
@@ -198,15 +199,22 @@ class Stepper:
                 continue
             except InternalError as error:
                 logger.error("after %d tokens: %s", job.sequence.num_cached, error)
-                what = "the model gives logits that are NaN or infinite on this sequence"
-                events.append((job, self._fail(job, what)))
+                broken.append(job)
+                continue
+            except Exception:  # a fault in choosing tokens is no other sequence's
+                logger.exception("a token could not be chosen")
+                self.drop(job, is_cache_valid=False)
+                failed = InternalError("no token could be chosen; see the log of the replica")
+                events.append((job, failed))
                 continue
             if token is not None:
                 self._prove(job)
                 events.append((job, token))
                 if token.finish is not None:
                     self.drop(job)
-        return events
+        # Only now: a decoder may give its next logits in the place of these.
+        what = "the model gives logits that are NaN or infinite on this sequence"
+        return events + [(job, self._fail(job, what)) for job in broken]
 
     def _prove(self, job: SequenceJob) -> None:
         self.broken = None

@@ -337,6 +337,23 @@ def test_nan_ends_only_its_own_sequence(logprobs_from: int | None) -> None:
         assert tokens == reference.continuation(job.request)
 
 
+def test_a_fault_in_choosing_ends_its_sequence_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    stepper = build_stepper(budget=PromptBudget(busy=32, idle=256))
+    bad, good = SequenceJob(request([1, 2], 4)), SequenceJob(request([3, 4], 4))
+    for job in (bad, good):
+        stepper.add(job)
+
+    def fail(logits: NDArray[np.float32]) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(bad.sampler, "choose", fail)
+    events = dict(stepper.step())
+    assert isinstance(events[bad], InternalError)
+    assert isinstance(events[good], GeneratedToken)
+    assert stepper.broken is None
+    assert stepper.jobs == [good]
+
+
 def test_what_nan_has_touched_is_not_reused() -> None:
     stepper = build_stepper(num_slots=1)
     stepper.add(SequenceJob(request([*range(30), POISON], 6)))
