@@ -437,7 +437,8 @@ def _check_supported(request: TokenRequest) -> None:
             raise InvalidField(f"on a GPU this server has no {field}; leave it out", param=field)
     if request.sampling.grammar is not None:
         raise InvalidField(
-            "on a GPU this server cannot hold answers to a form; leave it out",
+            "on a GPU this server cannot hold answers to a form: leave out response_format, tools "
+            "that are strict, and a tool_choice that requires a call",
             param="response_format",
         )
 
