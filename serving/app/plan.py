@@ -251,5 +251,7 @@ def _cached_numbers(model: ModelConfig, variant: VariantConfig, source: FoundSou
 def _max_tokens(model: ModelConfig, source: FoundSource) -> int:
     """Most tokens of a generator's sequence."""
     tokens = model.max_tokens or DEFAULT_MAX_TOKENS
-    limits = (source.config.get(name) for name in ("max_position_embeddings", "n_positions"))
-    return min([tokens, *(limit for limit in limits if limit is not None)])
+    for name in ("max_position_embeddings", "n_positions"):
+        if (limit := source.config.get(name)) is not None:
+            tokens = min(tokens, int(limit))
+    return tokens

@@ -72,7 +72,8 @@ def fuse(model: Any, numerics: Numerics) -> FusedModel:
 
 def _plain(table: nn.Embedding) -> nn.Embedding:
     """The same numbers, without what a subclass would do to them."""
-    return nn.Embedding(*table.weight.shape, _weight=table.weight, _freeze=True)
+    rows, width = table.weight.shape
+    return nn.Embedding(rows, width, _weight=table.weight, _freeze=True)
 
 
 def _shape(config: Any, part: LayerParts) -> Shape:

@@ -124,7 +124,10 @@ def _without_numbers(form: _StoredForm) -> FusedModel:
     """A model whose tensors, and whose modules but the table, are only places for them."""
     layers = [
         Layer(
-            *(nn.Identity() for _ in range(4)),
+            nn.Identity(),
+            nn.Identity(),
+            nn.Identity(),
+            nn.Identity(),
             tensors={name: _nothing() for name in layer.tensors},
             rotary=layer.rotary,
         )

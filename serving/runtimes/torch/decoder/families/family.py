@@ -162,8 +162,10 @@ def rotary_refusals(config: Any, turns_parts: bool = False) -> dict[str, bool]:
 
 def _rope_parts(config: Any) -> list[Mapping[str, Any]]:
     """One for each kind of layers, or one for all."""
-    parameters = getattr(config, "rope_parameters", None) or {}
-    by_kind = [part for part in parameters.values() if isinstance(part, dict)]
+    parameters: Mapping[str, Any] = getattr(config, "rope_parameters", None) or {}
+    by_kind: list[Mapping[str, Any]] = [
+        part for part in parameters.values() if isinstance(part, dict)
+    ]
     return by_kind or [parameters]
 
 

@@ -20,7 +20,7 @@ from tests.unit.runtimes.tiny_generators import (
 )
 
 
-@pytest.fixture(params=["llama", "qwen2"])
+@pytest.fixture(params=["llama", "qwen2", "phi3-partial"])
 def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Checkpoint:
     return save_generator(tmp_path / "checkpoint", **MODELS[request.param])
 

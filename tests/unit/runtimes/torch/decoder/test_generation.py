@@ -32,7 +32,7 @@ NAMES = ("llama", "qwen3-biases")
 TEXTS = [random_tokens(100, seed) for seed in range(4)]
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=[*NAMES, "phi3-partial"])
 def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Checkpoint:
     return save_generator(tmp_path / "checkpoint", **MODELS[request.param])
 

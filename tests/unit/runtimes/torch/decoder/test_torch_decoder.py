@@ -29,8 +29,8 @@ TOLERANCE = 1e-4
 """As in ``test_causal_lm``: the last bits of float32 sums, over three layers."""
 
 NUM_SLOTS, SLOT_TOKENS = 5, 64
-NAMES = ("llama", "qwen3-biases")
-"""Groups of heads with one key; norms of heads and biases as well."""
+NAMES = ("llama", "qwen3-biases", "gemma2", "gemma3", "phi3-partial", "gpt2", "gpt-neox")
+"""Groups of heads with one key; norms of heads and biases as well; and one of each other family."""
 
 Logits = NDArray[np.float32]
 
