@@ -66,7 +66,7 @@ CELLS = [
 ]
 
 
-@pytest.mark.parametrize(("family", "task", "recipe"), CELLS, ids="-".join)
+@pytest.mark.parametrize(("family", "task", "recipe"), CELLS)
 def test_a_family_is_answered_as_transformers_does_or_refused(
     family: str, task: str, recipe: str, tmp_path: Path
 ) -> None:
