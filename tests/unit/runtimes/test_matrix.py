@@ -100,8 +100,11 @@ def test_every_runtime_has_its_plainest_recipe() -> None:
     [
         ({"recipe": "fp32"}, "llama.cpp has no recipe fp32; it has f16, q8_0,"),
         ({"recipe": "f16", "kind": "encoder"}, "no encoders in f16"),
-        ({"recipe": "stored"}, "stored is made of gguf; this is safetensors"),
-        ({"recipe": "q4_0", "format": "gguf"}, "q4_0 is made of safetensors; this is gguf"),
+        ({"recipe": "stored"}, "stored is made of gguf checkpoints; this is safetensors"),
+        (
+            {"recipe": "q4_0", "format": "gguf"},
+            "q4_0 is made of safetensors checkpoints; this is gguf",
+        ),
         ({"config": {"model_type": "mamba"}}, "this checkpoint is 'mamba'"),
         (
             {"recipe": "stored", "format": "gguf", "config": {"model_type": "rwkv6"}},
