@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 
 from serving.errors import InternalError
 from serving.seams import (
@@ -54,10 +55,12 @@ def timed_pass(
     )
 
     async def generate() -> float:
-        async for piece in generator.stream(request):
-            if isinstance(piece, GenerationSummary):
-                # The first token belongs to the prompt.
-                return piece.timings.decode / max(piece.output_tokens - 1, 1)
+        # The place of one that is left to the garbage collector is not free for the next.
+        async with aclosing(generator.stream(request)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, GenerationSummary):
+                    # The first token belongs to the prompt.
+                    return piece.timings.decode / max(piece.output_tokens - 1, 1)
         raise InternalError("the answer broke off")
 
     return generate
