@@ -49,6 +49,10 @@ def refuse_what_padding_changes(
 
 def _compare(model: nn.Module, head: Head, example: Arrays, folder: Path) -> None:
     together = _rows(model, head, example)
+    if not np.allclose(_rows(model, head, example), together, TOLERANCE, TOLERANCE):
+        raise ConfigError(
+            f"{folder}: {type(model).__name__} answers the same batch otherwise each time"
+        )
     for index, row in enumerate(together):
         length = int(example["attention_mask"][index].sum())
         alone = {name: array[index : index + 1, :length] for name, array in example.items()}

@@ -127,9 +127,16 @@ def test_code_that_comes_with_a_trusted_checkpoint_goes_into_the_artifact(
     assert (tmp_path / recipe / "tiny.py").is_file()
 
 
+def test_a_model_that_draws_lots_is_refused(tmp_path: Path) -> None:
+    checkpoint = save_remote(tmp_path / "model", "torch.rand(64) * 0.5")
+    with pytest.raises(ConfigError, match="answers the same batch otherwise each time"):
+        prepare("torch", "fp32", checkpoint, HEADS["embeddings"], tmp_path / "artifact")
+
+
 def test_numbers_outside_of_modules_are_refused(tmp_path: Path) -> None:
     # Whatever a model makes up for itself when it is built is another thing when it is opened.
-    checkpoint = save_remote(tmp_path / "model", "torch.rand(64) * 0.5")
+    made_up = 'self.__dict__.setdefault("made_up", torch.rand(64) * 0.5)'
+    checkpoint = save_remote(tmp_path / "model", made_up)
     with pytest.raises(ConfigError, match="opened again, it gives other answers"):
         prepare("torch", "fp32", checkpoint, HEADS["embeddings"], tmp_path / "artifact")
 
