@@ -211,7 +211,7 @@ class GeneratorEngine(Protocol):
         """
 
     def check_health(self) -> None:
-        """Raise ``RuntimeError`` if the engine is stuck, or has only failed of late."""
+        """Raise ``RuntimeError`` if the engine is stuck, or fails its self-test."""
 
     def footprint(self) -> Footprint:
         """Measure what the engine occupies now; its weights without the cache."""
