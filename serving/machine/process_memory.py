@@ -62,9 +62,12 @@ def resident_bytes() -> int:
 def private_bytes() -> int:
     """Resident memory of this process that no other has or can have: without mapped files' pages.
 
-    Where the system does not tell them apart, all of it.
+    Where the system does not tell them apart, all of it. Neither of the kernel's two numbers is
+    it: one has what was there at a fork, the other files' pages that the disk does not have yet.
     """
-    return _kernel_bytes(SHARES, "Private_Dirty") or _all_resident_bytes()
+    anonymous = _kernel_bytes(STATUS, "RssAnon")
+    written = _kernel_bytes(SHARES, "Private_Dirty")
+    return min(filter(None, (anonymous, written)), default=_all_resident_bytes())
 
 
 def peak_resident_bytes() -> int:

@@ -98,9 +98,7 @@ def test_a_model_without_a_limit_needs_one_of_the_configuration(tmp_path: Path) 
 def test_more_tokens_than_the_checkpoint_takes_are_refused(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path / "model", "bert")
     check(tmp_path, folder, max_tokens=POSITIONS)
-    with pytest.raises(
-        ConfigError, match=f"max_tokens is 512; the checkpoint takes {POSITIONS}"
-    ):
+    with pytest.raises(ConfigError, match=f"max_tokens is 512; the checkpoint takes {POSITIONS}"):
         check(tmp_path, folder, max_tokens=512)
 
 

@@ -62,7 +62,7 @@ def test_a_shipped_plan_plans_enough_requests_to_recommend_something(name) -> No
         assert min(counts) >= 20
 
 
-@pytest.mark.parametrize(("name", "minutes"), [("compare", 14.5), ("generation", 7.5)])
+@pytest.mark.parametrize(("name", "minutes"), [("compare", 14.5), ("generation", 9)])
 def test_plans_for_the_demo_do_not_take_long(name, minutes) -> None:
     """Half a minute less than what they may take: turns also await their last answers."""
     plan = load_plan(find_plan(name))
