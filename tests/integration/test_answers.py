@@ -15,7 +15,9 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from serving.checkpoint import find_checkpoint
+from serving.demo import DEMO_CONFIG
 from serving.demo.prepare import ENCODER_SOURCE, demo_directory
+from serving.settings import load_config
 from tests.integration.running_service import RunningService
 
 VARIANTS = ["fp32", "bf16", "int8-dynamic", "int4"]
@@ -220,7 +222,8 @@ def test_models_lists_what_each_variant_occupies(client: httpx.Client) -> None:
     entries = {
         entry["id"]: entry["quantserve"] for entry in client.get("/v1/models").json()["data"]
     }
-    assert len(entries) == len(MINILM_VARIANTS) + 2 * len(VARIANTS)
+    configured = load_config(DEMO_CONFIG).models
+    assert entries.keys() == {f"{m.name}:{v.name}" for m in configured for v in m.variants}
     assert all(entry["ready"] and entry["replicas"] == 1 for entry in entries.values())
     fp32 = entries["minilm:fp32"]["weights_bytes"]
     assert entries["minilm:bf16"]["weights_bytes"] < 0.51 * fp32
