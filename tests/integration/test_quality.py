@@ -250,7 +250,11 @@ def test_killing_the_monitor_changes_no_answer(
     wait_for(lambda: len(found) >= before + 5)
     stop.set()
     loader.join()
-    assert all(one == expected for one in found)
+    for one in found:
+        assert [entry["label"] for [entry] in one] == [entry["label"] for [entry] in expected]
+        scores = [[entry["score"] for [entry] in said] for said in (one, expected)]
+        # Batches form differently, and passes have one thread or two: bfloat16 rounds otherwise.
+        assert scores[0] == pytest.approx(scores[1], abs=0.01)
     # Serve starts another one.
     wait_for(lambda: http.get("/v1/quality").status_code == 200)
 

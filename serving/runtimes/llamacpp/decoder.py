@@ -92,11 +92,12 @@ class LlamaCppDecoder:
         return tokens * layers * heads * widths * CACHE_NUMBER_BYTES[self._cache_type]
 
     def footprint(self) -> Footprint:
+        resident = resident_bytes()
         return Footprint(
             weights_bytes=int(self._api.llama_model_size(self._model)),
-            resident_bytes=resident_bytes(),
+            resident_bytes=resident,
             private_bytes=private_bytes(),
-            peak_bytes=peak_resident_bytes(),
+            peak_bytes=max(peak_resident_bytes(), resident),
         )
 
     def use_cores(self, cores: Sequence[int]) -> None:

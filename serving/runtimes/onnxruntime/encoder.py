@@ -38,9 +38,10 @@ class OnnxEncoder:
         return pool(self._head, output, inputs["attention_mask"])
 
     def footprint(self) -> Footprint:
+        resident = resident_bytes()
         return Footprint(
             weights_bytes=self._weights_bytes,
-            resident_bytes=resident_bytes(),
+            resident_bytes=resident,
             private_bytes=private_bytes(),
-            peak_bytes=peak_resident_bytes(),
+            peak_bytes=max(peak_resident_bytes(), resident),
         )
