@@ -71,9 +71,10 @@ def test_its_numbers_are_those_of_the_padded_layer(exact: bool) -> None:
 def test_a_token_does_not_depend_on_its_batch(rows: int, seed: int) -> None:
     linear, x = layer_and_input(576, 192, seed, rows=90)
     layer = Int8CompactLinear.of(linear)
-    # Sums of integers have no rounding that their order could change.
-    assert torch.equal(layer(x)[:rows], layer(x[:rows]))
-    assert torch.equal(layer(x)[rows - 1 : rows], layer(x[rows - 1 : rows]))
+    # Sums of integers have no rounding that their order could change. With AMX, the kernel for many
+    # rows multiplies the two scales in another order than that for few: the last bit of a float32.
+    for part in (slice(rows), slice(rows - 1, rows)):
+        torch.testing.assert_close(layer(x)[part], layer(x[part]), rtol=2**-22, atol=1e-9)
 
 
 @pytest.mark.parametrize("exact", EXACTNESS)
