@@ -16,7 +16,7 @@ from tests.unit.tasks.answering import prepare_and_open
 from tests.unit.tasks.conftest import MODEL_CONFIG, Folder
 from tests.unit.tasks.tiny_checkpoints import POSITIONS, save_checkpoint
 
-NO_POSITIONS = {"model_type": "t5", "max_position_embeddings": None, "d_model": 4, "num_heads": 1}
+NO_POSITIONS = {"model_type": "xlnet", "max_position_embeddings": None, "d_model": 4, "n_head": 1}
 """A model whose positions are relative, so that they set no limit."""
 
 PADDED_POSITIONS = [
@@ -89,7 +89,8 @@ def test_a_checkpoint_without_any_limit_needs_one(folder: Folder, tmp_path: Path
 def test_positions_that_no_token_can_have_do_not_count(
     folder: Folder, tmp_path: Path, kind: str
 ) -> None:
-    folder.configure(model_type=kind, pad_token_id=1, max_position_embeddings=18)
+    language = {"default_language": "en_XX"} if kind == "xmod" else {}
+    folder.configure(model_type=kind, pad_token_id=1, max_position_embeddings=18, **language)
     assert opened(folder, tmp_path).max_tokens == 16
 
 
