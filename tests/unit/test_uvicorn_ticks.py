@@ -53,7 +53,3 @@ async def test_it_answers_with_the_date_and_ends_when_told(
         await asyncio.sleep(0.01)
     server.should_exit = True
     await asyncio.wait_for(serving, 30)
-
-
-def test_a_tick_is_longer_than_uvicorn_s() -> None:
-    assert uvicorn_ticks.TICK_S > 0.1
