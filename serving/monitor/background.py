@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from serving.errors import InternalError, QueueFull
 from serving.seams import (
-    GREEDY,
     Backends,
     GenerationRequest,
     GenerationSummary,
@@ -24,6 +24,7 @@ from serving.seams import (
     Timings,
     TokenLogprob,
     Trace,
+    background_request,
 )
 
 ANSWER_S = 60.0
@@ -75,20 +76,7 @@ class Background:
         self, name: tuple[str, str], prompt: str, max_tokens: int, patience_s: float
     ) -> tuple[Trace, float]:
         """Have it continue a prompt greedily; returns what it wrote, and likewise the seconds."""
-        request = GenerationRequest(
-            prompts=(prompt,),
-            messages=(),
-            n=1,
-            max_tokens=max_tokens,
-            sampling=GREEDY,
-            stop=(),
-            echo=False,
-            stream=False,
-            first_token_timeout_s=ANSWER_S,
-            timeout_s=ANSWER_S,
-            trace=0,
-            background=True,
-        )
+        request = replace(background_request(prompt, max_tokens, ANSWER_S), trace=0)
         summary = await self._when_idle(lambda: self._last_piece(name, request), patience_s)
         return summary.traces[0], _own_seconds(summary.timings)
 

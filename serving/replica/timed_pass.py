@@ -7,12 +7,11 @@ from contextlib import aclosing
 
 from serving.errors import InternalError
 from serving.seams import (
-    GREEDY,
     EncoderBackend,
-    GenerationRequest,
     GenerationSummary,
     GeneratorBackend,
     InferenceRequest,
+    background_request,
 )
 from serving.tasks import TASKS
 
@@ -40,19 +39,7 @@ def timed_pass(
 
         return encode
     generator = backend
-    request = GenerationRequest(
-        prompts=(str(probes[0]),),
-        messages=(),
-        n=1,
-        max_tokens=TOKENS,
-        sampling=GREEDY,
-        stop=(),
-        echo=False,
-        stream=False,
-        first_token_timeout_s=ANSWER_S,
-        timeout_s=ANSWER_S,
-        background=True,
-    )
+    request = background_request(str(probes[0]), TOKENS, ANSWER_S)
 
     async def generate() -> float:
         # The place of one that is left to the garbage collector is not free for the next.

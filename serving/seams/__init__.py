@@ -50,6 +50,7 @@ from serving.seams.generation import (
     TokenizedText,
     TokensRequest,
     Trace,
+    background_request,
 )
 from serving.seams.generator import (
     GREEDY,
@@ -249,4 +250,5 @@ __all__ = [
     "Verdict",
     "VerdictChange",
     "WeightShape",
+    "background_request",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from serving.seams.generator import FinishReason, Sampling, TokenLogprob
+from serving.seams.generator import GREEDY, FinishReason, Sampling, TokenLogprob
 from serving.seams.tools import ToolCall, ToolCallDelta, ToolUse
 
 EndReason = FinishReason | Literal["tool_calls"]
@@ -74,6 +74,23 @@ class GenerationRequest:
     ignores_end: bool = False
     answer_schema: Mapping[str, Any] | None = None
     tool_use: ToolUse | None = None
+
+
+def background_request(prompt: str, max_tokens: int, timeout_s: float) -> GenerationRequest:
+    """Ask for what the model most probably says, when nobody else asks for anything."""
+    return GenerationRequest(
+        prompts=(prompt,),
+        messages=(),
+        n=1,
+        max_tokens=max_tokens,
+        sampling=GREEDY,
+        stop=(),
+        echo=False,
+        stream=False,
+        first_token_timeout_s=timeout_s,
+        timeout_s=timeout_s,
+        background=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
