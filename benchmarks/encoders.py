@@ -55,7 +55,8 @@ def main() -> None:
     parser.add_argument("--alone", nargs=2, metavar=("RUNTIME", "RECIPE"), help="one, as JSON")
     arguments = parser.parse_args()
     if arguments.alone:
-        print(json.dumps(measure_alone(*arguments.alone, arguments.threads)))
+        runtime, recipe = arguments.alone
+        print(json.dumps(measure_alone(runtime, recipe, arguments.threads)))
         return
     print(conditions(arguments.threads))
     cells = [

@@ -1,12 +1,15 @@
-"""Text generation through HTTP, beside a plain loop over the same decoder and beside peers.
+"""Text generation in process and through HTTP, beside the engines' own loops and beside peers.
 
-Run as ``python -m benchmarks.generation``. It starts the service with SmolLM2 in every recipe that
-a runtime makes a generator of here and, in this process, opens the decoders of the same artifacts.
-Every round measures, in turns: a plain loop over the decoder (a static cache, no queue, no sampling
-but argmax) where the runtime has one, llama.cpp's own loop where that is the runtime, the same
-prompts through HTTP on the direct path, and each peer, at 1 and at 8 streams; so drift of the
-machine hits all alike. The client shares the machine's cores with the service. ``--peers-python``
-names the Python of an environment that has the peers: see ``benchmarks/peers.py``.
+Run as ``python -m benchmarks.generation --peers-python peers/bin/python --vllm-python
+vllm/bin/python`` (see ``benchmarks/peers.py`` for these environments; what is left out is not
+measured). Two parts:
+
+``in-process``: in every round each variant's decoder in a plain loop, the same under our scheduler,
+and, of variants on llama.cpp, llama.cpp's own loop with the same settings and with its default
+attention. ``http``: one variant after the other alone in a service, and in every round its decoder
+(or llama.cpp's own loop) in this process, the same prompts through HTTP on the direct path, and the
+peers. A ratio is the median over rounds of the ratio inside a round, so drift of the machine hits
+both alike. The client shares the machine's cores with the service.
 """
 
 from __future__ import annotations
@@ -22,18 +25,13 @@ import argparse
 import asyncio
 import json
 import statistics
-import subprocess
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from benchmarks.conditions import conditions
 from benchmarks.demo_generators import (
@@ -47,48 +45,54 @@ from benchmarks.demo_generators import (
     prepare_generator,
 )
 from benchmarks.demo_variants import REVIEWS
-from benchmarks.llama_cpp_loop import LlamaCppLoop
-from serving.checkpoint import find_checkpoint
-from serving.seams import Decoder, GenerationTask, Segment
-from tests.integration.running_service import running_service
+from benchmarks.generation_peers import GGUF_PEERS, PEERS, VLLM, running_peer
+from benchmarks.generation_ways import (
+    NEW_TOKENS,
+    BenchmarkPrompt,
+    MeasuredRound,
+    own_loop,
+    plain_loop,
+    through_http,
+    through_scheduler,
+)
+from benchmarks.llama_cpp_loop import LLAMA_CPP_CHOOSES, LlamaCppLoop
+from benchmarks.long_prompts import report_long_prompt
+from serving.seams import Decoder, GenerationTask, GeneratorEngine
+from tests.integration.running_service import RunningService, running_service
 
-PROMPT_TOKENS, NEW_TOKENS, LONG_PROMPT_TOKENS = 64, 48, 1_000
+PROMPT_TOKENS = 64
 STREAMS = (1, 8)
-PEERS = ("llama.cpp", "openvino-genai")
+REFERENCE = "fp32"
+DEFAULT_VARIANTS = (REFERENCE, "q8_0-llama.cpp", "q4_0-llama.cpp", "q4_1-llama.cpp")
+PARTS = ("in-process", "http", "long-prompts")
+MIB = 2**20
 
+PLAIN, SCHEDULER, HTTP = "plain loop", "scheduler", "HTTP"
+OWN, OWN_CHOOSES, PEER = "own loop", "own loop, its attention", "peer"
 
-@dataclass(slots=True)
-class MeasuredRound:
-    """One measurement.
-
-    Attributes:
-        total: Tokens/s summed over the streams, prefill included.
-        decode: Tokens/s summed over the streams, from each stream's first token on.
-        first: Seconds to the first token; of several streams, until all have it (plain loop and
-            peers) or the median (HTTP).
-    """
-
-    total: float
-    decode: float
-    first: float
-
+Ways = dict[tuple[str, str], Callable[[Sequence[BenchmarkPrompt]], MeasuredRound]]
+"""By variant or peer, and the way's name."""
 
 Rounds = dict[tuple[str, str, int], list[MeasuredRound]]
+"""Likewise, and by the number of streams."""
 
 
 def main() -> None:
     forms = possible_forms()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--variants", nargs="+", default=list(forms), choices=list(forms))
+    variants = [name for name in DEFAULT_VARIANTS if name in forms]
+    parser.add_argument("--variants", nargs="+", default=variants, choices=list(forms))
+    parser.add_argument("--parts", nargs="+", default=list(PARTS[:2]), choices=PARTS)
     parser.add_argument("--peers-python", default=None)
+    parser.add_argument("--peers", nargs="*", default=list(GGUF_PEERS), choices=GGUF_PEERS)
+    parser.add_argument("--vllm-python", default=None)
     arguments = parser.parse_args()
     print(conditions(arguments.threads))
     generators = {
         name: prepare_generator(name, forms[name], arguments.threads) for name in arguments.variants
     }
-    task = next(iter(generators.values())).open_task(MAX_TOKENS)
     opened = {name: generator.open_decoder() for name, generator in generators.items()}
     decoders = {name: decoder for name, decoder in opened.items() if decoder is not None}
     loops = {
@@ -98,51 +102,111 @@ def main() -> None:
         for name, generator in generators.items()
         if generator.variant.runtime == "llama.cpp"
     }
+    task = next(iter(generators.values())).open_task(MAX_TOKENS)
     prompts = choose_prompts(task, decoders, (arguments.rounds + 1) * sum(STREAMS))
+    # Of each variant, what its service is measured beside.
+    beside: dict[str, Ways] = {name: {} for name in generators}
+    for name, decoder in decoders.items():
+        beside[name][name, PLAIN] = partial(_plain, decoder)
+    for name, loop in loops.items():
+        beside[name][name, OWN] = partial(own_loop, loop)
+    if "in-process" in arguments.parts:
+        print("\nin process, all variants in turns")
+        report_in_process(arguments, generators, beside, prompts)
+    if "http" in arguments.parts or "long-prompts" in arguments.parts:
+        report_served(arguments, generators, beside, prompts, task)
+
+
+def _plain(decoder: Decoder, prompts: Sequence[BenchmarkPrompt]) -> MeasuredRound:
+    return plain_loop(decoder, prompts)[0]
+
+
+def report_in_process(
+    arguments: argparse.Namespace,
+    generators: Mapping[str, DemoGenerator],
+    beside: Mapping[str, Ways],
+    prompts: Sequence[BenchmarkPrompt],
+) -> None:
+    """Print all variants' loops, and the same under our scheduler."""
+    ways: Ways = {key: way for some in beside.values() for key, way in some.items()}
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        config = folder / "config.yaml"
-        config.write_text(service_config(generators))
-        service = stack.enter_context(running_service(config, folder / "service.log"))
-        service.wait_until_probed()
-        peers = [
-            stack.enter_context(running_peer(arguments.peers_python, peer, prompts, folder))
-            for peer in (PEERS if arguments.peers_python else ())
-        ]
-        names = list(generators)
-        ways = Ways(decoders, loops, service.url, peers)
-        report(measure_rounds(arguments.rounds, names, ways, prompts))
-        for variant in names:
-            asyncio.run(report_long_prompt(service.url, variant, prompts, task))
+        for name, generator in generators.items():
+            engine = generator.open_engine()
+            stack.callback(engine.close)
+            runner = stack.enter_context(asyncio.Runner())
+            ways[name, SCHEDULER] = partial(_scheduled, runner, engine)
+            if (name, OWN) in ways:
+                folder = generator.artifact.weights_folder
+                chosen = LlamaCppLoop(
+                    folder, MAX_RUNNING, MAX_TOKENS, arguments.threads, LLAMA_CPP_CHOOSES
+                )
+                ways[name, OWN_CHOOSES] = partial(own_loop, chosen)
+        report(measure_rounds(arguments.rounds, ways, prompts))
 
 
-def service_config(generators: Mapping[str, DemoGenerator]) -> str:
-    variants = [
-        {
-            "name": name,
-            "recipe": generator.variant.recipe,
-            "runtime": generator.variant.runtime,
-            "threads": generator.threads,
-            "source": GGUF if generator.variant.recipe == "stored" else SOURCE,
-        }
-        for name, generator in generators.items()
-    ]
+def _scheduled(
+    runner: asyncio.Runner, engine: GeneratorEngine, prompts: Sequence[BenchmarkPrompt]
+) -> MeasuredRound:
+    return runner.run(through_scheduler(engine, prompts))
+
+
+def report_served(
+    arguments: argparse.Namespace,
+    generators: Mapping[str, DemoGenerator],
+    beside: Mapping[str, Ways],
+    prompts: Sequence[BenchmarkPrompt],
+    task: GenerationTask,
+) -> None:
+    """Print each variant alone in a service, beside what runs in this process and the peers."""
+    with ExitStack() as stack:
+        peers: Ways = {}
+        pythons = dict.fromkeys(arguments.peers, arguments.peers_python)
+        for name, python in {**pythons, VLLM: arguments.vllm_python}.items():
+            if python is not None:
+                peer = running_peer(python, name, arguments.threads)
+                peers[name, PEER] = stack.enter_context(peer).measure
+        for name, generator in generators.items():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            config = folder / "config.yaml"
+            config.write_text(service_config(name, generator))
+            with running_service(config, folder / "service.log") as service:
+                service.wait_until_probed()
+                place = f"{service.url}/smollm2/{name}/v1/completions"
+                if "http" in arguments.parts:
+                    print(f"\n{name} alone in a service")
+                    http: Ways = {(name, HTTP): partial(_through_http, place)}
+                    report(measure_rounds(arguments.rounds, http | beside[name] | peers, prompts))
+                    print(f"{name}: resident, MiB: {resident_mib(service, name)}")
+                if "long-prompts" in arguments.parts:
+                    streams = max(STREAMS) - 1
+                    asyncio.run(report_long_prompt(place, name, prompts, streams, task))
+
+
+def _through_http(place: str, prompts: Sequence[BenchmarkPrompt]) -> MeasuredRound:
+    return asyncio.run(through_http(place, prompts))
+
+
+def resident_mib(service: RunningService, name: str) -> str:
+    """Of each of a variant's replicas, memory that it shares with other processes in parts."""
+    replicas = service.replica_processes("smollm2", name)
+    return ", ".join(f"{process.memory_full_info().pss / MIB:.0f}" for process in replicas)
+
+
+def service_config(name: str, generator: DemoGenerator) -> str:
+    variant = {
+        "name": name,
+        "recipe": generator.variant.recipe,
+        "runtime": generator.variant.runtime,
+        "threads": generator.threads,
+        "source": GGUF if generator.variant.recipe == "stored" else SOURCE,
+    }
+    model = {"name": "smollm2", "task": TASK, "source": SOURCE}
     # JSON is YAML, too.
-    return json.dumps(
-        {"models": [{"name": "smollm2", "task": TASK, "source": SOURCE, "variants": variants}]}
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class BenchmarkPrompt:
-    """The same prompt as text and as token ids."""
-
-    text: str
-    token_ids: tuple[int, ...]
+    return json.dumps({"models": [{**model, "variants": [variant]}]})
 
 
 def choose_prompts(
-    task: GenerationTask, decoders: dict[str, Decoder], count: int
+    task: GenerationTask, decoders: Mapping[str, Decoder], count: int
 ) -> list[BenchmarkPrompt]:
     """Prompts of exactly 64 tokens that no variant answers with an end within 48 tokens."""
     chosen: list[BenchmarkPrompt] = []
@@ -172,170 +236,7 @@ def review_prompts(task: GenerationTask) -> Iterator[BenchmarkPrompt]:
                 break
 
 
-def plain_loop(
-    decoder: Decoder, prompts: list[BenchmarkPrompt]
-) -> tuple[MeasuredRound, list[list[int]]]:
-    """Prefill each prompt, then one step after the other for all of them at once."""
-    started = time.perf_counter()
-    last = []
-    for slot, prompt in enumerate(prompts):
-        logits = decoder.step([Segment(slot, 0, prompt.token_ids)])
-        last.append(int(logits[0].argmax()))
-    first = time.perf_counter()
-    tokens = [[token] for token in last]
-    for position in range(PROMPT_TOKENS, PROMPT_TOKENS + NEW_TOKENS - 1):
-        steps = [Segment(slot, position, [token]) for slot, token in enumerate(last)]
-        last = decoder.step(steps).argmax(1).tolist()
-        for sequence, token in zip(tokens, last, strict=True):
-            sequence.append(token)
-    ended = time.perf_counter()
-    count = len(prompts)
-    return MeasuredRound(
-        total=count * NEW_TOKENS / (ended - started),
-        decode=count * (NEW_TOKENS - 1) / (ended - first),
-        first=first - started,
-    ), tokens
-
-
-@dataclass(slots=True)
-class Stream:
-    """One streamed answer.
-
-    Attributes:
-        moments: When each of its events came, ``time.perf_counter``.
-        tokens: Tokens that it had, as the usage says.
-    """
-
-    started: float = 0.0
-    moments: list[float] = field(default_factory=list)
-    tokens: int = 0
-
-
-async def stream(url: str, variant: str, text: str, max_tokens: int = NEW_TOKENS) -> Stream:
-    """Send one request on a connection of its own and time its events."""
-    host, port = url.removeprefix("http://").split(":")
-    body = json.dumps(
-        {
-            "prompt": text,
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-    ).encode()
-    head = (
-        f"POST /smollm2/{variant}/v1/completions HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    reader, writer = await asyncio.open_connection(host, int(port), limit=2**20)
-    answer = Stream(started=time.perf_counter())
-    writer.write(head.encode() + body)
-    status = await reader.readline()
-    assert b" 200 " in status, status
-    while line := await reader.readline():
-        if line.startswith(b"data: {"):
-            if b'"choices":[]' in line:
-                answer.tokens = json.loads(line[6:])["usage"]["completion_tokens"]
-            else:
-                answer.moments.append(time.perf_counter())
-    writer.close()
-    return answer
-
-
-async def through_http(url: str, variant: str, prompts: list[BenchmarkPrompt]) -> MeasuredRound:
-    started = time.perf_counter()
-    answers = await asyncio.gather(*(stream(url, variant, p.text) for p in prompts))
-    ended = time.perf_counter()
-    tokens = sum(answer.tokens for answer in answers)
-    assert tokens >= 0.9 * NEW_TOKENS * len(prompts), "an answer ended early"
-    decoding = ended - statistics.median(answer.moments[0] for answer in answers)
-    return MeasuredRound(
-        total=tokens / (ended - started),
-        decode=(tokens - len(answers)) / decoding,
-        first=statistics.median(answer.moments[0] - answer.started for answer in answers),
-    )
-
-
-@dataclass(slots=True)
-class GenerationPeer:
-    """A process of ``benchmarks/peers.py`` with its model loaded."""
-
-    name: str
-    process: subprocess.Popen[str]
-
-    def measure(self, streams: int) -> MeasuredRound:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{streams}\n")
-        self.process.stdin.flush()
-        record: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return MeasuredRound(
-            total=record["tokens_per_s"],
-            decode=record["decode_tokens_per_s"],
-            first=record["time_to_first_token_s"],
-        )
-
-
-@contextmanager
-def running_peer(
-    python: str, name: str, prompts: list[BenchmarkPrompt], folder: Path
-) -> Iterator[GenerationPeer]:
-    file = folder / "prompts.json"
-    file.write_text(json.dumps([prompt.token_ids for prompt in prompts]))
-    checkpoint = find_checkpoint("smollm2", GGUF)
-    gguf = checkpoint.folder / str(checkpoint.gguf_file)
-    command = [python, "benchmarks/peers.py", name, str(gguf), "--prompts", str(file)]
-    threads = ["--threads", str(len(os.sched_getaffinity(0)))]
-    environment = {k: v for k, v in os.environ.items() if k not in KERNEL_THREADS}
-    process = subprocess.Popen(
-        [*command, *threads],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment,
-    )
-    assert process.stdout is not None
-    print(process.stdout.readline().strip())
-    try:
-        yield GenerationPeer(name, process)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def own_loop(loop: LlamaCppLoop, prompts: list[BenchmarkPrompt]) -> MeasuredRound:
-    """As ``plain_loop``, by the engine's own means."""
-    token_ids = [prompt.token_ids for prompt in prompts]
-    started, first, ended = loop.generate(token_ids, NEW_TOKENS)
-    count = len(prompts)
-    return MeasuredRound(
-        total=count * NEW_TOKENS / (ended - started),
-        decode=count * (NEW_TOKENS - 1) / (ended - first),
-        first=first - started,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Ways:
-    """In which ways each variant is measured.
-
-    Attributes:
-        decoders: By variant, for plain loops.
-        loops: By variant, its engine without anything of ours.
-        url: Of the service that has all of them.
-        peers: Other engines.
-    """
-
-    decoders: dict[str, Decoder]
-    loops: dict[str, LlamaCppLoop]
-    url: str
-    peers: list[GenerationPeer]
-
-
-def measure_rounds(
-    rounds: int, variants: list[str], ways: Ways, prompts: list[BenchmarkPrompt]
-) -> Rounds:
+def measure_rounds(rounds: int, ways: Ways, prompts: Sequence[BenchmarkPrompt]) -> Rounds:
     """Measure everything once per round; a first round warms and is left out."""
     measured: Rounds = defaultdict(list)
     for round_ in range(rounds + 1):
@@ -343,103 +244,47 @@ def measure_rounds(
         fresh = iter(prompts[round_ * sum(STREAMS) :])
         for streams in STREAMS:
             some = list(islice(fresh, streams))
-            found: dict[tuple[str, str, int], MeasuredRound] = {}
-            for variant in variants:
-                if (decoder := ways.decoders.get(variant)) is not None:
-                    found[variant, "plain loop", streams] = plain_loop(decoder, some)[0]
-                if (loop := ways.loops.get(variant)) is not None:
-                    found[variant, "own loop", streams] = own_loop(loop, some)
-                http = asyncio.run(through_http(ways.url, variant, some))
-                found[variant, "HTTP", streams] = http
-            for peer in ways.peers:
-                found[peer.name, "peer", streams] = peer.measure(streams)
-            if round_ > 0:
-                for key, value in found.items():
-                    measured[key].append(value)
+            for (name, way), measure in ways.items():
+                found = measure(some)
+                if round_ > 0:
+                    measured[name, way, streams].append(found)
     return measured
 
 
+BASES = (OWN, OWN_CHOOSES, PLAIN)
+"""What the others of a variant are set beside, where it was measured."""
+
+
 def report(measured: Rounds) -> None:
-    print(f"\nprompts of {PROMPT_TOKENS} tokens, {NEW_TOKENS} new, greedy; medians over rounds")
-    print(f"{'':15} {'way':12} {'streams':>7} {'tokens/s':>9} {'decode':>8} {'first, ms':>10}")
+    print(f"prompts of {PROMPT_TOKENS} tokens, {NEW_TOKENS} new, greedy; medians over rounds")
+    print(f"{'':15} {'way':23} {'streams':>7} {'tokens/s':>9} {'decode':>8} {'first, ms':>10}")
     for (name, way, streams), rounds in sorted(measured.items(), key=lambda item: item[0][2]):
         total, decode, first = (
             statistics.median(getattr(r, figure) for r in rounds)
             for figure in ("total", "decode", "first")
         )
-        print(f"{name:15} {way:12} {streams:7} {total:9.1f} {decode:8.1f} {first * 1e3:10.1f}")
-    print("\nratios inside a round, median over rounds (tokens/s with prefill; decode alone)")
-    for streams in STREAMS:
-        for name in [key[0] for key in measured if key[1:] == ("HTTP", streams)]:
-            over = paired(measured, (name, "HTTP", streams), (name, "plain loop", streams))
-            print(f"{name}, {streams} streams: HTTP over plain loop {over}")
-            if (name, "own loop", streams) in measured:
-                own = (name, "own loop", streams)
-                ours = paired(measured, (name, "plain loop", streams), own)
-                over = paired(measured, (name, "HTTP", streams), own)
-                print(f"{name}, {streams} streams: over llama.cpp's own loop, plain loop {ours}")
-                print(f"{name}, {streams} streams: over llama.cpp's own loop, HTTP {over}")
-            to_fp32 = paired(measured, (name, "HTTP", streams), ("fp32", "HTTP", streams))
-            print(f"{name}, {streams} streams: HTTP over fp32's {to_fp32}")
-            for peer in PEERS:
-                if (peer, "peer", streams) in measured:
-                    beside = paired(measured, (name, "HTTP", streams), (peer, "peer", streams))
-                    print(f"{name}, {streams} streams: HTTP over {peer} {beside}")
+        print(f"{name:15} {way:23} {streams:7} {total:9.1f} {decode:8.1f} {first * 1e3:10.1f}")
+    print("ratios inside a round, median over rounds: tokens/s with prefill; decode; first token")
+    peers = [(peer, PEER) for peer in PEERS]
+    for name, way, streams in measured:
+        if way not in (PLAIN, SCHEDULER, HTTP):
+            continue
+        bases = [(name, base) for base in BASES if base != way]
+        bases += peers if way == HTTP else []
+        bases += [(REFERENCE, way)] if name != REFERENCE else []
+        for base in bases:
+            if (*base, streams) in measured:
+                ratio = paired(measured[name, way, streams], measured[*base, streams])
+                print(f"{name}, {streams} streams: {way} over {' '.join(base)} {ratio}")
 
 
-def paired(measured: Rounds, one: tuple[str, str, int], other: tuple[str, str, int]) -> str:
-    if other not in measured:
-        return "not measured"
-    pairs = list(zip(measured[one], measured[other], strict=True))
-    total = statistics.median(a.total / b.total for a, b in pairs)
-    decode = statistics.median(a.decode / b.decode for a, b in pairs)
-    return f"{total:.2f}; {decode:.2f}"
-
-
-def long_prompt_of(prompts: list[BenchmarkPrompt], number: int, task: GenerationTask) -> str:
-    """A text of about 1,000 tokens; another number's shares no beginning with it."""
-    turned = prompts[number:] + prompts[:number]
-    text = " ".join(prompt.text for prompt in turned)
-    # A word is a token or more, and the task refuses texts that are far too long.
-    words = text.split()[:LONG_PROMPT_TOKENS]
-    while len(task.encode_prompt(" ".join(words))) > LONG_PROMPT_TOKENS:
-        words.pop()
-    return " ".join(words)
-
-
-async def report_long_prompt(
-    url: str, variant: str, prompts: list[BenchmarkPrompt], task: GenerationTask
-) -> None:
-    """How a prompt of 1,000 tokens stretches the pauses between the tokens of running streams."""
-    # One slot must be free for it.
-    running = prompts[: max(STREAMS) - 1]
-
-    async def gaps(long_prompt: str | None) -> tuple[float, float]:
-        streams = [
-            asyncio.create_task(stream(url, variant, p.text, 2 * NEW_TOKENS)) for p in running
-        ]
-        first = 0.0
-        if long_prompt is not None:
-            await asyncio.sleep(1.0)
-            first_token = await stream(url, variant, long_prompt, 1)
-            first = first_token.moments[0] - first_token.started
-        answers = await asyncio.gather(*streams)
-        pauses = np.concatenate([np.diff(answer.moments) for answer in answers])
-        return float(np.quantile(pauses, 0.99)), first
-
-    quiet, loaded, firsts = [], [], []
-    for number in range(4):
-        quiet.append((await gaps(None))[0])
-        stretched, first = await gaps(long_prompt_of(prompts, number, task))
-        loaded.append(stretched)
-        firsts.append(first)
-    ratio = statistics.median(a / b for a, b in zip(loaded, quiet, strict=True))
-    print(
-        f"{variant}: {len(running)} streams, p99 pause between tokens "
-        f"{statistics.median(quiet) * 1e3:.1f} ms; with a prompt of {LONG_PROMPT_TOKENS} tokens "
-        f"arriving {statistics.median(loaded) * 1e3:.1f} ms: {ratio:.2f} times; that prompt's "
-        f"first token after {statistics.median(firsts):.2f} s"
+def paired(some: list[MeasuredRound], others: list[MeasuredRound]) -> str:
+    pairs = list(zip(some, others, strict=True))
+    ratios = (
+        statistics.median(getattr(a, figure) / getattr(b, figure) for a, b in pairs)
+        for figure in ("total", "decode", "first")
     )
+    return "; ".join(f"{ratio:.2f}" for ratio in ratios)
 
 
 if __name__ == "__main__":

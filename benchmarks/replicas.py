@@ -212,7 +212,7 @@ def _in_process_ms(opened: Any, text: str, seconds: float) -> float:
     while time.perf_counter() - started < seconds / 2:
         begun = time.perf_counter()
         task = opened.task
-        task.decode(opened.engine.forward(task.collate(task.prepare([text], False))), None)
+        task.decode(opened.engine.forward(task.collate(task.prepare([text], False))))
         times.append(time.perf_counter() - begun)
     return statistics.median(times) * 1e3
 

@@ -120,11 +120,14 @@ def _for_variant(model: ModelConfig, variant: VariantConfig) -> dict[str, Any]:
     """The part of a model that the replicas of one variant read.
 
     Whatever stands in an application's arguments restarts it when it changes: so the settings of
-    the other variants and what only the gateway and the quality process read are left out.
+    the other variants, but for one that drafts for it, and what only the gateway and the quality
+    process read are left out.
     """
     section = _given(model)
     section["variants"] = [_given(variant)]
-    if model.reference != variant.name:
+    drafts = variant.draft.variant if variant.draft else None
+    section["variants"] += [_given(one) for one in model.variants if one.name == drafts]
+    if model.reference not in (variant.name, drafts):
         [reference] = [_given(one) for one in model.variants if one.name == model.reference]
         identity = {key: reference[key] for key in IDENTITY if key in reference}
         section["variants"].append(identity)

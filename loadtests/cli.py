@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from loadtests.libraries import require_libraries
 from loadtests.plan import LoadPlan, find_plan, load_plan
 from loadtests.results import Peak, Results, ScenarioResult, write_results
 from serving.errors import ConfigError, QuantserveError
@@ -40,6 +41,7 @@ def loadtest(
     Ctrl-C writes what was found until then; a second one ends at once.
     """
     try:
+        require_libraries()
         path = find_plan(plan)
         read = load_plan(path, url)
         allow_connections(*read.most_connections)

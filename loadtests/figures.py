@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +121,7 @@ SLO_VALUES: dict[str, Callable[[RequestSamples], Floats]] = {
 }
 
 
-def met(samples: RequestSamples, limits: dict[str, float]) -> NDArray[np.bool_]:
+def met(samples: RequestSamples, limits: Mapping[str, float]) -> NDArray[np.bool_]:
     """Which requests were answered with success and kept every limit.
 
     What was not measured does not keep its limit, but for the time per output token of a success
@@ -136,12 +136,12 @@ def met(samples: RequestSamples, limits: dict[str, float]) -> NDArray[np.bool_]:
     return kept
 
 
-def goodput(rounds: Sequence[Round], limits: dict[str, float]) -> IntervalEstimate:
+def goodput(rounds: Sequence[Round], limits: Mapping[str, float]) -> IntervalEstimate:
     """Requests that met every limit, per second of the measured time."""
     return rate_of(rounds, lambda samples: float(met(samples, limits).sum()))
 
 
-def is_decided(samples: RequestSamples, limits: dict[str, float]) -> NDArray[np.bool_]:
+def is_decided(samples: RequestSamples, limits: Mapping[str, float]) -> NDArray[np.bool_]:
     """Which requests met the limits or surely did not, (requests,).
 
     A request that was cut off missed a limit that it had waited past by then. Before that it could
@@ -156,7 +156,7 @@ def is_decided(samples: RequestSamples, limits: dict[str, float]) -> NDArray[np.
     return ~samples.is_cut_off | is_past
 
 
-def attainment(rounds: Sequence[Round], limits: dict[str, float]) -> IntervalEstimate | None:
+def attainment(rounds: Sequence[Round], limits: Mapping[str, float]) -> IntervalEstimate | None:
     """Share of requests that met every limit; errors are misses, and so are cut-off requests.
 
     But those do not count that were cut off before they had waited past a limit.
@@ -189,12 +189,12 @@ def too_many_undecided(num_undecided: int, num_planned: int, target: float) -> b
     return num_undecided > (1 - target) * num_planned
 
 
-def lagged_time(limits: dict[str, float]) -> str:
+def lagged_time(limits: Mapping[str, float]) -> str:
     """Which of the measured times the generator's lag is held against: the one with a limit."""
     return "time to first token" if "ttft_ms" in limits else "latency"
 
 
-def lag_share(samples: RequestSamples, limits: dict[str, float]) -> float | None:
+def lag_share(samples: RequestSamples, limits: Mapping[str, float]) -> float | None:
     """p99 of the generator's lag / p99 of ``lagged_time``; None without both."""
     lags = samples.lag
     times = samples.ttft if lagged_time(limits) == "time to first token" else samples.latency

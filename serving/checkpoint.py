@@ -2,27 +2,95 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
+from serving.checkpoint_json import check_config, read_config_file, read_json_file
 from serving.errors import ConfigError, SourceError
-from serving.hub import WEIGHTS, WEIGHTS_INDEX, fetch_from_hub, what_it_holds
+from serving.gguf_header import read_gguf_header
+from serving.hub import WEIGHTS, WEIGHTS_INDEX, fetch_from_hub, read_headers_on_hub, what_it_holds
 from serving.package_files import PREFIX, find_in_package
-from serving.seams import Checkpoint, WeightShape
+from serving.quantized_checkpoints import shapes_of_model, why_not_read
+from serving.seams import Checkpoint, CheckpointFormat, WeightShape
 
 _HUB_ID = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)$")
 
 _OTHER_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
 """What is read of a folder beside the weights: configuration, tokenizer, chat templates."""
 
+_GGUF_KEYS = {
+    "hidden_size": "embedding_length",
+    "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length",
+    "max_position_embeddings": "context_length",
+}
+"""Keys of a GGUF file, without its architecture, by their names in ``config.json``."""
 
-def find_checkpoint(model: str, source: str, trust_remote_code: bool = False) -> Checkpoint:
+
+@dataclass(frozen=True, slots=True)
+class SourceHeaders:
+    """What a source says of itself, its weights unread.
+
+    Attributes:
+        format: How its weights are written.
+        config: As of ``read_config``.
+        shapes: As of ``weight_shapes``; of a quantized checkpoint those of the model that it was
+            made from.
+    """
+
+    format: CheckpointFormat
+    config: Mapping[str, Any]
+    shapes: Sequence[WeightShape]
+
+
+def look_at(source: str) -> SourceHeaders:
+    """Read the headers of a source; of one on the hub, without fetching its weights.
+
+    Args:
+        source: As of ``find_checkpoint``.
+
+    Raises:
+        SourceError: Nothing is there, it is damaged, or quantized in a form that is not read.
+    """
+    if not source.startswith("hf:"):
+        return read_headers(find_checkpoint(None, source))
+    where, repo, revision = _hub_place(None, source)
+    config, tensors = read_headers_on_hub(where, repo, revision)
+    return _headers("safetensors", config, [_weight_shape(*one) for one in tensors])
+
+
+def read_headers(checkpoint: Checkpoint) -> SourceHeaders:
+    """Read a checkpoint's small files, and the headers of its weights.
+
+    Raises:
+        SourceError: It is damaged, or quantized in a form that is not read.
+    """
+    return _headers(checkpoint.format, read_config(checkpoint), weight_shapes(checkpoint))
+
+
+def _headers(
+    form: CheckpointFormat, config: Mapping[str, Any], shapes: Sequence[WeightShape]
+) -> SourceHeaders:
+    try:
+        reason = why_not_read(config, (shape.name for shape in shapes))
+        made_from = [] if reason else shapes_of_model(shapes, config)
+    except Exception as error:  # whatever the values of a quantization_config lead its form to
+        raise SourceError(f"its quantization_config cannot be read: {error!r}") from error
+    if reason is not None:
+        raise SourceError(reason)
+    return SourceHeaders(form, config, made_from)
+
+
+def find_checkpoint(model: str | None, source: str, trust_remote_code: bool = False) -> Checkpoint:
     """Find ``source``, fetching it from the hub if it is a hub id.
 
     Args:
-        model: The model's public name, for messages.
+        model: The model's public name, for messages; None if it has none.
         source: ``hf:org/name@revision``, ``package:import_name/path``, a folder or a GGUF file.
         trust_remote_code: Whether the config allows Python code that comes with the checkpoint.
 
@@ -37,7 +105,7 @@ def find_checkpoint(model: str, source: str, trust_remote_code: bool = False) ->
         path = Path(source).expanduser().resolve()
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise SourceError(f"model {model!r}: source {source!r}: no GGUF file {path}")
+            raise SourceError(f"{_where(model, source)}: no GGUF file {path}")
         return Checkpoint(path.parent, path.name, trust_remote_code)
     return _checked_folder(model, source, path, trust_remote_code)
 
@@ -69,10 +137,16 @@ def weight_files(checkpoint: Checkpoint) -> list[Path]:
     index = checkpoint.folder / WEIGHTS_INDEX
     if (checkpoint.folder / WEIGHTS).is_file() or not index.is_file():
         return [checkpoint.folder / WEIGHTS]
+    content = read_json_file(index)
+    if not isinstance(content, dict):
+        raise SourceError(f"{index}: expected an object")
     try:
-        names = sorted(set(_read_json(index)["weight_map"].values()))
+        names = sorted(set(content["weight_map"].values()))
     except (KeyError, AttributeError, TypeError) as error:
         raise SourceError(f"{index}: no weight_map that names files: {error!r}") from None
+    for name in names:
+        if not isinstance(name, str) or not _is_within(name):
+            raise SourceError(f"{index}: {name!r} names no file of its folder")
     files = [checkpoint.folder / name for name in names]
     if missing := [file.name for file in files if not file.is_file()]:
         raise SourceError(f"{index}: names files that are missing: {', '.join(missing)}")
@@ -97,18 +171,20 @@ def source_files(checkpoint: Checkpoint) -> list[Path]:
 
 
 def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a checkpoint says of itself: its ``config.json``; of GGUF only ``model_type``.
+    """What a checkpoint says of itself: its ``config.json``; of GGUF the same in its names.
 
     Raises:
         SourceError: The file is damaged.
     """
     if checkpoint.gguf_file is None:
-        return _read_json(checkpoint.folder / "config.json")
-    return {"model_type": _gguf_architecture(checkpoint.folder / checkpoint.gguf_file)}
+        return read_config_file(checkpoint.folder / "config.json")
+    return _gguf_config(checkpoint.folder / checkpoint.gguf_file)
 
 
-def _checked_folder(model: str, source: str, folder: Path, trust_remote_code: bool) -> Checkpoint:
-    where = f"model {model!r}: source {source!r}"
+def _checked_folder(
+    model: str | None, source: str, folder: Path, trust_remote_code: bool
+) -> Checkpoint:
+    where = _where(model, source)
     if not folder.is_dir():
         raise SourceError(f"{where}: no folder {folder}")
     if not (folder / "config.json").is_file():
@@ -128,36 +204,45 @@ def _module_folders(folder: Path) -> list[Path]:
     file = folder / "modules.json"
     if not file.is_file():
         return []
+    modules = read_json_file(file)
     try:
-        modules = json.loads(file.read_text("utf-8"))
-        return [folder / module["path"] for module in modules if module["path"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        paths = [module["path"] for module in modules if module["path"]]
+    except (KeyError, TypeError) as error:
         raise SourceError(f"{file}: cannot be read: {error!r}") from None
+    for path in paths:
+        if not isinstance(path, str) or not _is_within(path):
+            raise SourceError(f"{file}: {path!r} names no folder inside the checkpoint's")
+    return [folder / path for path in paths]
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{file}: cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise SourceError(f"{file}: expected an object")
-    return content
+def _is_within(name: str) -> bool:
+    """Whether a path that a checkpoint names stays within its own folder."""
+    path = PurePath(name)
+    return "\0" not in name and not path.is_absolute() and ".." not in path.parts
 
 
-def _find_in_package(model: str, source: str) -> Path:
+def _where(model: str | None, source: str) -> str:
+    return f"source {source!r}" if model is None else f"model {model!r}: source {source!r}"
+
+
+def _find_in_package(model: str | None, source: str) -> Path:
     try:
         return find_in_package(source)
     except ConfigError as error:
-        raise SourceError(f"model {model!r}: source {source!r}: {error}") from None
+        raise SourceError(f"{_where(model, source)}: {error}") from None
 
 
-def _fetch_from_hub(model: str, source: str, trust_remote_code: bool) -> Path:
-    where = f"model {model!r}: source {source!r}"
+def _fetch_from_hub(model: str | None, source: str, trust_remote_code: bool) -> Path:
+    return fetch_from_hub(*_hub_place(model, source), trust_remote_code)
+
+
+def _hub_place(model: str | None, source: str) -> tuple[str, str, str]:
+    """How messages call a source on the hub, its repository and its revision."""
+    where = _where(model, source)
     match = _HUB_ID.match(source.removeprefix("hf:"))
     if match is None:
         raise SourceError(f"{where}: expected hf:org/name@revision (a commit, tag or branch)")
-    return fetch_from_hub(where, match["repo"], match["revision"], trust_remote_code)
+    return where, match["repo"], match["revision"]
 
 
 def _safetensors_shapes(file: Path) -> list[WeightShape]:
@@ -172,25 +257,25 @@ def _safetensors_shapes(file: Path) -> list[WeightShape]:
 
 
 def _gguf_shapes(file: Path) -> list[WeightShape]:
-    from gguf import GGUFReader
-
-    # GGUF lists dimensions innermost first.
-    return [
-        _weight_shape(
-            tensor.name, tuple(int(d) for d in reversed(tensor.shape)), tensor.tensor_type.name
-        )
-        for tensor in GGUFReader(file).tensors
-    ]
+    return [_weight_shape(one.name, one.shape, one.type) for one in read_gguf_header(file).tensors]
 
 
-def _gguf_architecture(file: Path) -> str:
-    from gguf import GGUFReader
-
+def _gguf_config(file: Path) -> dict[str, Any]:
     try:
-        field = GGUFReader(file).fields["general.architecture"]
-        return str(field.contents())
-    except Exception as error:  # gguf raises whatever the bytes lead it to
-        raise SourceError(f"{file}: cannot be read as GGUF: {error!r}") from error
+        values = read_gguf_header(file).values
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{file}: cannot be read as GGUF: {error}") from error
+    architecture = values.get("general.architecture")
+    if not isinstance(architecture, str):
+        raise SourceError(f"{file}: cannot be read as GGUF: general.architecture names no model")
+    known = {
+        name: values[f"{architecture}.{key}"]
+        for name, key in _GGUF_KEYS.items()
+        if f"{architecture}.{key}" in values
+    }
+    config = {"model_type": architecture, **known}
+    check_config(file, config)
+    return config
 
 
 def _weight_shape(name: str, shape: tuple[int, ...], dtype: str) -> WeightShape:

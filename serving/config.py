@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -10,7 +10,9 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
+    ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -33,6 +35,7 @@ RESERVED_MODEL_NAMES = frozenset(
     {
         "v1",
         "v2",
+        "console",
         "metrics",
         "health",
         "healthz",
@@ -102,6 +105,28 @@ class CalibrationConfig(_Section):
     count: int = Field(default=300, ge=1, le=100_000)
 
 
+class DraftConfig(_Section):
+    """Which variant proposes tokens for this one to check; answers are this one's all the same.
+
+    Attributes:
+        variant: Another variant of the same model, with the same tokenizer.
+        tokens: So many are proposed at once; ``auto`` chooses by what is measured, and proposes
+            none where that does not pay.
+    """
+
+    variant: VariantName
+    tokens: Literal["auto"] | Annotated[int, Field(ge=1, le=16)] = "auto"
+
+    @field_validator("tokens", mode="wrap")
+    @classmethod
+    def _one_problem(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        """Of a union pydantic tells a problem for each branch, by names of its own."""
+        try:
+            return validate(value)
+        except ValidationError:
+            raise ValueError("1 to 16, or auto") from None
+
+
 class VariantConfig(_Section):
     """One variant of a model. A bare name in the YAML stands for ``{name: NAME}``.
 
@@ -126,6 +151,9 @@ class VariantConfig(_Section):
             before it answers 429.
         options: Options of the recipe, which validates them.
         calibration: What a recipe that calibrates measures activations with.
+        draft: A cheaper variant that proposes tokens to a generator, in the same replica.
+        min_agreement: Agreement with the model's fp32 on torch, on calibration data that is held
+            out, below which ``prepare`` installs nothing; None measures nothing.
     """
 
     name: VariantName
@@ -143,6 +171,8 @@ class VariantConfig(_Section):
     max_queued_requests: int = Field(default=128, ge=1, le=65_536)
     options: dict[str, Any] = Field(default_factory=dict)
     calibration: CalibrationConfig = CalibrationConfig()
+    draft: DraftConfig | None = None
+    min_agreement: float | None = Field(default=None, gt=0, le=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -284,6 +314,26 @@ class ModelConfig(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _drafts_are_variants(self) -> ModelConfig:
+        by_name = {variant.name: variant for variant in self.variants}
+        for variant in self.variants:
+            if variant.draft is None:
+                continue
+            name = variant.draft.variant
+            others = ", ".join(other for other in by_name if other != variant.name) or "none"
+            if name == variant.name or name not in by_name:
+                raise ValueError(
+                    f"variant {variant.name!r}: draft.variant {name!r} is not another of the "
+                    f"variants: {others}"
+                )
+            if by_name[name].draft is not None:
+                raise ValueError(
+                    f"variant {variant.name!r}: draft.variant {name!r} has a draft of its own; "
+                    "name one that has none"
+                )
+        return self
+
 
 class ServerConfig(_Section):
     """The HTTP side.
@@ -313,9 +363,17 @@ class ServerConfig(_Section):
 
     @field_validator("api_key")
     @classmethod
-    def _key_is_not_empty(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and not key.get_secret_value().strip():
+    def _key_can_be_sent(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is None:
+            return None
+        secret = key.get_secret_value()
+        if not secret.strip():
             raise ValueError("an empty key lets everybody in; leave it out to ask for none")
+        if secret != secret.strip() or not secret.isprintable():
+            raise ValueError(
+                "white space around it (such as a file's last line break) or control characters: "
+                "no client could send it in a header"
+            )
         return key
 
 
@@ -340,6 +398,17 @@ class EvidenceConfig(_Section):
     folder: str = Field(default="~/.local/share/quantserve/evidence", min_length=1)
 
 
+class ReportsConfig(_Section):
+    """Where load tests write what they find.
+
+    Attributes:
+        folder: Its folders are looked at for ``results.json``; by default where the service was
+            started, which is where ``quantserve loadtest`` writes if it is started there, too.
+    """
+
+    folder: str = Field(default=".", min_length=1)
+
+
 class Config(_Section):
     """Everything that ``quantserve serve`` reads."""
 
@@ -347,6 +416,7 @@ class Config(_Section):
     server: ServerConfig = ServerConfig()
     artifacts: ArtifactsConfig = ArtifactsConfig()
     evidence: EvidenceConfig = EvidenceConfig()
+    reports: ReportsConfig = ReportsConfig()
 
     @field_validator("models")
     @classmethod

@@ -13,8 +13,9 @@
         ├── MethodNotAllowed         405
         ├── TooLarge                 413
         ├── InvalidField             422
-        │   ├── TooManyTokens        422
-        │   └── InputFails           422
+        │   ├── TooManyTokens        400
+        │   ├── InputFails           422
+        │   └── CannotScore          422
         ├── QueueFull                429  retry_after_s
         ├── InternalError            500
         ├── NotReady                 503  retry_after_s
@@ -116,16 +117,23 @@ class InvalidField(RequestError):
 class TooManyTokens(InvalidField):
     """A text, or a prompt with its continuation, is longer than the model takes.
 
-    The code is OpenAI's, by which clients know that they have to shorten what they send.
+    Code and status are OpenAI's, by which clients know that they have to shorten what they send.
+    Some look for words instead, so messages about a prompt say "prompt is too long".
     """
 
-    code = "context_length_exceeded"
+    status, code = 400, "context_length_exceeded"
 
 
 class InputFails(InvalidField):
     """The model fails on this input, though it still answers one that it has answered before."""
 
     code = "model_fails_on_input"
+
+
+class CannotScore(InvalidField):
+    """The variant's engine does not say how probable given tokens are, of any request."""
+
+    code = "cannot_score"
 
 
 class QueueFull(RequestError):

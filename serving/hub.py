@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from serving.checkpoint_json import read_config_file
 from serving.errors import SourceError
 
 WEIGHTS = "model.safetensors"
@@ -65,10 +66,36 @@ def _indexed_weights(folder: Path) -> list[str]:
     try:
         index = json.loads((folder / WEIGHTS_INDEX).read_text("utf-8"))
         names = sorted({str(name) for name in index["weight_map"].values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []
     # A name is a pattern for the client.
     return ["".join(f"[{c}]" if c in "*?[" else c for c in name) for name in names]
+
+
+def read_headers_on_hub(
+    where: str, repo: str, revision: str
+) -> tuple[dict[str, Any], list[tuple[str, tuple[int, ...], str]]]:
+    """What a repository says of itself, without its weights: some kB of each file are sent.
+
+    Returns:
+        Its ``config.json``; and name, shape and type of every tensor.
+
+    Raises:
+        SourceError: As of ``fetch_from_hub``, or a header cannot be read.
+    """
+    from huggingface_hub import HfApi
+
+    folder = _download(where, repo, revision, ["config.json"])
+    try:
+        config = read_config_file(folder / "config.json")
+        files = HfApi().get_safetensors_metadata(repo, revision=folder.name).files_metadata
+    except Exception as error:  # as of ``_download``; and files may hold anything
+        raise SourceError(f"{where}: cannot be read on the hub: {_first_line(error)}") from error
+    return config, [
+        (name, tuple(tensor.shape), tensor.dtype)
+        for file in files.values()
+        for name, tensor in file.tensors.items()
+    ]
 
 
 def what_it_holds(repo: str, revision: str) -> list[str]:

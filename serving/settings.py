@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,20 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from serving.config import ArtifactsConfig, Config, EvidenceConfig, ModelConfig, ServerConfig
+from serving.config import (
+    ArtifactsConfig,
+    Config,
+    EvidenceConfig,
+    ModelConfig,
+    ReportsConfig,
+    ServerConfig,
+)
 from serving.errors import ConfigError
 
 ENV_PREFIX = "QUANTSERVE_"
+
+Place = tuple[int | str, ...]
+"""Path of a key, as pydantic gives it."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -70,6 +81,7 @@ def make_config(
         ConfigError: It holds something wrong.
     """
     _refuse_unknown_variables()
+    given_by_variables: dict[str, Any] = {}
 
     class LayeredConfig(BaseSettings):
         model_config = SettingsConfigDict(
@@ -79,6 +91,7 @@ def make_config(
         server: ServerConfig = ServerConfig()
         artifacts: ArtifactsConfig = ArtifactsConfig()
         evidence: EvidenceConfig = EvidenceConfig()
+        reports: ReportsConfig = ReportsConfig()
 
         @classmethod
         def settings_customise_sources(
@@ -89,19 +102,35 @@ def make_config(
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
+            given_by_variables.update(env_settings())
             return init_settings, env_settings, InitSettingsSource(settings_cls, dict(document))
 
     try:
         settings = LayeredConfig(**(command_line or {}))
         return Config(**{name: getattr(settings, name) for name in Config.model_fields})
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {explain(error)}") from None
+        given = _without(given_by_variables, command_line or {})
+        raise ConfigError(_explain_by_origin(error, origin, given)) from None
     except SettingsError as error:
         raise ConfigError(f"environment variables {ENV_PREFIX}…: {error}") from None
 
 
+@contextmanager
+def error_origin(origin: str) -> Iterator[None]:
+    """Put where a configuration is from before the message of a ``ConfigError`` about it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise type(error)(f"{origin}: {error}") from None
+
+
 def explain(error: ValidationError) -> str:
     """Say each problem of a pydantic error as ``key.path: problem``, one per line."""
+    return "\n".join(text for _, text in _problems(error))
+
+
+def _problems(error: ValidationError) -> list[tuple[Place, str]]:
+    """Where each problem is, and ``key.path: problem``."""
     problems = []
     places = [problem["loc"] for problem in error.errors()]
     for problem in error.errors():
@@ -111,12 +140,57 @@ def explain(error: ValidationError) -> str:
             len(other) > len(place) and other[: len(place)] == place for other in places
         ):
             continue
-        where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in problem["loc"])
+        where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place)
         what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             what = "unknown key"
-        problems.append(f"{where.removeprefix('.') or '(top level)'}: {what}")
-    return "\n".join(problems)
+        problems.append((place, f"{where.removeprefix('.') or '(top level)'}: {what}"))
+    return problems
+
+
+def _explain_by_origin(error: ValidationError, origin: str, by_variables: Mapping[str, Any]) -> str:
+    """Say each problem with the variable that gave the value, or else after ``origin``."""
+    of_variables, others = [], []
+    for place, text in _problems(error):
+        if _holds(by_variables, place):
+            of_variables.append(f"environment variable {_variable_of(place)}: {text}")
+        else:
+            others.append(text)
+    return "\n".join(([f"{origin}: " + "\n".join(others)] if others else []) + of_variables)
+
+
+def _holds(given: Mapping[str, Any], place: Place) -> bool:
+    """Whether these values have this place: sections are merged, and lists replaced as a whole."""
+    value: Any = given
+    for part in place:
+        if not isinstance(value, Mapping):
+            return True
+        if part not in value:
+            return False
+        value = value[part]
+    return bool(place) and not isinstance(value, Mapping)
+
+
+def _variable_of(place: Place) -> str:
+    """The variable of this place, or of the nearest section or list around it."""
+    variables = {variable.upper(): variable for variable in os.environ}
+    words = [str(part).upper() for part in place]
+    for length in range(len(words), 0, -1):
+        if (name := ENV_PREFIX + "__".join(words[:length])) in variables:
+            return variables[name]
+    return f"{ENV_PREFIX}…"
+
+
+def _without(given: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
+    """These values, but for those that others override."""
+    left = {}
+    for key, value in given.items():
+        over = stronger.get(key)
+        if isinstance(value, Mapping) and isinstance(over, Mapping):
+            left[key] = _without(value, over)
+        elif key not in stronger:
+            left[key] = value
+    return left
 
 
 def read_yaml(path: Path, example: str) -> dict[str, Any]:

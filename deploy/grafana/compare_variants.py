@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard
-from grafana_foundation_sdk.models.dashboard import VariableOption
+from grafana_foundation_sdk.builders import dashboard, timeseries
+from grafana_foundation_sdk.models.dashboard import DynamicConfigValue, VariableOption
 
 from deploy.grafana.failures import CHOSEN, failures
 from deploy.grafana.panels import (
+    HEIGHT,
     VARIANT,
     Panel,
+    bands,
     good_from,
     lines,
     new_dashboard,
     tiles,
+    with_collapsed_rows,
     with_rows,
 )
 
@@ -21,6 +24,19 @@ REQUEST_LIMITS_S = (0.0985, 0.222, 0.499)
 
 FIRST_TOKEN_LIMITS_S = (0.64, 1.28, 2.56)
 """Likewise of the time to the first token."""
+
+DECIDING_LIMITS_S = (REQUEST_LIMITS_S[1], FIRST_TOKEN_LIMITS_S[1])
+"""Of an answer and of a first token, as in the alerts."""
+
+VERDICTS = {
+    0: ("indistinguishable", "green"),
+    1: ("not enough samples", "text"),
+    2: ("degraded", "orange"),
+    3: ("failing", "red"),
+}
+"""Each by a number, since a band over time is of numbers."""
+
+MULTIPLE = "× reference"
 
 PERCENTILES = ("p50", "p95", "p99")
 
@@ -33,7 +49,7 @@ def build() -> dashboard.Dashboard:
         "What each variant costs in time and memory, and what it loses. Latencies compare variants "
         "only where they get like requests at like rates.",
     ).with_variable(_percentile())
-    rows = {
+    details = {
         "Objectives": _objectives(),
         "Requests": _requests(),
         "Latency": _latency(),
@@ -44,7 +60,135 @@ def build() -> dashboard.Dashboard:
         "Memory": _memory(),
         "Quality": _quality(),
     }
-    return with_rows(board, rows)
+    return with_collapsed_rows(with_rows(board, {"What decides": _deciding()}), details)
+
+
+def _deciding() -> list[Panel]:
+    """The eight by which a variant is chosen; the other rows explain them."""
+    answered, first = DECIDING_LIMITS_S
+    in_time, counted = _in_time("request_duration_seconds", answered), _answered()
+    first_in_time = _in_time("time_to_first_token_seconds", first)
+    return [
+        tiles(
+            "In time",
+            f"Share within {answered:g} s, where text is generated its first token within "
+            f"{first:g} s, over the whole time range. What was refused or failed was not.",
+            "percentunit",
+            (
+                f"{_share(in_time, counted)} or {_share(first_in_time, _begun())}",
+                VARIANT,
+            ),
+            good_from(("red", None), ("orange", 0.95), ("green", 0.99)),
+            span=12,
+            height=HEIGHT,
+        ),
+        bands(
+            "Verdict",
+            "What is concluded from all samples and labels.",
+            (_verdict(), VARIANT),
+            VERDICTS,
+        ),
+        _with_ratio(
+            lines(
+                "p95, and as a multiple of the reference's",
+                "From arrival to the end of an answer, over a minute; dashed and on the right "
+                "the multiple, below 1 where the variant is faster.",
+                "s",
+                [
+                    (f"quantserve:request_duration_seconds:p95{{{CHOSEN}}}", VARIANT),
+                    (
+                        f"quantserve:request_duration_seconds:p95_to_reference{{{CHOSEN}}}",
+                        f"{VARIANT} {MULTIPLE}",
+                    ),
+                ],
+            )
+        ),
+        lines(
+            "Waiting for cores, mean",
+            "While other replicas of the node had them.",
+            "s",
+            [(f"quantserve:core_wait_seconds:mean{{{CHOSEN}}}", VARIANT)],
+        ),
+        lines(
+            "Goodput",
+            f"Answers a second within {answered:g} s, or first tokens within {first:g} s.",
+            "reqps",
+            [
+                (
+                    f"sum by (model, variant) ({_rate_in_time(answered)}"
+                    f' unless on (model, variant) quantserve_variant_info{{task="generation"}})'
+                    f" or sum by (model, variant) ({_rate_first(first)})",
+                    VARIANT,
+                )
+            ],
+        ),
+        lines(
+            "Memory of one replica",
+            "Resident, and its weights in their packed size.",
+            "bytes",
+            [
+                (f"quantserve:resident_bytes:mean{{{CHOSEN}}}", VARIANT),
+                (f"quantserve:weights_bytes:mean{{{CHOSEN}}}", f"{VARIANT} weights"),
+            ],
+        ),
+        lines(
+            "Agreement, and how low it may be",
+            "With the reference, over the latest samples of each origin; low is the lower end of "
+            "the 95 % interval.",
+            "percentunit",
+            [
+                (_of_origin("quality_agreement_ratio"), f"{VARIANT} {{{{origin}}}}"),
+                (_of_origin("quality_agreement_low_ratio"), f"{VARIANT} {{{{origin}}}} low"),
+            ],
+        ),
+        lines(
+            "Failed and rejected",
+            "Shares answered with 5xx, and with 429 because the queue was full.",
+            "percentunit",
+            [
+                (f"quantserve:requests_failed:ratio{{{CHOSEN}}}", f"{VARIANT} failed"),
+                (f"quantserve:requests_rejected:ratio{{{CHOSEN}}}", f"{VARIANT} rejected"),
+            ],
+        ),
+    ]
+
+
+def _with_ratio(panel: timeseries.Panel) -> timeseries.Panel:
+    """Draw the lines that are multiples by an axis of their own."""
+    return panel.override_by_regexp(
+        f"/{MULTIPLE}$/",
+        [
+            DynamicConfigValue(id_val="unit", value="none"),
+            DynamicConfigValue(id_val="custom.axisPlacement", value="right"),
+            DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [6, 6]}),
+        ],
+    )
+
+
+def _verdict() -> str:
+    """The number of ``VERDICTS`` that holds."""
+    parts = [
+        f"{number} * max by (model, variant)"
+        f' (quantserve_quality_verdict{{verdict="{name}", {CHOSEN}}})'
+        for number, (name, _) in VERDICTS.items()
+    ]
+    return " + ".join(parts)
+
+
+def _of_origin(series: str) -> str:
+    return f"avg by (model, variant, origin) (quantserve_{series}{{{CHOSEN}}})"
+
+
+def _rate_in_time(limit_s: float) -> str:
+    return _rate("request_duration_seconds_bucket", limit_s)
+
+
+def _rate_first(limit_s: float) -> str:
+    return _rate("time_to_first_token_seconds_bucket", limit_s)
+
+
+def _rate(series: str, limit_s: float) -> str:
+    return f'rate(quantserve_{series}{{le="{limit_s:g}", {CHOSEN}}}[$__rate_interval])'
 
 
 def _percentile() -> dashboard.CustomVariable:
@@ -65,34 +209,46 @@ def _objectives() -> list[Panel]:
 
 
 def _answered_within(limit_s: float) -> Panel:
-    selected = 'operation!="generation", variant!="auto", status=~"2..|429|499|5.."'
-    requests = _increase("requests_total", selected)
-    return _share_within("Answered", limit_s, "request_duration_seconds", requests)
+    in_time = _in_time("request_duration_seconds", limit_s)
+    return _share_within("Answered", limit_s, in_time, _answered())
 
 
 def _first_token_within(limit_s: float) -> Panel:
-    series = "time_to_first_token_seconds"
-    begun = _increase(f"{series}_count")
+    in_time = _in_time("time_to_first_token_seconds", limit_s)
+    return _share_within("First token", limit_s, in_time, _begun())
+
+
+def _answered() -> str:
+    """Requests of encoders that were in time or could have been."""
+    selected = 'operation!="generation", variant!="auto", status=~"2..|429|499|5.."'
+    return _increase("requests_total", selected)
+
+
+def _begun() -> str:
+    """Likewise of generators: sequences with a first token, and requests without."""
     selected = 'operation="generation", variant!="auto", status=~"429|5.."'
     unserved = _increase("requests_total", selected)
-    return _share_within("First token", limit_s, series, f"{begun} or {unserved}")
+    return f"{_increase('time_to_first_token_seconds_count')} or {unserved}"
 
 
-def _share_within(what: str, limit_s: float, histogram: str, counted: str) -> Panel:
-    """What ``quantserve:slo_burn`` in ``recording.yml`` counts, with any limit."""
-    in_time = _increase(f"{histogram}_bucket", f'le="{limit_s:g}"')
+def _in_time(histogram: str, limit_s: float) -> str:
     # Where all was refused there is no histogram.
-    none = f"0 * {_increase('requests_total')}"
+    in_time = _increase(f"{histogram}_bucket", f'le="{limit_s:g}"')
+    return f"{in_time} or 0 * {_increase('requests_total')}"
+
+
+def _share(in_time: str, counted: str) -> str:
+    """What ``quantserve:slo_burn`` in ``recording.yml`` counts, with any limit."""
+    return f"sum by (model, variant) ({in_time}) / (sum by (model, variant) ({counted}) > 0)"
+
+
+def _share_within(what: str, limit_s: float, in_time: str, counted: str) -> Panel:
     return tiles(
         f"{what} within {limit_s:g} s",
         "Share over the whole time range; exact, since the limit is the bound of a bucket. What "
         "was refused (429) or failed (5xx) was not in time.",
         "percentunit",
-        (
-            f"sum by (model, variant) ({in_time} or {none})"
-            f" / (sum by (model, variant) ({counted}) > 0)",
-            VARIANT,
-        ),
+        (_share(in_time, counted), VARIANT),
         good_from(("red", None), ("orange", 0.95), ("green", 0.99)),
     )
 
@@ -190,7 +346,37 @@ def _tokens() -> list[Panel]:
             "none",
             [(f"quantserve:output_tokens:rate1m{{{CHOSEN}}}", VARIANT)],
         ),
+        lines(
+            "Accepted drafts",
+            "Share of the tokens that a draft proposed and that were read: as often as the draft's "
+            "variant agrees with the one that checks it.",
+            "percentunit",
+            [
+                (
+                    f"{_drafted('accepted')} / {_drafted('accepted|rejected')}",
+                    VARIANT,
+                )
+            ],
+        ),
+        lines(
+            "Drafted tokens per second",
+            "By what became of them: accepted, rejected, or unread behind one of those.",
+            "none",
+            [
+                (
+                    f"sum by (model, variant, outcome) (rate(quantserve_drafted_tokens_total"
+                    f"{{{CHOSEN}}}[$__rate_interval]))",
+                    f"{VARIANT} {{{{outcome}}}}",
+                )
+            ],
+        ),
     ]
+
+
+def _drafted(outcomes: str) -> str:
+    selected = f'{CHOSEN}, outcome=~"{outcomes}"'
+    rate = f"rate(quantserve_drafted_tokens_total{{{selected}}}[$__rate_interval])"
+    return f"sum by (model, variant) ({rate})"
 
 
 def _generation() -> list[Panel]:
@@ -292,24 +478,10 @@ def _quality() -> list[Panel]:
             span=8,
         ),
         lines(
-            "Verdict",
-            "The one that holds.",
-            "none",
-            [
-                (
-                    "max by (model, variant, verdict)"
-                    f" (quantserve_quality_verdict{{{CHOSEN}}}) == 1",
-                    f"{VARIANT} {{{{verdict}}}}",
-                )
-            ],
-            span=8,
-        ),
-        lines(
             "May be chosen by auto",
             "1 or 0.",
             "none",
             [(f"max by (model, variant) (quantserve_quality_in_auto{{{CHOSEN}}})", VARIANT)],
-            span=8,
         ),
         lines(
             "Chosen by auto",
@@ -322,7 +494,6 @@ def _quality() -> list[Panel]:
                     f"{VARIANT} missed: {{{{missed}}}}",
                 )
             ],
-            span=8,
         ),
         lines(
             "Accuracy on labelled examples",

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import count
 
-from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, text, timeseries
+from grafana_foundation_sdk.builders import (
+    common,
+    dashboard,
+    prometheus,
+    stat,
+    statetimeline,
+    text,
+    timeseries,
+)
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
     BigValueGraphMode,
@@ -18,6 +26,8 @@ from grafana_foundation_sdk.models.dashboard import (
     DataSourceRef,
     Threshold,
     ThresholdsMode,
+    ValueMap,
+    ValueMappingResult,
     VariableRefresh,
 )
 
@@ -31,7 +41,7 @@ HEIGHT = 8
 COLLAPSED_IDS = 1_000
 """The first id in a collapsed row; those of the others count from 1."""
 
-Panel = timeseries.Panel | stat.Panel | text.Panel
+Panel = timeseries.Panel | stat.Panel | statetimeline.Panel | text.Panel
 
 
 def lines(
@@ -111,6 +121,42 @@ def tiles(
     )
 
 
+def bands(
+    title: str,
+    description: str,
+    query: tuple[str, str],
+    states: Mapping[int, tuple[str, str]],
+    *,
+    span: int = 12,
+) -> statetimeline.Panel:
+    """A band over time for each series, coloured and named by what its value stands for.
+
+    Args:
+        query: Expression and legend.
+        states: Name and colour of each value.
+    """
+    expression, legend = query
+    options = {
+        str(value): ValueMappingResult(text=name, color=color, index=value)
+        for value, (name, color) in states.items()
+    }
+    return (
+        statetimeline.Panel()
+        .title(title)
+        .description(description)
+        .datasource(SOURCE)
+        .unit("none")
+        .span(span)
+        .height(HEIGHT)
+        .merge_values(True)
+        .row_height(0.8)
+        .mappings([ValueMap(options=options)])
+        .with_target(
+            prometheus.Dataquery().ref_id("A").expr(expression).legend_format(legend).range()
+        )
+    )
+
+
 def good_from(*steps: tuple[str, float | None]) -> list[Threshold]:
     """Thresholds: each colour with the value from which it holds, None for the first."""
     return [Threshold(color=color, value=value) for color, value in steps]
@@ -149,15 +195,17 @@ def with_rows(
     return board
 
 
-def with_collapsed_row(
-    board: dashboard.Dashboard, title: str, panels: Sequence[Panel]
+def with_collapsed_rows(
+    board: dashboard.Dashboard, rows: Mapping[str, Sequence[Panel]]
 ) -> dashboard.Dashboard:
-    """Add a last row that asks nothing until somebody opens it."""
+    """Add last rows that ask nothing until somebody opens them."""
     numbers = count(COLLAPSED_IDS)
-    row = dashboard.Row(title).id(next(numbers))
-    for panel in panels:
-        row = row.with_panel(panel.id(next(numbers)))
-    return board.with_row(row)
+    for title, panels in rows.items():
+        row = dashboard.Row(title).id(next(numbers))
+        for panel in panels:
+            row = row.with_panel(panel.id(next(numbers)))
+        board = board.with_row(row)
+    return board
 
 
 def _labels_of(label: str, series: str) -> dashboard.QueryVariable:

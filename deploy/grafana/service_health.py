@@ -14,7 +14,7 @@ from deploy.grafana.panels import (
     lines,
     new_dashboard,
     tiles,
-    with_collapsed_row,
+    with_collapsed_rows,
     with_rows,
 )
 
@@ -50,7 +50,7 @@ def build() -> dashboard.Dashboard:
         "Ingress (HAProxy)": _ingress(),
         "The page itself": _page(),
     }
-    return with_collapsed_row(with_rows(board, rows), RAY_ROW, _ray())
+    return with_collapsed_rows(with_rows(board, rows), {RAY_ROW: _ray()})
 
 
 def _now() -> list[Panel]:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from loadtests.libraries import require_libraries
 from loadtests.results import read_results
 from serving.errors import QuantserveError
 
@@ -33,6 +34,7 @@ def report(
     """Write the report of a load test anew, or compare two: did LATER change beyond noise?"""
     folder = out_folder or _folder_of(later or run)
     try:
+        require_libraries()
         page = _report(run, folder) if later is None else _compare(run, later, folder)
     except (QuantserveError, OSError) as error:
         err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)

@@ -81,7 +81,7 @@ def build_applications(config: Config, plan: Plan) -> list[RunTarget]:
 
 
 def gateway_application(config: Config) -> Application:
-    """The gateway."""
+    """The gateway; relative paths begin where this is called."""
     gateway = serve.deployment(
         name=GATEWAY.name,
         ray_actor_options={"num_cpus": ACTOR_CPUS},
@@ -89,7 +89,7 @@ def gateway_application(config: Config) -> Application:
         health_check_period_s=HEALTH_CHECK_S,
         graceful_shutdown_timeout_s=longest_request_s(config.models, config.server) + 5,
     )(Gateway)
-    return gateway.bind(config)
+    return gateway.bind(config, Path.cwd())
 
 
 def quality_application(config: Config) -> Application:
@@ -119,7 +119,7 @@ def variant_application(
         **_scaling(variant),
     )(Replica)
     store = Path(config.artifacts.folder)
-    return deployment.bind(model, variant, planned.artifact, store, config.server)
+    return deployment.bind(model, variant, planned.artifact, store, config.server, planned.draft)
 
 
 def actor_options(planned: PlannedVariant) -> dict[str, Any]:

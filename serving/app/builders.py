@@ -19,7 +19,7 @@ from serving.app.applications import (
 )
 from serving.app.plan import PlannedVariant, make_plan
 from serving.errors import ConfigError
-from serving.settings import make_config
+from serving.settings import error_origin, make_config
 
 
 def gateway(arguments: dict[str, Any]) -> Application:
@@ -52,7 +52,8 @@ def variant(arguments: dict[str, Any]) -> Application:
     name = arguments.get("variant")
     document = {key: value for key, value in arguments.items() if key != "variant"}
     config = make_config(document, "arguments of a variant")
-    plan = make_plan(config, cluster_has_cuda=bool(ray.cluster_resources().get("GPU", 0)))
+    with error_origin("arguments of a variant"):
+        plan = make_plan(config, cluster_has_cuda=bool(ray.cluster_resources().get("GPU", 0)))
     chosen = [planned for planned in plan.variants if planned.variant.name == name]
     if len(chosen) != 1:
         raise ConfigError(

@@ -18,6 +18,7 @@ KEYS_OF = {
     "max_batch_tokens": "encoder",
     "max_running_requests": "generator",
     "kv_cache": "generator",
+    "draft": "generator",
 }
 """Keys of a variant that mean something for one kind of engine only."""
 
@@ -56,11 +57,14 @@ def _check_variant(key: str, model: ModelConfig, variant: VariantConfig, task: T
         RUNTIMES[variant.runtime]
     except ConfigError as error:
         raise ConfigError(f"{key}.runtime: {error}") from None
-    recipe_options(key, variant)
-    if "calibration" in variant.model_fields_set and not recipe.calibrates:
-        raise ConfigError(
-            f"{key}.calibration: recipe {variant.recipe!r} measures no activations. Remove it"
-        )
+    calibrates = recipe.calibrates(recipe_options(key, variant))
+    if "calibration" in variant.model_fields_set and not calibrates:
+        useless = "calibration" if variant.min_agreement is None else "calibration.count"
+        if useless == "calibration" or "count" in variant.calibration.model_fields_set:
+            raise ConfigError(
+                f"{key}.{useless}: recipe {variant.recipe!r} measures no activations with these "
+                "options. Remove it"
+            )
 
 
 def recipe_options(key: str, variant: VariantConfig) -> BaseModel:

@@ -12,6 +12,7 @@ from pathlib import Path
 from serving.errors import (
     DeadlineExceeded,
     Malformed,
+    MethodNotAllowed,
     NotReady,
     RequestError,
     Unknown,
@@ -46,6 +47,15 @@ _STATUS_LINES = {
 _HIDDEN = Unknown("no route GET /-/routes; /v1/models lists what is served")
 """Ray's page names every model, whoever asks: no key is looked at here."""
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")
+"""Which the routes answer in their words; of any other the server behind says in its own that it is
+no HTTP."""
+
+_UNKNOWN_METHOD = MethodNotAllowed("no route has this method; they take GET, HEAD or POST")
+
+_NO_PATH = Unknown("no route without a path; /v1/models lists what is served")
+"""Of ``OPTIONS *``, which no application has a prefix for, whether the gateway is there or not."""
+
 _STARTING = NotReady("the service is starting; retry later", retry_after_s=1)
 
 _DASHED = ("x-session-id", "serve-multiplexed-model-id")
@@ -73,9 +83,28 @@ def write_edits(folder: Path) -> Path:
     hidden, starting = folder / "hidden.json", folder / "starting.json"
     hidden.write_text(_body(_HIDDEN))
     starting.write_text(_body(_STARTING))
+    no_path = folder / "no_path.json"
+    no_path.write_text(_body(_NO_PATH))
+    method = folder / "method.json"
+    method.write_text(_body(_UNKNOWN_METHOD))
     lines = [
+        "    http-request return status 405 content-type application/json "
+        f'hdr Allow "GET, HEAD, POST" file {method} if !{{ method {" ".join(_METHODS)} }}',
+    ]
+    lines += [
         "    http-request return status 404 content-type application/json "
         f"file {hidden} if {{ path -i /-/routes }}"
+    ]
+    lines += [
+        "    http-request return status 404 content-type application/json "
+        f"file {no_path} if !{{ path -m beg / }}"
+    ]
+    unreadable = folder / "unreadable.json"
+    unreadable.write_text(_body(_ANSWERS[400]))
+    # Of the server behind, whose parser refuses some of what HAProxy reads; our own are JSON.
+    lines += [
+        "    http-response return status 400 content-type application/json "
+        f"file {unreadable} if {{ status 400 }} {{ res.hdr(content-type) -m beg text/plain }}"
     ]
     lines += [f"    http-request del-header {name}" for name in _OF_RAY]
     lines += [_del_header_unless_printable(name) for name in _DECODED]

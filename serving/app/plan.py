@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
+from serving.app.agreement_floor import plan_floor, reference_of
+from serving.app.cached_numbers import numbers_of_a_token
 from serving.app.calibration_origin import calibration_origin
 from serving.app.config_checks import check_model, recipe_options
+from serving.app.draft_checks import check_draft
 from serving.app.source_checks import check_source
 from serving.app.sources import FoundSource, Sources
 from serving.artifacts import ArtifactRequest
@@ -28,9 +30,6 @@ from serving.runtimes.matrix import describe_possible, why_not
 from serving.seams import Combination, DeviceName, SizeRequest
 from serving.tasks import TASKS
 
-_KEYS_AND_VALUES = re.compile(r"(^|\.)(k_proj|v_proj|attn_k|attn_v)\.weight$")
-"""Weights whose output is cached for every token, as safetensors and GGUF files name them."""
-
 SERVICE_BYTES = 1_200 * 1024**2
 """Resident memory of Ray, its proxy and the gateway together."""
 
@@ -48,8 +47,11 @@ class PlannedVariant:
         kv_cache_bytes: Estimated size of a generator's cache of keys and values in one replica; 0
             for an encoder.
         replica_bytes: Estimated resident memory of one replica.
+        process_bytes: The part of it before any weights.
         preloaded_bytes: The part of it that all replicas of the runtime on this machine share.
         replicas: The most replicas that it can have.
+        draft: What its replicas open beside it to propose tokens; None if nothing does. Weights,
+            cache and memory are those of both.
     """
 
     model: ModelConfig
@@ -59,8 +61,10 @@ class PlannedVariant:
     weights_bytes: int
     kv_cache_bytes: int
     replica_bytes: int
+    process_bytes: int
     preloaded_bytes: int
     replicas: int
+    draft: ArtifactRequest | None = None
 
     @property
     def resident_bytes(self) -> int:
@@ -111,25 +115,33 @@ def make_plan(config: Config, cluster_has_cuda: bool | None = None) -> Plan:
     Raises:
         ConfigError: A task, recipe, runtime or option is unknown, a runtime cannot do what a
             variant asks of it here, a source is not one for the task or could not be compared with
-            the reference's, or a file of probes or labelled data is wrong; names the key.
+            the reference's, a variant cannot propose tokens to another, or a file of probes or
+            labelled data is wrong; names the key.
         SourceError: A source is missing or damaged.
     """
     for index, model in enumerate(config.models):
         check_model(f"models[{index}]", model)
     sources = Sources()
     variants = tuple(
-        _plan_variant(
-            f"models[{index}].variants[{number}]", model, variant, sources, cluster_has_cuda
-        )
+        planned
         for index, model in enumerate(config.models)
-        for number, variant in enumerate(model.variants)
+        for planned in _plan_model(f"models[{index}].variants", model, sources, cluster_has_cuda)
     )
     if cluster_has_cuda is None:
         check_exclusive_cores(variants, available_cores())
-    serving = SERVICE_BYTES + sum(planned.resident_bytes for planned in variants)
-    serving += sum({one.artifact.runtime: one.preloaded_bytes for one in variants}.values())
     preparing = max(planned.artifact.preparing_bytes for planned in variants)
-    return Plan(variants, max(serving, preparing), available_bytes())
+    return Plan(variants, max(serving_bytes(variants), preparing), available_bytes())
+
+
+def serving_bytes(variants: Sequence[PlannedVariant]) -> int:
+    """Estimated memory of the whole service with all replicas."""
+    resident = sum(planned.resident_bytes for planned in variants)
+    return SERVICE_BYTES + resident + sum(shared_bytes(variants).values())
+
+
+def shared_bytes(variants: Sequence[PlannedVariant]) -> dict[str, int]:
+    """What all replicas of a runtime share, by its name: it is there once."""
+    return {one.artifact.runtime: one.preloaded_bytes for one in variants if one.preloaded_bytes}
 
 
 def check_exclusive_cores(variants: Sequence[PlannedVariant], num_cores: int) -> None:
@@ -154,6 +166,19 @@ def longest_request_s(models: Sequence[ModelConfig], server: ServerConfig) -> fl
     return server.request_timeout_s
 
 
+def _plan_model(
+    key: str, model: ModelConfig, sources: Sources, cluster_has_cuda: bool | None
+) -> list[PlannedVariant]:
+    alone = [
+        _plan_variant(f"{key}[{number}]", model, variant, sources, cluster_has_cuda)
+        for number, variant in enumerate(model.variants)
+    ]
+    return [
+        _with_draft(f"{key}[{number}]", planned, alone, sources)
+        for number, planned in enumerate(alone)
+    ]
+
+
 def _plan_variant(
     key: str,
     model: ModelConfig,
@@ -164,6 +189,7 @@ def _plan_variant(
     runtime = RUNTIMES[variant.runtime]
     device = _device(key, variant, cluster_has_cuda)
     source = _find_source(key, model, variant, sources)
+    options = recipe_options(key, variant)
     combination = Combination(
         recipe=variant.recipe,
         kind=TASKS[model.task].kind,
@@ -172,6 +198,7 @@ def _plan_variant(
         config=source.config,
         max_tokens=_max_tokens(model, source) if TASKS[model.task].kind == "generator" else None,
         kv_cache=variant.kv_cache,
+        options=options,
     )
     if (reason := why_not(combination, variant.runtime)) is not None:
         raise ConfigError(
@@ -179,13 +206,16 @@ def _plan_variant(
             f"{describe_possible(combination, variant.runtime)}"
         )
     check_source(_source_key(key, variant), model, variant, source, sources)
-    options = recipe_options(key, variant)
     estimate = runtime.estimate(
         SizeRequest(
             variant.recipe, options, combination.kind, device, source.shapes, variant.kv_cache
         )
     )
     cache = ceil(estimate.kv_number_bytes * _cached_numbers(model, variant, source))
+    measured = None
+    if variant.min_agreement is not None:
+        beside = _device(key, reference_of(variant), cluster_has_cuda)
+        measured = plan_floor(key, model, variant, source, estimate, sources, beside)
     artifact = ArtifactRequest(
         model=model.name,
         variant=variant.name,
@@ -197,7 +227,8 @@ def _plan_variant(
         wanted_device=variant.device,
         kv_cache=variant.kv_cache,
         calibration=calibration_origin(key, model, variant),
-        preparing_bytes=estimate.preparing_bytes,
+        preparing_bytes=measured.preparing_bytes if measured else estimate.preparing_bytes,
+        floor=measured.floor if measured else None,
     )
     return PlannedVariant(
         model=model,
@@ -210,8 +241,31 @@ def _plan_variant(
         + estimate.weights_bytes
         + estimate.extra_bytes
         + cache,
+        process_bytes=estimate.process_bytes,
         preloaded_bytes=estimate.preloaded_bytes,
         replicas=variant.max_replicas,
+    )
+
+
+def _with_draft(
+    key: str, planned: PlannedVariant, of_model: Sequence[PlannedVariant], sources: Sources
+) -> PlannedVariant:
+    """Count in what a variant opens beside itself; each slot of it has one in its draft."""
+    section, exact = planned.variant.draft, planned.variant
+    if section is None:
+        return planned
+    [draft] = [other for other in of_model if other.variant.name == section.variant]
+    devices = planned.device, draft.device
+    check_draft(f"{key}.draft", planned.model, exact, draft.variant, devices, sources)
+    slots = exact.max_running_requests / draft.variant.max_running_requests
+    cache = ceil(draft.kv_cache_bytes * slots)
+    beside = draft.replica_bytes - draft.process_bytes - draft.kv_cache_bytes + cache
+    return replace(
+        planned,
+        weights_bytes=planned.weights_bytes + draft.weights_bytes,
+        kv_cache_bytes=planned.kv_cache_bytes + cache,
+        replica_bytes=planned.replica_bytes + beside,
+        draft=draft.artifact,
     )
 
 
@@ -243,8 +297,7 @@ def _cached_numbers(model: ModelConfig, variant: VariantConfig, source: FoundSou
     """Numbers in one key and one value per layer, token and sequence that may run."""
     if TASKS[model.task].kind != "generator":
         return 0
-    # Each row of such a weight gives one number.
-    numbers = sum(shape.shape[0] for shape in source.shapes if _KEYS_AND_VALUES.search(shape.name))
+    numbers = numbers_of_a_token(source.config, source.shapes)
     return variant.max_running_requests * _max_tokens(model, source) * numbers
 
 

@@ -29,8 +29,19 @@ exec {binary} "$@"
 
 # How long a kernel's idle thread spins before it sleeps (GNU OpenMP, about 100 µs). A step or pass
 # is hundreds of kernels with pauses of some 50 µs between them: waking a thread for each takes as
-# long as the kernels. torch's default holds a core for milliseconds.
-KERNEL_THREADS = {"GOMP_SPINCOUNT": "10000"}
+# long as the kernels. torch's default holds a core for milliseconds. Once the teams of a process
+# have more threads than there are cores, it would spin a hundredth of that, for ever; where it is
+# told that waiting is active, it spins a tenth.
+KERNEL_THREADS = {"GOMP_SPINCOUNT": "10000", "OMP_WAIT_POLICY": "active"}
+
+THREADS = {
+    **KERNEL_THREADS,
+    "TOKENIZERS_PARALLELISM": "false",
+    # numpy's own pool: its threads would take cores that nobody gave them, and a process that has
+    # threads cannot be forked safely.
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""What a process that runs a variant starts with."""
 
 # What ticks while nobody asks anything. Measured in ``benchmarks/RESULTS.md``, "An idle service".
 _QUIET = {
@@ -84,11 +95,7 @@ CLUSTER_SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     **_QUIET,
-    **KERNEL_THREADS,
-    "TOKENIZERS_PARALLELISM": "false",
-    # numpy's own pool: its threads would take cores that nobody gave them, and a process that has
-    # threads cannot be forked safely.
-    "OPENBLAS_NUM_THREADS": "1",
+    **THREADS,
 }
 """What every process of Ray starts with, on one machine or on each node of a cluster; the files
 under ``deploy/`` are rendered from it."""

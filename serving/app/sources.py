@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serving.checkpoint import find_checkpoint, read_config, weight_shapes
+from serving.checkpoint import find_checkpoint, read_headers
 from serving.config import ModelConfig, VariantConfig
 from serving.seams import Checkpoint, WeightShape
 
@@ -36,13 +36,12 @@ class Sources:
         """The source of a variant.
 
         Raises:
-            SourceError: It is missing or damaged.
+            SourceError: It is missing or damaged, or quantized in a form that is not read.
         """
         place = variant.source or model.source
         key = place, model.trust_remote_code
         if key not in self._found:
             checkpoint = find_checkpoint(model.name, place, model.trust_remote_code)
-            self._found[key] = FoundSource(
-                checkpoint, weight_shapes(checkpoint), read_config(checkpoint)
-            )
+            headers = read_headers(checkpoint)
+            self._found[key] = FoundSource(checkpoint, headers.shapes, headers.config)
         return self._found[key]

@@ -5,10 +5,11 @@ from serving.artifacts.identity import key_of
 from serving.artifacts.key import ArtifactKey
 from serving.artifacts.manifest import Manifest
 from serving.artifacts.preparing import PreparingEvent, prepare_all
-from serving.artifacts.request import ArtifactRequest, CalibrationOrigin
+from serving.artifacts.request import AgreementFloor, ArtifactRequest, CalibrationOrigin
 from serving.artifacts.store import Artifact, ArtifactStore
 
 __all__ = [
+    "AgreementFloor",
     "Artifact",
     "ArtifactKey",
     "ArtifactRequest",

@@ -16,7 +16,9 @@ from datetime import UTC, datetime
 
 from serving.artifacts.calibration import (
     calibration_batches,
+    calibration_texts,
     example_batch,
+    read_held_out,
     read_inputs,
     remarks,
 )
@@ -27,12 +29,14 @@ from serving.artifacts.manifest import (
     list_files,
     write_manifest,
 )
+from serving.artifacts.measuring import measure_agreement, require_floor
 from serving.artifacts.order import FAILED, REFUSED, BuildOrder
 from serving.errors import QuantserveError
 from serving.machine.process_memory import peak_resident_bytes
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
-from serving.seams import Arrays, EncoderTask, Head, PrepareRequest
+from serving.runtimes.torch.expanding import as_floats
+from serving.seams import Arrays, EncoderTask, Head, PreparedAgreement, PrepareRequest
 from serving.tasks import TASKS
 
 NO_LIMIT = 1_000_000
@@ -46,7 +50,8 @@ def build(order: BuildOrder) -> None:
     """Make an artifact in ``order.folder``.
 
     Raises:
-        ConfigError: The checkpoint does not fit the task, or cannot be converted.
+        ConfigError: The checkpoint does not fit the task, or cannot be converted, or what comes
+            of it agrees less with its reference than its floor asks for.
     """
     started = time.perf_counter()
     request = order.request
@@ -66,20 +71,28 @@ def build(order: BuildOrder) -> None:
             inputs = read_inputs(request.task, request.calibration)
             calibration = calibration_batches(task, inputs)
             notes.extend(remarks(request.calibration, len(inputs)))
-    prepared = RUNTIMES[request.runtime].prepare(
-        PrepareRequest(
-            checkpoint=request.checkpoint,
-            recipe=request.recipe,
-            options=RECIPES[request.recipe].options(**request.options),
-            kind=entry.kind,
-            head=head,
-            device=order.key.device,
-            threads=order.threads,
-            example=example,
-            calibration=calibration,
-            folder=weights_folder,
+    elif request.calibration is not None:
+        inputs = read_inputs(request.task, request.calibration)
+        calibration = calibration_texts(entry.open(task_folder, NO_LIMIT), inputs)
+        notes.extend(remarks(request.calibration, len(inputs)))
+    with as_floats(request.checkpoint, order.folder) as checkpoint:
+        prepared = RUNTIMES[request.runtime].prepare(
+            PrepareRequest(
+                checkpoint=checkpoint,
+                recipe=request.recipe,
+                options=RECIPES[request.recipe].options(**request.options),
+                kind=entry.kind,
+                head=head,
+                device=order.key.device,
+                threads=order.threads,
+                example=example,
+                calibration=calibration,
+                folder=weights_folder,
+                quantized=None if checkpoint is request.checkpoint else request.checkpoint,
+            )
         )
-    )
+    calibration.clear()  # its memory is wanted by the models that are compared
+    agreement = _measure(order)
     files = list_files(order.folder)
     write_manifest(
         order.folder,
@@ -93,8 +106,21 @@ def build(order: BuildOrder) -> None:
             weights_bytes=prepared.weights_bytes,
             notes=(*notes, *prepared.notes),
             files=files,
+            agreement=agreement,
         ),
     )
+
+
+def _measure(order: BuildOrder) -> PreparedAgreement | None:
+    """Hold what was made to its floor; None if it has none."""
+    request, floor = order.request, order.request.floor
+    if floor is None:
+        return None
+    assert order.reference is not None
+    inputs = read_held_out(request.task, floor.origin)
+    agreement = measure_agreement(request, order.folder, order.reference, inputs, order.threads)
+    require_floor(agreement, floor, "nothing is installed")
+    return agreement
 
 
 def main() -> int:

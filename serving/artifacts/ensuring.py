@@ -14,6 +14,7 @@ from pathlib import Path
 
 from serving.artifacts.identity import key_of
 from serving.artifacts.key import ArtifactKey
+from serving.artifacts.measuring import require_floor
 from serving.artifacts.order import REFUSED, BuildOrder
 from serving.artifacts.request import ArtifactRequest
 from serving.artifacts.store import Artifact, ArtifactStore
@@ -29,7 +30,7 @@ def ensure(request: ArtifactRequest, store: ArtifactStore) -> Artifact:
     """Return the artifact that a request means on this machine, made first if there is none.
 
     Raises:
-        ConfigError: It cannot be made.
+        ConfigError: It cannot be made, or agrees less with its reference than its floor asks for.
         SourceError: The source is missing or damaged.
     """
     return ensure_key(request, key_of(request, store), store)
@@ -56,27 +57,56 @@ def ensure_key(
         on_start: Called when this one begins to.
 
     Raises:
-        ConfigError: It cannot be made.
+        ConfigError: As of ``ensure``.
         InterruptedError: ``stop`` was set.
     """
     stop = stop or threading.Event()
     # Damage is said by whoever makes it anew, once nobody else does.
     with contextlib.suppress(DamagedArtifact):
         if (found := store.find(key)) is not None:
-            return found
+            return _held_to_floor(found, request)
     with store.lock(key.id, stop, on_wait):
         if (found := _find(key, store)) is not None:
-            return found
+            return _held_to_floor(found, request)
         on_start()
+        reference = _ensure_reference(request, store, threads, stop)
         store.discard(key.id)
         with store.new_folder(key.id) as folder:
             order = BuildOrder(
-                request=request, key=key, folder=folder, threads=threads or available_cores()
+                request=request,
+                key=key,
+                folder=folder,
+                threads=threads or available_cores(),
+                reference=reference,
             )
             _build_apart(order, store.log_file(key.id), stop)
     made = store.look_up(key.id)
     assert made is not None  # or building had raised
     return made
+
+
+def _ensure_reference(
+    request: ArtifactRequest, store: ArtifactStore, threads: int | None, stop: threading.Event
+) -> Path | None:
+    """Folder of the artifact that a new one must agree with; None without a floor."""
+    if request.floor is None:
+        return None
+    reference = request.floor.reference
+    try:
+        return ensure_key(reference, key_of(reference, store), store, threads, stop).folder
+    except ConfigError as error:
+        raise ConfigError(f"{request.name}: what min_agreement compares it with: {error}") from None
+
+
+def _held_to_floor(found: Artifact, request: ArtifactRequest) -> Artifact:
+    """Return an artifact that is there, unless it is below a floor that was raised since."""
+    agreement = found.manifest.agreement
+    if request.floor is not None and agreement is not None:
+        try:
+            require_floor(agreement, request.floor, "what is in the store is not served")
+        except ConfigError as error:
+            raise ConfigError(f"{request.name}: {error}") from None
+    return found
 
 
 def _find(key: ArtifactKey, store: ArtifactStore) -> Artifact | None:

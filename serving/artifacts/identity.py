@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serving.artifacts.calibration import describe_inputs, read_inputs
-from serving.artifacts.key import ArtifactKey
+from serving.artifacts.calibration import describe_inputs, read_held_out, read_inputs
+from serving.artifacts.key import ArtifactKey, MeasuredOn
 from serving.artifacts.request import ArtifactRequest
 from serving.artifacts.store import ArtifactStore
 from serving.checkpoint import source_files
@@ -41,6 +41,17 @@ def key_of(request: ArtifactRequest, store: ArtifactStore) -> ArtifactKey:
         calibration=None
         if calibration is None
         else describe_inputs(calibration, read_inputs(request.task, calibration)),
+        measured_on=_measured_on(request, store),
+    )
+
+
+def _measured_on(request: ArtifactRequest, store: ArtifactStore) -> MeasuredOn | None:
+    if request.floor is None:
+        return None
+    origin = request.floor.origin
+    return MeasuredOn(
+        inputs=describe_inputs(origin, read_held_out(request.task, origin)),
+        reference=key_of(request.floor.reference, store).id,
     )
 
 

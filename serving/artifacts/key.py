@@ -6,11 +6,11 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from serving.seams import DeviceName
 
-FORMAT = 4
+FORMAT = 5
 """Raised whenever what lies in an artifact is made or read differently; old ones are made anew."""
 
 ID_DIGITS, SHORT_ID_DIGITS = 32, 8
@@ -33,8 +33,22 @@ class CalibrationData(BaseModel):
     digest: str
 
 
+class MeasuredOn(BaseModel):
+    """What an artifact's agreement was measured on.
+
+    Attributes:
+        inputs: The held-out ones.
+        reference: Id of the artifact that answered them, too.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    inputs: CalibrationData
+    reference: str
+
+
 class ArtifactKey(BaseModel):
-    """Two artifacts with the same key answer the same.
+    """Two artifacts with the same key answer the same, and were measured on the same inputs.
 
     Attributes:
         format: ``FORMAT`` when it was made.
@@ -48,6 +62,8 @@ class ArtifactKey(BaseModel):
         instructions: What numbers that device multiplies, e.g. ``avx512_vnni`` or ``sm_90``.
         calibration: None unless the recipe calibrates.
         kv_cache: As of ``ArtifactRequest``.
+        measured_on: None, and no part of the id, unless a floor was given. The floor itself is no
+            part of it: what was measured can be held to any.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +79,9 @@ class ArtifactKey(BaseModel):
     instructions: str
     calibration: CalibrationData | None = None
     kv_cache: str = "float"
+    measured_on: MeasuredOn | None = Field(
+        default=None, exclude_if=lambda measured_on: measured_on is None
+    )
 
     @property
     def id(self) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from serving.artifacts.key import ArtifactKey
 from serving.artifacts.source_digest import file_digest
 from serving.errors import DamagedArtifact
+from serving.seams import PreparedAgreement
 from serving.settings import explain
 
 MANIFEST = "manifest.json"
@@ -44,6 +45,7 @@ class Manifest(BaseModel):
         weights_bytes: As of ``Prepared``.
         notes: What an operator should know of it.
         files: Every other file, by its path below the artifact's folder.
+        agreement: What was measured before it was installed; None without a floor.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +59,9 @@ class Manifest(BaseModel):
     weights_bytes: int
     notes: tuple[str, ...]
     files: dict[str, StoredFile]
+    agreement: PreparedAgreement | None = Field(
+        default=None, exclude_if=lambda agreement: agreement is None
+    )
 
     @property
     def size(self) -> int:

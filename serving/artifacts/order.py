@@ -21,6 +21,7 @@ class BuildOrder(BaseModel):
         key: What that means here.
         folder: An empty folder.
         threads: Intra-op threads that preparing may use.
+        reference: Folder of the artifact that the new one must agree with; None without a floor.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,3 +30,4 @@ class BuildOrder(BaseModel):
     key: ArtifactKey
     folder: Path
     threads: int
+    reference: Path | None = None

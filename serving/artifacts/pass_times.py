@@ -19,15 +19,22 @@ class _TimesByCpu(RootModel[dict[str, dict[int, float]]]):
     """Seconds of a pass, by kind of CPU and number of threads."""
 
 
-def read_pass_times(artifact: Artifact) -> dict[int, float] | None:
-    """Return what was measured on this kind of CPU; None if nothing was."""
-    return _read(_file(artifact)).get(cpu_kind())
+def read_pass_times(artifact: Artifact, draft: Artifact | None = None) -> dict[int, float] | None:
+    """Return what was measured on this kind of CPU; None if nothing was.
+
+    Args:
+        artifact: Whose passes they are.
+        draft: What proposes tokens in them; None if nothing does.
+    """
+    return _read(_file(artifact)).get(_kind(draft))
 
 
-def write_pass_times(artifact: Artifact, times: dict[int, float]) -> None:
+def write_pass_times(
+    artifact: Artifact, times: dict[int, float], draft: Artifact | None = None
+) -> None:
     """Keep what was measured on this CPU; a store that cannot be written keeps nothing."""
     file = _file(artifact)
-    content = _TimesByCpu({**_read(file), cpu_kind(): times}).model_dump_json(indent=1)
+    content = _TimesByCpu({**_read(file), _kind(draft): times}).model_dump_json(indent=1)
     with contextlib.suppress(OSError):
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
         with os.fdopen(handle, "w", encoding="utf-8") as unfinished:
@@ -38,6 +45,10 @@ def write_pass_times(artifact: Artifact, times: dict[int, float]) -> None:
 def cpu_kind() -> str:
     """What must be the same for a measurement to hold."""
     return f"{processor()}, {available_cores()} cores, {instruction_set()}"
+
+
+def _kind(draft: Artifact | None) -> str:
+    return cpu_kind() if draft is None else f"{cpu_kind()}, drafted by {draft.id}"
 
 
 def _file(artifact: Artifact) -> Path:

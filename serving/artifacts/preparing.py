@@ -45,7 +45,7 @@ OnEvent = Callable[[PreparingEvent], None]
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One artifact, and every request that means it, in their order."""
+    """One artifact, and every request that means it and has the same floor, in their order."""
 
     key: ArtifactKey
     requests: list[ArtifactRequest] = field(default_factory=list)
@@ -110,14 +110,16 @@ def prepare_all(
 def _distinct(
     requests: Sequence[ArtifactRequest], store: ArtifactStore, report: OnEvent
 ) -> list[_Work]:
-    works: dict[str, _Work] = {}
+    works: dict[tuple[str, float | None], _Work] = {}
     for request in requests:
         try:
             key = key_of(request, store)
         except ConfigError as error:
             report(PreparingEvent(request, "failed", reason=f"{request.name}: {error}"))
             continue
-        works.setdefault(key.id, _Work(key)).requests.append(request)
+        # What is below the floor of one may reach another's.
+        least = None if request.floor is None else request.floor.least
+        works.setdefault((key.id, least), _Work(key)).requests.append(request)
     return list(works.values())
 
 

@@ -26,11 +26,14 @@ FROM_TRANSFORMERS = ("torch", "openvino", "onnxruntime")
 _REQUESTS = TypeAdapter(list[tuple[ArtifactRequest, int | None]])
 
 
-def rehearse(requests: Iterable[tuple[ArtifactRequest, int | None]]) -> None:
+def rehearse(requests: Iterable[tuple[ArtifactRequest, int | None]]) -> list[ArtifactRequest]:
     """Try each checkpoint once for each task, limit of tokens and runtime.
 
     Args:
         requests: What would be prepared, and the limit of its model's configuration.
+
+    Returns:
+        The request that stood for each checkpoint.
 
     Raises:
         ConfigError: One could not be prepared; names a variant.
@@ -41,7 +44,7 @@ def rehearse(requests: Iterable[tuple[ArtifactRequest, int | None]]) -> None:
         if request.runtime in FROM_TRANSFORMERS
     }
     if not wanted:
-        return
+        return []
     tried = subprocess.run(
         [sys.executable, "-m", "serving.artifacts.rehearsal"],
         input=_REQUESTS.dump_json(list(wanted.values())),
@@ -53,9 +56,11 @@ def rehearse(requests: Iterable[tuple[ArtifactRequest, int | None]]) -> None:
     if tried.returncode:
         lines = tried.stderr.decode(errors="replace").strip().splitlines()
         raise ConfigError(f"trying to load what is configured failed: {' '.join(lines[-1:])}")
+    return [request for request, _ in wanted.values()]
 
 
 def _try(request: ArtifactRequest, max_tokens: int | None) -> None:
+    from serving.runtimes.torch.expanding import as_floats
     from serving.runtimes.torch.rehearsing import try_encoder, try_generator
 
     entry = TASKS[request.task]
@@ -68,10 +73,12 @@ def _try(request: ArtifactRequest, max_tokens: int | None) -> None:
                 f"max_tokens is {max_tokens}; the checkpoint takes {task.max_tokens}. Lower it, "
                 "or leave it out"
             )
-        try_encoder(request.checkpoint, task.head)
+        with as_floats(request.checkpoint) as checkpoint:
+            try_encoder(checkpoint, task.head)
         return
     is_fused = request.runtime == "torch" and request.device == "cpu"
-    try_generator(request.checkpoint, is_fused)
+    with as_floats(request.checkpoint) as checkpoint:
+        try_generator(checkpoint, is_fused)
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ class CalibrationOrigin(BaseModel):
         path: File of probes or of labelled data; None takes the probes of the package.
         is_labelled: Whether it holds labelled data.
         count: Most inputs that are taken.
+        holds_out: Whether every fifth input is kept from calibrating, to measure agreement on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,6 +29,23 @@ class CalibrationOrigin(BaseModel):
     path: Path | None
     is_labelled: bool
     count: int
+    holds_out: bool = False
+
+
+class AgreementFloor(BaseModel):
+    """What an artifact must reach before it is installed.
+
+    Attributes:
+        least: Agreement that is asked for, above 0 and at most 1.
+        origin: Where the held-out inputs are read.
+        reference: What is agreed with: the model's fp32 on torch. It has no floor.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    least: float
+    origin: CalibrationOrigin
+    reference: ArtifactRequest
 
 
 class ArtifactRequest(BaseModel):
@@ -46,6 +64,7 @@ class ArtifactRequest(BaseModel):
         preparing_bytes: Estimated memory of the process that prepares.
         kv_cache: As of ``VariantConfig``: artifacts in which it differs are the same files, but
             answer differently, so that evidence of one is none of the other.
+        floor: What it must reach; None measures nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +80,7 @@ class ArtifactRequest(BaseModel):
     calibration: CalibrationOrigin | None
     preparing_bytes: int
     kv_cache: str = "float"
+    floor: AgreementFloor | None = None
 
     @property
     def name(self) -> str:

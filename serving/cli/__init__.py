@@ -14,6 +14,7 @@ from serving.cli.models import models
 from serving.cli.prepare import prepare_command
 from serving.cli.quality import quality_command
 from serving.cli.serve import serve
+from serving.cli.sizes import sizes_command
 from serving.cli.variants import variants_command
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.command()(models)
 app.command()(check)
 app.command("prepare")(prepare_command)
 app.command("variants")(variants_command)
+app.command("sizes")(sizes_command)
 app.add_typer(artifacts_app, name="artifacts")
 app.command("compare")(compare_command)
 app.command("quality")(quality_command)

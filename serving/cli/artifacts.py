@@ -11,13 +11,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from serving.app.plan import make_plan
 from serving.artifacts import ArtifactStore, key_of
 from serving.artifacts.pruning import StoredArtifact, beyond_size, survey, unused_since
 from serving.cli.console import clean_errors, mebibytes, new_table, out, short_id
+from serving.cli.planning import load_plan
 from serving.config import ArtifactsConfig
 from serving.errors import ConfigError, DamagedArtifact
-from serving.settings import ENV_PREFIX, load_config
+from serving.settings import ENV_PREFIX
 
 DAY_S = 24 * 60 * 60
 GIB = 1024**3
@@ -93,32 +93,37 @@ def store_table(store: ArtifactStore, stored: list[StoredArtifact]) -> Table:
     """One row per artifact."""
     table = new_table(
         str(store.folder),
-        ["id, made for", "task, recipe, runtime, device", "last used"],
-        ["made in, s", "MiB"],
+        ["id", "model, recipe, runtime, device", "last used"],
+        ["MiB"],
     )
+    table.columns[2].no_wrap = True
     for one in stored:
         used = datetime.fromtimestamp(one.last_used, UTC).strftime("%Y-%m-%d")
         try:
             artifact = store.look_up(one.id)
         except DamagedArtifact as error:
-            table.add_row(f"{short_id(one.id)} damaged", escape(str(error)), used, "–", "–")
+            table.add_row(short_id(one.id), escape(f"damaged: {error}"), used, "–")
             continue
         if artifact is None:  # removed meanwhile
             continue
         manifest, key = artifact.manifest, artifact.manifest.key
+        what = [manifest.made_for, key.recipe, key.runtime, key.device]
+        if (agreement := manifest.agreement) is not None:
+            what.append(f"{agreement.measure} {agreement.value:.4f}")
         table.add_row(
-            f"{short_id(one.id)} {escape(manifest.made_for)}",
-            escape(", ".join((key.task, key.recipe, key.runtime, key.device))),
+            short_id(one.id),
+            escape(", ".join(what)),
             used,
-            f"{manifest.seconds:.1f}",
             mebibytes(one.size),
         )
     return table
 
 
 def _used_by(config: Path, store: ArtifactStore) -> list[str]:
-    plan = make_plan(load_config(config))
-    return [key_of(planned.artifact, store).id for planned in plan.variants]
+    _, plan = load_plan(config)
+    asked = [planned.artifact for planned in plan.variants]
+    references = [request.floor.reference for request in asked if request.floor is not None]
+    return [key_of(request, store).id for request in (*asked, *references)]
 
 
 def _remove(store: ArtifactStore, ids: list[str]) -> None:

@@ -8,20 +8,20 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from serving.app.plan import Plan, PlannedVariant, make_plan
+from serving.app.plan import SERVICE_BYTES, Plan, PlannedVariant, serving_bytes, shared_bytes
 from serving.artifacts import ArtifactKey, ArtifactStore, key_of
 from serving.artifacts.calibration import remarks
 from serving.artifacts.rehearsal import rehearse
 from serving.cli.console import (
     clean_errors,
-    config_or_demo,
     mebibytes,
     new_table,
     out,
     short_id,
 )
+from serving.cli.planning import load_plan
 from serving.errors import DamagedArtifact
-from serving.settings import load_config
+from serving.tasks import TASKS
 
 
 def check(
@@ -29,24 +29,28 @@ def check(
 ) -> None:
     """Validate CONFIG, print every variant with its estimated size, and try each checkpoint."""
     with clean_errors():
-        settings = load_config(config_or_demo(config))
-        plan = make_plan(settings)
+        settings, plan = load_plan(config)
         store = ArtifactStore(Path(settings.artifacts.folder))
         keys = [key_of(planned.artifact, store) for planned in plan.variants]
         out.print(plan_table(plan, [artifact_state(key, store) for key in keys]))
         for planned, key in zip(plan.variants, keys, strict=True):
-            for remark in calibration_remarks(planned, key):
+            for remark in (*calibration_remarks(planned, key), *floor_remarks(planned, key)):
                 out.print(remark, soft_wrap=True, markup=False)
+        prepares = plan.needed_bytes > serving_bytes(plan.variants)
         out.print(
-            f"needs about {mebibytes(plan.needed_bytes)} MiB, "
+            f"needs about {mebibytes(plan.needed_bytes)} MiB{' to prepare' if prepares else ''}, "
             f"{mebibytes(plan.available_bytes)} MiB are available"
         )
         plan.require_fit()
-        rehearse((planned.artifact, planned.model.max_tokens) for planned in plan.variants)
+        tried = rehearse((planned.artifact, planned.model.max_tokens) for planned in plan.variants)
+        for request in tried:
+            said = f"{request.name}: its checkpoint loads, for {request.runtime}"
+            out.print(said, soft_wrap=True, markup=False)
+        out.print(f"all is well: {len(plan.variants)} variants can be prepared and served")
 
 
 def plan_table(plan: Plan, artifacts: list[str]) -> Table:
-    """One row per variant; ``artifacts`` says of each whether it is prepared."""
+    """One row per variant, then what is there once; ``artifacts`` says which are prepared."""
     table = new_table(
         "plan; ×: replicas; sizes in MiB are estimates, all replicas together",
         ["variant", "recipe, runtime, device: artifact"],
@@ -58,12 +62,17 @@ def plan_table(plan: Plan, artifacts: list[str]) -> Table:
         replicas = f"{bounds.min}–{bounds.max}" if bounds else str(variant.replicas)
         table.add_row(
             planned.artifact.name,
-            f"{variant.recipe}, {variant.runtime}, {planned.device}: {artifact}",
+            f"{variant.recipe}, {variant.runtime}, {planned.device}: {artifact}"
+            + (f", drafted by {variant.draft.variant}" if variant.draft else ""),
             replicas,
             mebibytes(planned.weights_bytes * planned.replicas),
             mebibytes(planned.kv_cache_bytes * planned.replicas or None),
             mebibytes(planned.resident_bytes),
         )
+    for runtime, shared in shared_bytes(plan.variants).items():
+        table.add_row("shared", f"once, by all on {runtime}", "", "", "", mebibytes(shared))
+    table.add_row("service", "Ray, proxy, gateway", "", "", "", mebibytes(SERVICE_BYTES))
+    table.add_row("together", "", "", "", "", mebibytes(serving_bytes(plan.variants)))
     return table
 
 
@@ -82,3 +91,18 @@ def calibration_remarks(planned: PlannedVariant, key: ArtifactKey) -> list[str]:
     if origin is None or key.calibration is None:
         return []
     return [f"{planned.artifact.name}: {one}" for one in remarks(origin, key.calibration.count)]
+
+
+def floor_remarks(planned: PlannedVariant, key: ArtifactKey) -> list[str]:
+    """Say that a variant is measured when it is prepared, and on what; nothing is measured here."""
+    floor = planned.artifact.floor
+    if floor is None or key.measured_on is None:
+        return []
+    judging = TASKS[planned.model.task].judging
+    measure = judging().held_to if judging else "agreement"
+    inputs, reference = key.measured_on.inputs, floor.reference
+    return [
+        f"{planned.artifact.name}: `prepare` measures its {measure} "
+        f"to {reference.recipe} on {reference.runtime} over {inputs.count} held-out inputs of "
+        f"{inputs.name}, and installs nothing below {floor.least:g}"
+    ]

@@ -1,20 +1,33 @@
-"""``quantserve compare``: one model's variants on the same inputs, offline, without Ray."""
+"""``quantserve compare``: one model's variants on the same data, offline, without Ray."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from serving.app.comparison import Row, compare, read_data, variants_of
-from serving.app.plan import make_plan
-from serving.artifacts import ArtifactStore
-from serving.cli.console import clean_errors, config_or_demo, err, mebibytes, new_table, out
+from loadtests.cli import check_folder
+from loadtests.libraries import require_libraries
+from serving.app.comparison.comparing import (
+    compare,
+    drafts_of,
+    openings,
+    read_data,
+    variants_of,
+)
+from serving.app.comparison.quantities import Row
+from serving.app.plan import PlannedVariant
+from serving.artifacts import Artifact, ArtifactStore
+from serving.cli.comparison_tables import terminal_tables
+from serving.cli.console import clean_errors, err, out
+from serving.cli.planning import load_plan
 from serving.cli.preparing import prepare_shown
 from serving.errors import ConfigError
-from serving.settings import load_config
+from serving.machine.isa import instruction_set
+from serving.machine.processor import processor
 from serving.tasks import TASKS
 
 
@@ -24,57 +37,73 @@ def compare_command(
         Path,
         typer.Option(
             help='JSONL lines {"input", "label"}, or a text file, one text a line; for pairs, '
-            'JSONL lines {"query", "document"}.'
+            'JSONL lines {"query", "document"}; of a model that generates, JSONL lines {"prompt", '
+            '"completion"}, of which the completion is scored, or a text file.'
         ),
     ],
     config: Annotated[Path | None, typer.Option(help="YAML file; the demo without it.")] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="One beside the reference, may be repeated; all without it."),
+    ] = None,
+    out_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for comparison.md, comparison.csv and a picture (extra loadtest)."
+        ),
+    ] = None,
 ) -> None:
-    """Run every variant of MODEL over the texts of --data and print what each costs and loses."""
+    """Run variants of MODEL over --data beside the reference; print what each costs and loses."""
     with clean_errors():
-        settings = load_config(config_or_demo(config))
-        variants = variants_of(make_plan(settings), model)
+        if out_folder is not None:
+            require_libraries()
+            check_folder(out_folder)
+        settings, plan = load_plan(config)
+        variants = variants_of(plan, model, variant or ())
         examples = read_data(data, TASKS[variants[0].model.task])
-        events = prepare_shown(variants, ArtifactStore(Path(settings.artifacts.folder)))
-        artifacts = [event.artifact for event in events if event.artifact is not None]
-        if failed := [event for event in events if event.artifact is None]:
-            raise ConfigError("\n".join(event.reason for event in failed))
+        artifacts = _artifacts(
+            [*variants, *drafts_of(plan, variants)], ArtifactStore(Path(settings.artifacts.folder))
+        )
+        loads = [os.getloadavg()[0]]
         rows: list[Row] = []
         with err.status("running the reference") as status:
-            for row in compare(variants, artifacts, examples):
+            for row in compare(openings(variants, artifacts), examples):
                 rows.append(row)
                 status.update(f"{row.variant} done; next variant")
-        out.print(comparison_table(model, len(examples), rows))
+        loads.append(os.getloadavg()[0])
+        title = f"{model}, {len(examples):,} inputs of {data.name}"
+        for table in terminal_tables(title, rows):
+            out.print(table)
+        said = conditions(list(artifacts.values()), loads)
+        out.print(said)
+        if out_folder is not None:
+            # matplotlib, which only this needs.
+            from serving.cli.comparison_files import write_comparison
+
+            for path in write_comparison(title, said, rows, out_folder):
+                out.print(f"written: {path}", soft_wrap=True)
 
 
-def comparison_table(model: str, num_inputs: int, rows: list[Row]) -> Table:
-    """One row per variant; in brackets, the ratio to the first one, the reference."""
-    first = rows[0]
-    table = new_table(
-        f"{model}, {num_inputs} inputs; sizes in MiB; in brackets: ratio to {first.variant}",
-        ["variant"],
-        [
-            *(["accuracy"] if first.accuracy is not None else []),
-            *(name.replace("_", " ") for name in first.measures),
-            *("time, s", "resident", "private", "weights", "on disk"),
-        ],
+def conditions(artifacts: Sequence[Artifact], loads: Sequence[float]) -> str:
+    """Processor, versions, and what else ran: the load average before and after."""
+    versions = {
+        package: version
+        for artifact in artifacts
+        for package, version in artifact.manifest.key.versions.items()
+        if version
+    }
+    before, after = (f"{load:.1f}" for load in loads)
+    return (
+        "× is the ratio to the first variant, with its 95 % interval where chance has a part in "
+        "it; ratios of times are of turns taken together. "
+        f"{processor()}, {os.cpu_count()} cores, {instruction_set()}; "
+        f"{', '.join(f'{name} {versions[name]}' for name in sorted(versions))}; "
+        f"load average {before} before, {after} after"
     )
-    for row in rows:
-        cells = [row.variant]
-        if row.accuracy is not None and first.accuracy is not None:
-            cells.append(f"{row.accuracy:.4f} ({_ratio(row.accuracy, first.accuracy)})")
-        cells += [f"{row.measures[name]:.4f}" for name in first.measures]
-        one, reference = row.measurement, first.measurement
-        cells.append(f"{one.elapsed_s:.2f} ({_ratio(one.elapsed_s, reference.elapsed_s)})")
-        for size, base in (
-            (one.footprint.resident_bytes, reference.footprint.resident_bytes),
-            (one.footprint.private_bytes, reference.footprint.private_bytes),
-            (one.footprint.weights_bytes, reference.footprint.weights_bytes),
-            (one.disk_bytes, reference.disk_bytes),
-        ):
-            cells.append(f"{mebibytes(size)} ({_ratio(size, base)})")
-        table.add_row(*cells)
-    return table
 
 
-def _ratio(value: float, reference: float) -> str:
-    return f"{value / reference:.2f}" if reference else "–"
+def _artifacts(variants: Sequence[PlannedVariant], store: ArtifactStore) -> dict[str, Artifact]:
+    events = prepare_shown(variants, store)
+    if failed := [event for event in events if event.artifact is None]:
+        raise ConfigError("\n".join(event.reason for event in failed))
+    return {event.request.name: event.artifact for event in events if event.artifact is not None}

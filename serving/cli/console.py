@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import typer
 from rich import box
@@ -13,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from serving.artifacts.key import SHORT_ID_DIGITS
-from serving.demo import DEMO_CONFIG
 from serving.errors import QuantserveError
 
 out = Console(highlight=False)
@@ -28,16 +26,6 @@ def clean_errors() -> Iterator[None]:
     except QuantserveError as error:
         err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
-
-
-def config_or_demo(config: Path | None) -> Path:
-    """The given configuration, or the demo's, with its models made ready."""
-    if config is not None:
-        return config
-    from serving.demo.prepare import prepare
-
-    prepare()
-    return DEMO_CONFIG
 
 
 def mebibytes(size: float | None) -> str:

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from serving.app.plan import make_plan
 from serving.artifacts import ArtifactStore
-from serving.cli.console import clean_errors, config_or_demo, err, out
+from serving.cli.console import clean_errors, err, out
+from serving.cli.planning import load_plan
 from serving.cli.preparing import event_line, prepare_shown
-from serving.settings import load_config
 
 
 def prepare_command(
@@ -19,8 +18,7 @@ def prepare_command(
 ) -> None:
     """Make what each variant of CONFIG is opened from, where it is not in the store yet."""
     with clean_errors():
-        settings = load_config(config_or_demo(config))
-        plan = make_plan(settings)
+        settings, plan = load_plan(config)
         store = ArtifactStore(Path(settings.artifacts.folder))
         events = prepare_shown(plan.variants, store)
     for event in events:

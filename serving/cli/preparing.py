@@ -59,7 +59,9 @@ def event_line(event: PreparingEvent) -> str:
         return f"[red]failed[/]  {escape(event.reason)}"
     manifest = artifact.manifest
     how = f"made in {manifest.seconds:.1f} s" if event.state == "made" else "present"
-    notes = f"; {'; '.join(manifest.notes)}" if manifest.notes else ""
+    measured = () if manifest.agreement is None else (str(manifest.agreement),)
+    told = (*measured, *manifest.notes)
+    notes = f"; {'; '.join(told)}" if told else ""
     return (
         f"{short_id(artifact.id)}  {escape(event.request.name)}: {how}, "
         f"{mebibytes(artifact.size)} MiB{escape(notes)}"

@@ -8,7 +8,12 @@ import typer
 from rich.markup import escape
 
 from serving.cli.console import clean_errors, out
-from serving.cli.quality_tables import labels_table, measures_table, verdict_table
+from serving.cli.quality_tables import (
+    drafts_table,
+    labels_table,
+    measures_table,
+    verdict_table,
+)
 from serving.cli.service_client import DEFAULT_URL, Url, fetch_list
 from serving.cli.verdict_history import history_table
 from serving.errors import ConfigError
@@ -33,8 +38,10 @@ def quality_command(
         if not history:
             if since is not None:
                 raise ConfigError("--since: belongs to --history")
-            for entry in fetch_quality(url, model):
-                _print(entry)
+            entries = fetch_quality(url, model)
+            models = fetch_list(url, "/v1/models", "quantserve")
+            for entry in entries:
+                _print(entry, models)
             return
         for entry in fetch_quality(url, model, "0" if since is None else since):
             _print_history(entry)
@@ -47,10 +54,10 @@ def fetch_quality(url: str, model: str | None, since: str | None = None) -> list
     return fetch_list(url, "/v1/quality", "variants", **given)
 
 
-def _print(entry: dict[str, Any]) -> None:
+def _print(entry: dict[str, Any], models: list[dict[str, Any]]) -> None:
     out.print(verdict_table(entry))
     _print_not_kept(entry)
-    for table in (measures_table(entry), labels_table(entry)):
+    for table in (measures_table(entry), drafts_table(entry, models), labels_table(entry)):
         if table is not None:
             out.print(table)
     evaluation = entry["evaluation"]

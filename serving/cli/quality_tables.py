@@ -71,6 +71,46 @@ def measures_table(entry: dict[str, Any]) -> Table | None:
     return table if table.rows else None
 
 
+def drafts_table(entry: dict[str, Any], models: list[dict[str, Any]]) -> Table | None:
+    """One row per variant that another drafts for; None if there is none.
+
+    Args:
+        entry: A ``ModelQuality``.
+        models: Entries of ``GET /v1/models``, which say what was accepted.
+    """
+    table = new_table(
+        f"{escape(entry['model'])}: share of drafted tokens that were accepted, beside the draft's "
+        "own agreement",
+        ["variant", "draft", "accepted", "agreement"],
+        [],
+    )
+    variants = {variant["variant"]: variant for variant in entry["variants"]}
+    for said in (model["quantserve"] for model in models):
+        if said["model"] != entry["model"] or not (draft := said["draft"]):
+            continue
+        judged = draft["accepted"] + draft["rejected"]
+        accepted = "–" if not judged else f"{draft['acceptance']:.3f} n={judged:,}"
+        table.add_row(
+            escape(said["variant"]),
+            escape(draft["variant"]),
+            accepted,
+            "\n".join(_agreements(variants.get(draft["variant"]))) or "–",
+        )
+    return table if table.rows else None
+
+
+def _agreements(variant: dict[str, Any] | None) -> list[str]:
+    if variant is None:
+        return []
+    if variant["is_reference"]:
+        return ["the reference"]
+    return [
+        f"{report['origin']} {estimate_text(report['measures']['agreement'], FORMATS['agreement'])}"
+        for report in variant["origins"]
+        if "agreement" in report["measures"]
+    ]
+
+
 def labels_table(entry: dict[str, Any]) -> Table | None:
     """One row per variant that was evaluated on labelled data; None if none was.
 

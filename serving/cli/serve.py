@@ -14,16 +14,16 @@ import httpx
 import typer
 from rich.markup import escape
 
-from serving.app.plan import Plan, make_plan
+from serving.app.plan import Plan
 from serving.app.preloading import start_fork_servers
 from serving.app.ray_environment import prepare_ray_environment
 from serving.artifacts import ArtifactStore
-from serving.cli.console import clean_errors, config_or_demo, err, out
+from serving.cli.console import clean_errors, err, out
+from serving.cli.planning import load_plan
 from serving.cli.preparing import event_line, prepare_shown
 from serving.cli.starting import READY, Name, StartView, is_settled, read_progress
 from serving.config import ServerConfig
 from serving.errors import ConfigError
-from serving.settings import load_config
 
 POLL_S = 1.0
 """Each look has the gateway ask the controller, which has a start to manage."""
@@ -38,8 +38,7 @@ def serve(
     started = time.monotonic()
     with clean_errors():
         given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-        settings = load_config(config_or_demo(config), {"server": given} if given else {})
-        plan = make_plan(settings)
+        settings, plan = load_plan(config, {"server": given} if given else {})
         plan.require_fit()
         stop = threading.Event()
         _stop_on_signals(stop)
@@ -122,6 +121,7 @@ def _print_ready(num_ready: int, num_variants: int, seconds: float, server: Serv
         f"(docs: {url}/docs, metrics: {url}/metrics)",
         soft_wrap=True,
     )
+    out.print(f"console: {url}/", soft_wrap=True)
 
 
 def _warn_of_lost_evidence(server: ServerConfig) -> None:

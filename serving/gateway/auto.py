@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from serving.config import ModelConfig, VariantConfig
 from serving.errors import NotReady
-from serving.gateway.auto_policy import Candidate, Refusal, choose
+from serving.gateway.auto_policy import (
+    Candidate,
+    Refusal,
+    at_this_load,
+    choose,
+    in_words,
+    misses,
+)
 from serving.gateway.background_refresh import RefreshedValue
 from serving.gateway.cluster import RETRY_AFTER_S
 from serving.gateway.latencies import Latencies
 from serving.machine.cores import available_cores
 from serving.seams import AutoChoice, Limits, QualityBoard, VariantQuality, VariantStatus
+from serving.seams.auto import AutoView, Considered
 
 Name = tuple[str, str]
+
+Missing = tuple[str, VariantStatus | None]
+"""A variant that is not ready, and what is known of its state."""
 
 STATUSES_FIRST_WAIT_S = 5.0
 QUALITY_FIRST_WAIT_S = 0.5
@@ -67,6 +79,29 @@ class AutoRouter:
 
     async def choose(self, model: str, limits: Limits) -> AutoChoice:
         """Choose a variant; see ``VariantChooser.choose``."""
+        candidates, missing = await self._candidates(model)
+        choice = self._choose(model, limits, candidates, missing)
+        self._remember(model, limits, choice.variant)
+        return choice
+
+    async def explain(self, model: str, limits: Limits) -> AutoView:
+        """Say what ``choose`` would do; see ``VariantChooser.explain``."""
+        candidates, missing = await self._candidates(model)
+        choice, refusal = None, ""
+        try:
+            choice = self._choose(model, limits, candidates, missing)
+        except NotReady as error:
+            refusal = error.message
+        considered = {
+            one.variant: self._considered(model, one, limits) for one in at_this_load(candidates)
+        }
+        considered |= {name: _not_ready(name, status) for name, status in missing}
+        config = self._models[model]
+        ordered = tuple(considered[variant.name] for variant in config.variants)
+        return AutoView(config.slo_policy, choice, refusal, ordered)
+
+    async def _candidates(self, model: str) -> tuple[list[Candidate], list[Missing]]:
+        """The variants that are ready, and those that are not."""
         statuses = await self._statuses.get()
         qualities = await self._quality.get()
         config = self._models[model]
@@ -78,15 +113,45 @@ class AutoRouter:
             else:
                 quality = qualities.get((model, variant.name))
                 candidates.append(self._candidate(config, variant, status, quality))
+        return candidates, missing
+
+    def _choose(
+        self,
+        model: str,
+        limits: Limits,
+        candidates: Sequence[Candidate],
+        missing: Sequence[Missing],
+    ) -> AutoChoice:
+        """Choose, and remember nothing.
+
+        Raises:
+            NotReady: See ``VariantChooser.choose``.
+        """
         if not candidates:
             raise _nothing_ready(model, missing)
         previous = self._previous.get((model, limits))
-        choice = choose(candidates, limits, config.slo_policy, previous)
+        choice = choose(candidates, limits, self._models[model].slo_policy, previous)
         if isinstance(choice, Refusal):
             not_ready = f"; not ready: {', '.join(name for name, _ in missing)}" if missing else ""
             raise NotReady(f"{model}:auto: {choice.reason}{not_ready}")
-        self._remember(model, limits, choice.variant)
         return choice
+
+    def _considered(self, model: str, candidate: Candidate, limits: Limits) -> Considered:
+        missed = misses(candidate, limits)
+        is_measured = self._latencies.figures(model, candidate.variant) is not None
+        origin: Literal["requests", "probes"] = "requests" if is_measured else "probes"
+        return Considered(
+            variant=candidate.variant,
+            out=in_words(candidate, missed, limits),
+            missed=tuple(missed),
+            p95_latency_s=candidate.p95_latency_s,
+            cost_s=None if candidate.service_s is None else candidate.cost,
+            quality_low=candidate.quality_low,
+            weights_bytes=candidate.weights_bytes,
+            in_flight=candidate.in_flight,
+            origin=None if candidate.p95_latency_s is None else origin,
+            num_measured=candidate.num_measured,
+        )
 
     def _candidate(
         self,
@@ -110,6 +175,7 @@ class AutoRouter:
             in_auto=quality.in_auto if quality else True,
             weights_bytes=status.description.weights_bytes,
             in_flight=self._latencies.in_flight(model.name, variant.name),
+            num_measured=measured.count if measured else quality.num_timed if quality else 0,
         )
 
     def _remember(self, model: str, limits: Limits, variant: str) -> None:
@@ -174,7 +240,12 @@ def _share_of_machine(variant: VariantConfig, status: VariantStatus) -> float:
     return min(variant.threads * status.replicas / available_cores(), 1.0)
 
 
-def _nothing_ready(model: str, missing: Sequence[tuple[str, VariantStatus | None]]) -> NotReady:
+def _not_ready(variant: str, status: VariantStatus | None) -> Considered:
+    reason = status.reason if status else "not known yet"
+    return Considered(variant, f"not ready: {reason}", (), None, None, None, None, 0, None)
+
+
+def _nothing_ready(model: str, missing: Sequence[Missing]) -> NotReady:
     reasons = "; ".join(
         f"{variant} ({status.reason if status else 'not known yet'})" for variant, status in missing
     )

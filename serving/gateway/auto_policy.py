@@ -41,6 +41,7 @@ class Candidate:
         in_auto: False if its verdict forbids to choose it.
         weights_bytes: Packed size of its weights.
         in_flight: Requests that it has not answered yet.
+        num_measured: Requests or probes that its own latency is from.
     """
 
     variant: str
@@ -52,6 +53,7 @@ class Candidate:
     in_auto: bool
     weights_bytes: int
     in_flight: int = 0
+    num_measured: int = 0
 
     @property
     def cost(self) -> float:
@@ -86,7 +88,7 @@ def choose(
         previous: The last choice for these limits. It stays while it meets them and the cheapest
             is not cheaper by more than ``HYSTERESIS``.
     """
-    table = [_at_this_load(candidate, candidates) for candidate in candidates]
+    table = at_this_load(candidates)
     usable = [candidate for candidate in table if candidate.in_auto]
     missed = {candidate.variant: misses(candidate, limits) for candidate in usable}
     qualified = [candidate for candidate in usable if not missed[candidate.variant]]
@@ -99,6 +101,11 @@ def choose(
     nearest = min(usable, key=lambda c: (sum(missed[c.variant].values()), c.cost))
     reason = f"no variant meets the limits; the nearest: {_offer(nearest)}"
     return AutoChoice(nearest.variant, reason[:MAX_REASON], tuple(missed[nearest.variant]))
+
+
+def at_this_load(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The table by which ``choose`` chooses."""
+    return [_at_this_load(candidate, candidates) for candidate in candidates]
 
 
 def _at_this_load(candidate: Candidate, candidates: Sequence[Candidate]) -> Candidate:
@@ -133,6 +140,30 @@ def misses(candidate: Candidate, limits: Limits) -> Mapping[str, float]:
         "max_weights_bytes": _excess(candidate.weights_bytes, limits.max_weights_bytes, 0),
     }
     return {field: miss for field, miss in found.items() if miss is not None}
+
+
+def in_words(candidate: Candidate, missed: Mapping[str, float], limits: Limits) -> str:
+    """Why ``choose`` leaves a candidate out; empty if it does not.
+
+    Args:
+        candidate: As of ``at_this_load``.
+        missed: What ``misses`` finds of it.
+        limits: What the request states.
+    """
+    said = [] if candidate.in_auto else ["its verdict is failing"]
+    latency_s, quality = candidate.p95_latency_s, candidate.quality_low
+    if "max_latency_ms" in missed and limits.max_latency_s is not None:
+        limit = f"the limit is {limits.max_latency_s * 1e3:g} ms"
+        known = "unknown" if latency_s is None else f"{latency_s * 1e3:.1f} ms"
+        said.append(f"p95 is {known}, {limit}")
+    if "min_quality" in missed:
+        known = "unknown" if quality is None else f"{quality:.4f}"
+        said.append(f"agreement that is certain is {known}, the limit is {limits.min_quality:g}")
+    if "max_weights_bytes" in missed:
+        said.append(
+            f"weights have {candidate.weights_bytes} bytes, the limit is {limits.max_weights_bytes}"
+        )
+    return "; ".join(said)
 
 
 def _excess(value: float | None, limit: float | None, unknown: float) -> float | None:

@@ -87,7 +87,7 @@ class Cluster:
         """
         if (model, variant) in self._seen_ready:
             return
-        status = await self._status(model, variant)
+        status = await self.status(model, variant)
         if not status.ready:
             raise NotReady(
                 f"{model}:{variant} is not ready: {status.reason}",
@@ -97,7 +97,7 @@ class Cluster:
 
     async def statuses(self) -> list[VariantStatus]:
         """State of every variant, with what one of its replicas says of itself."""
-        return await asyncio.gather(*(self._status(*name) for name in self._applications))
+        return await asyncio.gather(*(self.status(*name) for name in self._applications))
 
     async def describe(self, model: str, variant: str) -> Description:
         """What one replica of the variant says of itself.
@@ -113,7 +113,8 @@ class Cluster:
             raise answer
         return answer
 
-    async def _status(self, model: str, variant: str) -> VariantStatus:
+    async def status(self, model: str, variant: str) -> VariantStatus:
+        """State of one variant, with what one of its replicas says of itself."""
         state = (await self.states())[model, variant]
         if not state.running:
             return VariantStatus(
@@ -130,34 +131,37 @@ class Cluster:
             model, variant, description is not None, failed, reason, state.running, description
         )
 
-    async def metrics_pages(self) -> list[VariantPages]:
+    async def metrics_pages(self, method: str = "metrics") -> list[VariantPages]:
         """Prometheus text of every replica that answers, for every variant.
 
         Replicas are asked while the controller is: under load either takes its time.
+
+        Args:
+            method: Of the replica; or ``counts``.
 
         Raises:
             NotReady: See ``states``.
         """
         asking = {
-            name: asyncio.create_task(self._metrics(name))
+            name: asyncio.create_task(self._metrics(name, method))
             for name, application in self._applications.items()
             if application.is_found
         }
         states = await self.states()
         for name, state in states.items():
             if state.running and name not in asking:
-                asking[name] = asyncio.create_task(self._metrics(name))
+                asking[name] = asyncio.create_task(self._metrics(name, method))
         pages = dict(zip(asking, await asyncio.gather(*asking.values()), strict=True))
         return [
             VariantPages(*name, state.running, pages[name] if state.running else ())
             for name, state in states.items()
         ]
 
-    async def _metrics(self, name: tuple[str, str]) -> tuple[str, ...]:
+    async def _metrics(self, name: tuple[str, str], method: str) -> tuple[str, ...]:
         try:
             async with asyncio.timeout(REPLICA_ANSWER_S):
                 handle = await self.handle(*name)
-                pages = await handle.broadcast("metrics").results_async(
+                pages = await handle.broadcast(method).results_async(
                     timeout_s=REPLICA_ANSWER_S, return_exceptions=True
                 )
         except NO_ANSWER:

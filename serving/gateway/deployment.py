@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from ray import serve
 
@@ -10,6 +11,7 @@ from serving.config import AUTO, Config
 from serving.gateway.auto import AutoRouter
 from serving.gateway.cluster import Cluster
 from serving.gateway.latencies import Latencies
+from serving.gateway.live import Live
 from serving.gateway.quality_board import RemoteQuality
 from serving.gateway.remote_variants import RemoteVariants
 from serving.metrics import (
@@ -28,9 +30,14 @@ from serving.uvicorn_ticks import slow_down_uvicorn
 
 @serve.ingress()
 class Gateway:
-    """Resolves model and variant of a request and forwards it to a replica."""
+    """Resolves model and variant of a request and forwards it to a replica.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: What is served.
+        folder: Where relative paths in it begin.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
         slow_down_uvicorn()
         catalog = {model.name: served_model(model) for model in config.models}
         self._cluster = Cluster(
@@ -38,12 +45,15 @@ class Gateway:
         )
         self._quality = RemoteQuality()
         latencies = Latencies()
+        self._live = Live(self._cluster, self._quality, self._own_page)
         services = Services(
             catalog,
             RemoteVariants(self._cluster, latencies),
             config.server,
             board=self._quality,
             chooser=AutoRouter(config.models, self._cluster.statuses, latencies, self._quality),
+            live=self._live,
+            reports=folder / Path(config.reports.folder).expanduser(),
         )
         replica = serve.get_replica_context().replica_id.unique_id
         self._edge_metrics = EdgeMetrics(replica)
@@ -59,8 +69,11 @@ class Gateway:
         return self._edge
 
     async def in_flight(self) -> int:
-        """HTTP requests that this gateway has not answered yet."""
-        return self._edge.in_flight
+        """HTTP requests that this gateway has not answered yet; who listens waits for none."""
+        return self._edge.in_flight - self._live.listeners
+
+    def _own_page(self) -> str:
+        return exposition([self._edge_metrics.registry, self._scrape_metrics.registry])
 
     async def _metrics_page(self) -> str:
         variants, quality = await asyncio.gather(
@@ -72,5 +85,4 @@ class Gateway:
                 variant.model, variant.variant, variant.running, len(variant.pages)
             )
             pages.extend(variant.pages)
-        own = exposition([self._edge_metrics.registry, self._scrape_metrics.registry])
-        return merge_expositions([own, *pages])
+        return merge_expositions([self._own_page(), *pages])

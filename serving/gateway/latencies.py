@@ -35,10 +35,12 @@ class Figures:
         p95_s: 95 of 100 requests that came now would be answered within these seconds.
         service_s: Mean seconds of a request that had the machine for itself, as far as the
             gateway can tell; None if none had. Comparable between variants of different load.
+        count: Requests that both are from.
     """
 
     p95_s: float
     service_s: float | None
+    count: int
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class _Summary:
     p95_service_s: float
     service_s: float | None
     wait_per_request_s: float
+    count: int
 
 
 @dataclass(slots=True)
@@ -176,7 +179,7 @@ class Latencies:
         if record is None or (summary := self._summary(record)) is None:
             return None
         behind_s = summary.p95_service_s + record.in_flight * summary.wait_per_request_s
-        return Figures(max(summary.p95_s, behind_s), summary.service_s)
+        return Figures(max(summary.p95_s, behind_s), summary.service_s, summary.count)
 
     def _record(self, call: Call, service_s: float, queue_s: float, is_alone: bool) -> None:
         self.end(call)
@@ -215,6 +218,7 @@ def _summarise(now: float, samples: Sequence[_Sample], load: float) -> _Summary:
         p95_service_s=_p95(service),
         service_s=sum(alone) / len(alone) if alone else None,
         wait_per_request_s=wait_s / found if found else sum(service) / len(service),
+        count=len(samples),
     )
 
 

@@ -10,6 +10,7 @@ from serving.errors import InvalidField, NotReady
 from serving.gateway.cluster import NO_ANSWER
 from serving.seams import (
     QUALITY_APPLICATION,
+    CourseStep,
     EvaluationProgress,
     Input,
     ModelQuality,
@@ -39,6 +40,11 @@ class RemoteQuality:
         """Return the changes of verdicts; see ``QualityBoard.history``."""
         changes: Mapping[str, tuple[VerdictChange, ...]] = await self._ask("history", since)
         return changes
+
+    async def course(self, model: str, since: float, step_s: float) -> tuple[CourseStep, ...]:
+        """Return how agreements went; see ``QualityBoard.course``."""
+        steps: tuple[CourseStep, ...] = await self._ask("course", model, since, step_s)
+        return steps
 
     async def inputs(self, model: str) -> tuple[Input, ...]:
         """Return the latest live inputs; see ``QualityBoard.inputs``."""

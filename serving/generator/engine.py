@@ -9,17 +9,21 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 
 from serving.errors import InternalError, InvalidField, NotReady, QueueFull, RequestError
+from serving.generator.drafting import NOTHING_DRAFTED, Drafter
 from serving.generator.scheduling import PromptBudget
-from serving.generator.stepper import SequenceJob, Stepper
+from serving.generator.sequence_job import SequenceJob
+from serving.generator.stepper import Stepper
 from serving.generator.token_stream import TokenStream
 from serving.seams import (
     Cores,
     Decoder,
     DeviceName,
+    DraftCounts,
     Footprint,
     GeneratedToken,
     GeneratorLoad,
@@ -47,6 +51,8 @@ class SlotGenerator:
         chunk_tokens: Most prompt tokens of a step while other sequences decode.
         idle_chunk_tokens: Most prompt tokens of a step while none does.
         stuck_after_s: Seconds after which a step counts as stuck.
+        make_drafter: Opens what proposes tokens, in the same thread after the decoder; None has
+            none proposed.
     """
 
     can_score = True
@@ -59,6 +65,7 @@ class SlotGenerator:
         chunk_tokens: int = 32,
         idle_chunk_tokens: int = 256,
         stuck_after_s: float = float("inf"),
+        make_drafter: Callable[[], Drafter] | None = None,
     ) -> None:
         self._max_waiting = max_waiting
         self._stuck_after_s = stuck_after_s
@@ -69,11 +76,13 @@ class SlotGenerator:
         self._has_ended = False
         self._cores = cores
         self._on_step: Callable[[int], None] | None = None
+        self._on_drafts: Callable[[DraftCounts], None] | None = None
         made: Future[Stepper] = Future()
 
         def make_stepper() -> Stepper:
             budget = PromptBudget(busy=chunk_tokens, idle=idle_chunk_tokens)
-            return Stepper(make_decoder(), cores, budget)
+            decoder = make_decoder()
+            return Stepper(decoder, cores, budget, None if make_drafter is None else make_drafter())
 
         self._worker = threading.Thread(
             target=self._work, args=(make_stepper, made), name="generate", daemon=True
@@ -81,6 +90,8 @@ class SlotGenerator:
         self._worker.start()
         self._stepper = made.result()
         self._decoder = self._stepper.decoder
+        drafter = self._stepper.drafter
+        self._draft = None if drafter is None else drafter.decoder
         self.max_tokens = self._decoder.slot_tokens
 
     @property
@@ -99,10 +110,10 @@ class SlotGenerator:
             NotReady: The engine was closed, or its thread has ended.
         """
         self._check_fits(request)
-        self._check_room()
+        self._check_room(request)
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        job = SequenceJob(request)
+        job = SequenceJob(request, is_drafted=self._draft is not None)
         self._unfinished.add(job)
         self._commands.put(job)
         if not request.background:
@@ -119,13 +130,24 @@ class SlotGenerator:
         return GeneratorLoad(
             running=len(held),
             waiting=len(unfinished) - len(held),
-            kv_cache_bytes=self._decoder.kv_cache_bytes,
+            background=sum(job.request.background for job in unfinished),
+            kv_cache_bytes=self._decoder.kv_cache_bytes + self._draft_kv_cache_bytes(),
             kv_cache_used=sum(held) / (self._decoder.num_slots * self._decoder.slot_tokens),
         )
 
     def observe_steps(self, on_step: Callable[[int], None]) -> None:
         """Report the size of each step; see ``GeneratorEngine.observe_steps``."""
         self._on_step = on_step
+
+    @property
+    def drafted(self) -> DraftCounts:
+        """What became of all tokens that were proposed."""
+        drafter = self._stepper.drafter
+        return NOTHING_DRAFTED if drafter is None else drafter.counts
+
+    def observe_drafts(self, on_drafts: Callable[[DraftCounts], None]) -> None:
+        """Have ``on_drafts`` called in the event loop for each step that checked a draft."""
+        self._on_drafts = on_drafts
 
     def check_health(self) -> None:
         """Raise ``RuntimeError`` if the engine is stuck, fails its self-test, or has ended."""
@@ -138,8 +160,12 @@ class SlotGenerator:
             raise RuntimeError(f"a step runs for more than {self._stuck_after_s:g} s")
 
     def footprint(self) -> Footprint:
-        """Measure what the engine occupies now; its weights without the cache."""
-        return self._decoder.footprint()
+        """Measure what the engine occupies now; weights are a draft's, too, without the caches."""
+        footprint = self._decoder.footprint()
+        if self._draft is None:
+            return footprint
+        both = footprint.weights_bytes + self._draft.footprint().weights_bytes
+        return replace(footprint, weights_bytes=both)
 
     def close(self) -> None:
         """End the thread after the step that runs; sequences that have not ended get NotReady."""
@@ -158,8 +184,10 @@ class SlotGenerator:
                 param="max_tokens",
             )
 
-    def _check_room(self) -> None:
-        num_waiting = len(self._unfinished) - self._decoder.num_slots
+    def _check_room(self, request: TokenRequest) -> None:
+        # A background request takes no place away from those that somebody waits for.
+        alike = sum(job.request.background == request.background for job in self._unfinished)
+        num_waiting = alike - self._decoder.num_slots
         if num_waiting >= self._max_waiting:
             raise QueueFull(
                 f"{num_waiting} sequences wait already, as many as may; retry later",
@@ -178,11 +206,19 @@ class SlotGenerator:
         self._unfinished.discard(job)
         self._commands.put(job)
 
+    def _draft_kv_cache_bytes(self) -> int:
+        return 0 if self._draft is None else self._draft.kv_cache_bytes
+
     def _deliver(
-        self, events: Sequence[tuple[SequenceJob, GeneratedToken | RequestError]], batch_size: int
+        self,
+        events: Sequence[tuple[SequenceJob, GeneratedToken | RequestError]],
+        batch_size: int,
+        drafted: DraftCounts,
     ) -> None:
         if batch_size and self._on_step is not None:
             self._on_step(batch_size)
+        if drafted != NOTHING_DRAFTED and self._on_drafts is not None:
+            self._on_drafts(drafted)
         for job, event in events:
             job.outbox.put_nowait(event)
             if isinstance(event, RequestError) or event.finish is not None:
@@ -202,7 +238,7 @@ class SlotGenerator:
         )
         try:
             while self._obey_commands(stepper):
-                self._send(stepper.step(), stepper.batch_size)
+                self._send(stepper.step(), stepper.batch_size, stepper.drafted)
         except Exception:
             logger.exception("the generator's thread ended")
             reason = partial(InternalError, "the generator failed; see the log of the replica")
@@ -214,7 +250,7 @@ class SlotGenerator:
             if command is not None and not command.is_cancelled:
                 jobs.append(command)
         with contextlib.suppress(RuntimeError):  # the event loop may be closed
-            self._send([(job, reason()) for job in jobs], 0)
+            self._send([(job, reason()) for job in jobs], 0, NOTHING_DRAFTED)
 
     def _obey_commands(self, stepper: Stepper) -> bool:
         """Add and drop sequences; sleep while there is none. False once the engine is closed."""
@@ -231,8 +267,11 @@ class SlotGenerator:
         return True
 
     def _send(
-        self, events: Sequence[tuple[SequenceJob, GeneratedToken | RequestError]], batch_size: int
+        self,
+        events: Sequence[tuple[SequenceJob, GeneratedToken | RequestError]],
+        batch_size: int,
+        drafted: DraftCounts,
     ) -> None:
         if events or batch_size:
             assert self._loop is not None
-            self._loop.call_soon_threadsafe(self._deliver, events, batch_size)
+            self._loop.call_soon_threadsafe(self._deliver, events, batch_size, drafted)

@@ -132,6 +132,9 @@ class _State:
         self._matcher.consume_token(token)
         self._check()
 
+    def copy(self) -> _State:
+        return _State(self._matcher.deep_copy(), 32 * len(self._bits), self._field)
+
     def _check(self) -> None:
         if self._matcher.is_error():
             reason = _in_words(self._matcher.get_error())

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from serving.errors import InvalidField
+from serving.generator.joint_patterns import check_joint_patterns
 
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
@@ -55,7 +56,8 @@ def check_schema(schema: Mapping[str, Any], place: str) -> None:
         place: Where it stands in the request, for messages; up to the first dot it is the field.
 
     Raises:
-        InvalidField: It is too large, or has a keyword that is not known.
+        InvalidField: It is too large, has a keyword that is not known, or would take too long to
+            compile.
     """
     field = place.partition(".")[0].partition("[")[0]
     waiting = [(place, schema, 0)]
@@ -78,6 +80,7 @@ def check_schema(schema: Mapping[str, Any], place: str) -> None:
         raise InvalidField(
             f"{place}: {size} characters; at most {MAX_SCHEMA_CHARACTERS}", param=field
         )
+    check_joint_patterns(schema, place, field)
 
 
 def schema_rule(schema: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,17 +32,34 @@ class Sampler:
     Args:
         sampling: How tokens are chosen.
         prompt: Token ids that the sequence begins with.
+        is_raced: Draw as ``race`` does, so that one model mostly draws what another draws.
     """
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int] = ()) -> None:
+    def __init__(
+        self, sampling: Sampling, prompt: Sequence[int] = (), is_raced: bool = False
+    ) -> None:
         self._sampling = sampling
         self._counts_tokens = bool(sampling.frequency_penalty or sampling.presence_penalty)
         self._counts: Counter[int] = Counter()
         self._has_seen = sampling.repetition_penalty != 1
         self._seen = np.unique(np.array(prompt if self._has_seen else (), np.intp))
         self._text = None if sampling.grammar is None else sampling.grammar.begin()
+        self._is_raced, self._num_chosen = is_raced, 0
         key = sampling.seed & (2**128 - 1)
         self._uniform = np.random.Generator(np.random.Philox(key=key)).random
+
+    def fork(self) -> Sampler:
+        """Return another that chooses what this one would choose from the same logits.
+
+        What it chooses changes nothing here. It reports no log-probabilities. Only races can be
+        run twice.
+        """
+        assert self._is_raced or self._sampling.temperature == 0
+        fork = copy(self)
+        fork._sampling = replace(self._sampling, logprobs=None)
+        fork._counts = self._counts.copy()
+        fork._text = None if self._text is None else self._text.copy()
+        return fork
 
     def choose(self, logits: NDArray[np.float32]) -> tuple[int, TokenLogprob | None]:
         """Choose the next token.
@@ -63,7 +82,8 @@ class Sampler:
             _check_finite(scores[token])
         else:
             _check_finite(scores.max())
-            token = draw(scores, sampling, self._uniform())
+            token = self._draw(scores)
+        self._num_chosen += 1
         if self._counts_tokens:
             self._counts[token] += 1
         if self._has_seen:
@@ -73,6 +93,11 @@ class Sampler:
         if sampling.logprobs is None:
             return token, None
         return token, log_probability(logits, token, sampling.logprobs)
+
+    def _draw(self, scores: NDArray[np.float32]) -> int:
+        if self._is_raced:
+            return race(scores, self._sampling, self._num_chosen)
+        return draw(scores, self._sampling, self._uniform())
 
     def _adjust(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         scores, sampling = logits, self._sampling
@@ -155,6 +180,46 @@ def draw(scores: NDArray[np.float32], sampling: Sampling, uniform: float) -> int
         sampling: Temperature above 0.
         uniform: In [0, 1); the CDF runs over the kept tokens in order of their ids.
     """
+    kept, weights = keep(scores, sampling)
+    place = _inverse_cdf(weights, uniform)
+    return place if kept is None else int(kept[place])
+
+
+def race(scores: NDArray[np.float32], sampling: Sampling, place: int) -> int:
+    """Choose a token: as ``draw``, but the one that comes first of all that are kept.
+
+    Each token of each place has an exponential number, whatever the scores are, and takes that over
+    its weight: so it is first with its probability. Two models with the same seed choose the same
+    token with probability (1 - d) / (1 + d) at least, with d the total variation distance of what
+    they would draw (Daliri, Musco and Suresh, Coupling without Communication and Drafter-Invariant
+    Speculative Decoding, 2024); a draw from the CDF has no such bound.
+
+    Args:
+        scores: float32 (vocabulary,), the largest finite; left as they are.
+        sampling: Temperature above 0, and the seed.
+        place: How many tokens were chosen before.
+    """
+    kept, weights = keep(scores, sampling)
+    key = sampling.seed & (2**128 - 1)
+    numbers = np.random.Generator(np.random.Philox(key=key, counter=place << 128))
+    times = numbers.standard_exponential(len(scores))
+    if kept is not None:
+        times = times[kept]
+    # A weight may be 0, or so close that the time is beyond float64: either token comes last.
+    with np.errstate(divide="ignore", over="ignore"):
+        times /= weights
+    first = int(times.argmin())
+    return first if kept is None else int(kept[first])
+
+
+def keep(
+    scores: NDArray[np.float32], sampling: Sampling
+) -> tuple[NDArray[np.intp] | None, NDArray[np.float64]]:
+    """Leave the tokens that may be drawn, in order of their ids, with their weights, at most 1.
+
+    Returns:
+        Their ids, or None for all; likewise (tokens,) what their probabilities are proportional to.
+    """
     kept = None
     if 0 < sampling.top_k < len(scores):
         kept = _largest(scores, sampling.top_k)
@@ -172,8 +237,7 @@ def draw(scores: NDArray[np.float32], sampling: Sampling, uniform: float) -> int
         likely = np.flatnonzero(weights >= sampling.min_p)  # the largest weight is 1
         kept = likely if kept is None else kept[likely]
         weights = weights[likely]
-    place = _inverse_cdf(weights, uniform)
-    return place if kept is None else int(kept[place])
+    return kept, weights
 
 
 def log_probability(logits: NDArray[np.float32], token: int, num_top: int) -> TokenLogprob:

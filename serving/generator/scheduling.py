@@ -99,12 +99,15 @@ class Schedule:
         Before the next call, each of these sequences has either been advanced by its segment
         (``num_cached``, and ``tokens`` if it has a new one) or been removed.
         """
-        # No more are looked at than could get a slot: each takes a look at what all others hold.
-        for sequence in tuple(islice(self._waiting, self._num_slots)):
-            if not self._free:
+        num_passed = 0
+        for sequence in tuple(islice(self._waiting, 2 * self._num_slots)):
+            # Each takes a look at what all others hold: so many that stay are enough.
+            if not self._free or num_passed == self._num_slots:
                 break
             reusable = sequence.request.prompt[: _first_row(sequence)]
-            if not self._is_being_computed(reusable):
+            if self._is_being_computed(reusable):
+                num_passed += 1
+            else:
                 self._waiting.remove(sequence)
                 self._seat(sequence, reusable)
         return plan_step(self._running, self._budget)
@@ -121,11 +124,11 @@ class Schedule:
         if self._share is None:
             return False
         prompts = [other for other in self._running if not other.is_decoding]
-        coming = max((_num_common(s.request.prompt, reusable) for s in prompts), default=0)
+        coming = max((num_common(s.request.prompt, reusable) for s in prompts), default=0)
         if coming < MIN_REUSED_TOKENS:
             return False
         held = [*self._free.values(), *(s.tokens[: s.num_cached] for s in self._running)]
-        there = max(_num_common(tokens, reusable) for tokens in held)
+        there = max(num_common(tokens, reusable) for tokens in held)
         return coming - there >= MIN_REUSED_TOKENS
 
     def _share_more(self, sequence: TokenSequence, reusable: Sequence[int]) -> None:
@@ -133,8 +136,7 @@ class Schedule:
         if self._share is None or not self._running:
             return
         common = {
-            other: _num_common(other.tokens[: other.num_cached], reusable)
-            for other in self._running
+            other: num_common(other.tokens[: other.num_cached], reusable) for other in self._running
         }
         best = max(common, key=lambda other: common[other])
         if common[best] >= MIN_REUSED_TOKENS and common[best] > sequence.num_reused:
@@ -165,7 +167,7 @@ def choose_slot(free: Mapping[int, Sequence[int]], reusable: Sequence[int]) -> t
     Returns:
         The slot, and how many tokens to skip: either 0 or at least ``MIN_REUSED_TOKENS``.
     """
-    common = {slot: _num_common(held, reusable) for slot, held in free.items()}
+    common = {slot: num_common(held, reusable) for slot, held in free.items()}
     best = max(free, key=lambda slot: common[slot])
     if common[best] >= MIN_REUSED_TOKENS:
         return best, common[best]
@@ -251,6 +253,7 @@ def _first_row(sequence: TokenSequence) -> int:
     return newest if first is None else min(newest, first - 1)
 
 
-def _num_common(held: Sequence[int], wanted: Sequence[int]) -> int:
+def num_common(held: Sequence[int], wanted: Sequence[int]) -> int:
+    """How many leading tokens two texts have in common."""
     pairs = enumerate(zip(held, wanted, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(held), len(wanted)))

@@ -2,69 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import InputFails, InternalError, InvalidField, RequestError
-from serving.generator.sampling import Sampler, prompt_log_probabilities
+from serving.generator.drafting import NOTHING_DRAFTED, Drafter, judged
+from serving.generator.new_tokens import next_tokens
 from serving.generator.scheduling import PromptBudget, Schedule, TokenSequence
+from serving.generator.sequence_job import SequenceJob
 from serving.seams import (
     Cores,
     Decoder,
-    FinishReason,
     GeneratedToken,
-    Progress,
     Segment,
     SharesPrefixes,
-    TokenLogprob,
-    TokenRequest,
 )
 
 logger = logging.getLogger("ray.serve.quantserve")
 
 NUM_PROVEN_TOKENS = 8
 """So many leading tokens of the first prompt that was answered are kept for self-tests."""
-
-Outbox = asyncio.Queue[GeneratedToken | RequestError | None]
-"""What a sequence has for its consumer; None if nothing more will come since it was closed."""
-
-
-@dataclass(slots=True, eq=False)
-class SequenceJob:
-    """A request, the sequence that it becomes, and what is measured of it on the way.
-
-    Attributes:
-        request: What is asked.
-        outbox: Filled and emptied in the consumer's event loop.
-        is_cancelled: Set by the consumer.
-        arrived: When, by ``time.perf_counter``; likewise ``started`` (the first step that worked
-            on it) and ``first_token``.
-        prompt_logprobs: Collected until the first token takes them along.
-        core_wait: Seconds that its steps waited for cores.
-        prefill_core_wait: Those of them before the first token.
-    """
-
-    request: TokenRequest
-    outbox: Outbox = field(default_factory=asyncio.Queue)
-    is_cancelled: bool = False
-    arrived: float = field(default_factory=time.perf_counter)
-    started: float | None = None
-    first_token: float | None = None
-    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
-    core_wait: float = 0
-    prefill_core_wait: float = 0
-    sequence: TokenSequence = field(init=False)
-    sampler: Sampler = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.sequence = TokenSequence(self.request)
-        self.sampler = Sampler(self.request.sampling, self.request.prompt)
 
 
 class Stepper:
@@ -78,11 +40,22 @@ class Stepper:
         decoder: Computes; its slots are empty.
         cores: Where each step gets cores from.
         budget: Prompt tokens of one step.
+        drafter: Proposes tokens, which a step checks before it chooses one more; its decoder has as
+            many slots. Every token is chosen by the decoder's logits and the sequence's sampler
+            alone, so that a draft changes when tokens come, and none of them.
     """
 
-    def __init__(self, decoder: Decoder, cores: Cores, budget: PromptBudget) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        cores: Cores,
+        budget: PromptBudget,
+        drafter: Drafter | None = None,
+    ) -> None:
         self.decoder = decoder
-        self._cores = cores
+        self.drafter = drafter
+        self._cores, self._budget = cores, budget
+        self._vocabulary = 0
         self.step_started: float | None = None
         """When the step that runs now began, by ``time.perf_counter``."""
         self.broken: str | None = None
@@ -90,6 +63,8 @@ class Stepper:
         self._proven: Sequence[int] = ()
         self.batch_size = 0
         """Sequences of the latest step, those left out that failed or are background requests'."""
+        self.drafted = NOTHING_DRAFTED
+        """What became of the tokens that were proposed for the latest step."""
         share = decoder.share_prefix if isinstance(decoder, SharesPrefixes) else None
         self._schedule = Schedule(decoder.num_slots, budget, share)
         self._jobs: dict[TokenSequence, SequenceJob] = {}
@@ -124,7 +99,7 @@ class Stepper:
         shares = self._schedule.plan()
         jobs = [self._jobs[sequence] for sequence, _ in shares]
         segments = [segment for _, segment in shares]
-        self.batch_size = 0
+        self.batch_size, self.drafted = 0, NOTHING_DRAFTED
         asked = time.perf_counter()
         cores = self._cores.take(all(job.request.background for job in jobs))
         self.step_started = started = time.perf_counter()
@@ -134,11 +109,42 @@ class Stepper:
                 job.started = asked
         try:
             self.decoder.use_cores(cores)
-            events = self._decode(jobs, segments)
+            if self.drafter is None:
+                events = self._decode(jobs, segments)
+            else:
+                self.drafter.decoder.use_cores(cores)
+                events = self._check_drafts(self.drafter, jobs, segments)
         finally:
             self.step_started = None
         failed = {job for job, event in events if isinstance(event, RequestError)}
         self.batch_size = sum(not (job in failed or job.request.background) for job in jobs)
+        return events
+
+    def _check_drafts(
+        self, drafter: Drafter, jobs: Sequence[SequenceJob], segments: Sequence[Segment]
+    ) -> list[tuple[SequenceJob, GeneratedToken | RequestError]]:
+        """Have tokens proposed where a sequence decodes, and decode all of it."""
+        decoding = [job for job in jobs if job.sequence.is_decoding]
+        proposed: dict[SequenceJob, list[int]] = {}
+        if decoding:
+            budget = self._budget.idle if len(jobs) == 1 else self._budget.busy
+            proposed = drafter.propose(decoding, budget, self._vocabulary)
+        lengths = [len(job.sequence.tokens) for job in decoding]
+        started = time.perf_counter()
+        events = self._decode(
+            jobs,
+            [
+                _extended(segment, proposed.get(job, ()))
+                for job, segment in zip(jobs, segments, strict=True)
+            ],
+        )
+        if decoding and len(decoding) == len(jobs):  # prompts would take part of the time
+            drafter.learn(
+                [len(proposed.get(job, ())) for job in jobs], time.perf_counter() - started
+            )
+        for job, length in zip(decoding, lengths, strict=True):
+            self.drafted += judged(proposed.get(job, ()), job.sequence.tokens[length:])
+        drafter.judge(self.drafted)
         return events
 
     def _decode(
@@ -149,16 +155,30 @@ class Stepper:
             num_wanted = sum(segment.num_logits for segment in segments)
             if len(logits) != num_wanted:
                 raise RuntimeError(f"the decoder gave {len(logits)} rows instead of {num_wanted}")
+            self._vocabulary = logits.shape[1]
         except Exception:  # whatever a kernel raises
             logger.exception("a step with %d sequences failed", len(jobs))
         else:
             return self._advance(jobs, segments, logits)
         if len(jobs) == 1:
-            return [(jobs[0], self._fail(jobs[0], "the model fails on this sequence"))]
+            return self._retry_or_fail(jobs[0], segments[0], "the model fails on this sequence")
         events: list[tuple[SequenceJob, GeneratedToken | RequestError]] = []
         for job, segment in zip(jobs, segments, strict=True):
             events += self._decode([job], [segment])
         return events
+
+    def _retry_or_fail(
+        self, job: SequenceJob, segment: Segment, what: str
+    ) -> list[tuple[SequenceJob, GeneratedToken | RequestError]]:
+        """End a sequence, unless tokens were tried with it that it might not have come to."""
+        sequence = job.sequence
+        if segment.start + len(segment.token_ids) <= len(sequence.tokens):
+            return [(job, self._fail(job, what))]
+        job.can_draft = False
+        sequence.num_cached = len(sequence.tokens) - 1
+        return self._decode(
+            [job], [Segment(segment.slot, sequence.num_cached, sequence.tokens[-1:])]
+        )
 
     def _fail(self, job: SequenceJob, what: str) -> RequestError:
         """End a sequence, and find out whose fault it is."""
@@ -185,36 +205,33 @@ class Stepper:
         self, jobs: Sequence[SequenceJob], segments: Sequence[Segment], logits: NDArray[np.float32]
     ) -> list[tuple[SequenceJob, GeneratedToken | RequestError]]:
         events: list[tuple[SequenceJob, GeneratedToken | RequestError]] = []
-        broken: list[SequenceJob] = []
+        broken: list[tuple[SequenceJob, Segment]] = []
         row = 0
         for job, segment in zip(jobs, segments, strict=True):
             rows = logits[row : row + segment.num_logits]
             row += segment.num_logits
-            job.sequence.num_cached += len(segment.token_ids)
             try:
-                token = _next_token(job, segment, rows)
+                for token in next_tokens(job, segment, rows):
+                    self._prove(job)
+                    events.append((job, token))
+                    if token.finish is not None:
+                        self.drop(job)
             except InvalidField as error:
                 self.drop(job)
                 events.append((job, error))
-                continue
             except InternalError as error:
                 logger.error("after %d tokens: %s", job.sequence.num_cached, error)
-                broken.append(job)
-                continue
+                broken.append((job, segment))
             except Exception:  # a fault in choosing tokens is no other sequence's
                 logger.exception("a token could not be chosen")
                 self.drop(job, is_cache_valid=False)
                 failed = InternalError("no token could be chosen; see the log of the replica")
                 events.append((job, failed))
-                continue
-            if token is not None:
-                self._prove(job)
-                events.append((job, token))
-                if token.finish is not None:
-                    self.drop(job)
         # Only now: a decoder may give its next logits in the place of these.
         what = "the model gives logits that are NaN or infinite on this sequence"
-        return events + [(job, self._fail(job, what)) for job in broken]
+        for job, segment in broken:
+            events += self._retry_or_fail(job, segment, what)
+        return events
 
     def _prove(self, job: SequenceJob) -> None:
         self.broken = None
@@ -222,41 +239,10 @@ class Stepper:
             self._proven = job.request.prompt[:NUM_PROVEN_TOKENS]
 
 
-def _next_token(
-    job: SequenceJob, segment: Segment, rows: NDArray[np.float32]
-) -> GeneratedToken | None:
-    """Read the logits of one sequence; None in the middle of its prompt."""
-    request, tokens = job.request, job.sequence.tokens
-    if request.logprobs_from is not None:
-        end = job.sequence.num_cached
-        following = request.prompt[end - segment.num_logits + 1 : end + 1]
-        num_top = request.sampling.logprobs or 0
-        job.prompt_logprobs.extend(prompt_log_probabilities(rows, following, num_top))
-    if job.sequence.num_cached < len(tokens):
-        return None
-    token, logprob = job.sampler.choose(rows[-1])
-    tokens.append(token)
-    num_new = len(tokens) - len(request.prompt)
-    finish: FinishReason | None = None
-    if token in request.stop_tokens:
-        finish = "stop"
-    elif num_new >= request.max_new_tokens:
-        finish = "length"
-    prompt = tuple(job.prompt_logprobs) if num_new == 1 else ()
-    return GeneratedToken(token, finish, _progress(job), logprob, prompt)
-
-
-def _progress(job: SequenceJob) -> Progress:
-    now = time.perf_counter()
-    if job.first_token is None:
-        job.first_token, job.prefill_core_wait = now, job.core_wait
-    assert job.started is not None
-    decode_core_wait = job.core_wait - job.prefill_core_wait
-    return Progress(
-        queue=job.started - job.arrived,
-        prefill=job.first_token - job.started - job.prefill_core_wait,
-        decode=now - job.first_token - decode_core_wait,
-        cached_tokens=job.sequence.num_reused,
-        prefill_core_wait=job.prefill_core_wait,
-        decode_core_wait=decode_core_wait,
+def _extended(segment: Segment, proposed: Sequence[int]) -> Segment:
+    """Have a segment's newest token followed by what is proposed, with logits after each."""
+    return replace(
+        segment,
+        token_ids=[*segment.token_ids, *proposed],
+        num_logits=segment.num_logits + len(proposed),
     )

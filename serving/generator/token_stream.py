@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from serving.errors import RequestError
-from serving.generator.stepper import Outbox
+from serving.generator.sequence_job import Outbox
 from serving.seams import GeneratedToken
 
 

@@ -56,6 +56,29 @@ def instructions_of(device: DeviceName) -> str:
 @cache
 def cuda_capability() -> tuple[int, int] | None:
     """Compute capability of the first CUDA device that this process may use; None without one."""
+    opened = _first_device()
+    if opened is None:
+        return None
+    driver, device = opened
+    return (
+        _attribute(driver, COMPUTE_CAPABILITY_MAJOR, device),
+        _attribute(driver, COMPUTE_CAPABILITY_MINOR, device),
+    )
+
+
+@cache
+def cuda_memory_bytes() -> int | None:
+    """Memory of the first CUDA device that this process may use; None without one."""
+    opened = _first_device()
+    if opened is None:
+        return None
+    driver, device = opened
+    size = ctypes.c_size_t()
+    driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+    return size.value
+
+
+def _first_device() -> tuple[ctypes.CDLL, ctypes.c_int] | None:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -69,10 +92,7 @@ def cuda_capability() -> tuple[int, int] | None:
         or driver.cuDeviceGet(ctypes.byref(device), 0)
     ):
         return None
-    return (
-        _attribute(driver, COMPUTE_CAPABILITY_MAJOR, device),
-        _attribute(driver, COMPUTE_CAPABILITY_MINOR, device),
-    )
+    return driver, device
 
 
 def _attribute(driver: ctypes.CDLL, attribute: int, device: ctypes.c_int) -> int:

@@ -56,7 +56,7 @@ def resident_bytes() -> int:
     with, and mapped files (Linux' "proportional set size"). Where the system does not know of
     shares, all of it.
     """
-    return _kernel_bytes(SHARES, "Pss") or _all_resident_bytes()
+    return _kernel_bytes(SHARES, "Pss") or all_resident_bytes()
 
 
 def private_bytes() -> int:
@@ -67,7 +67,7 @@ def private_bytes() -> int:
     """
     anonymous = _kernel_bytes(STATUS, "RssAnon")
     written = _kernel_bytes(SHARES, "Private_Dirty")
-    return min(filter(None, (anonymous, written)), default=_all_resident_bytes())
+    return min(filter(None, (anonymous, written)), default=all_resident_bytes())
 
 
 def peak_resident_bytes() -> int:
@@ -75,13 +75,17 @@ def peak_resident_bytes() -> int:
 
     ``ru_maxrss`` would start from what the process had that forked this one.
     """
+    return peak_all_resident_bytes() - (all_resident_bytes() - resident_bytes())
+
+
+def peak_all_resident_bytes() -> int:
+    """The largest ``all_resident_bytes`` of this process so far."""
     peak = _kernel_bytes(STATUS, "VmHWM")
-    if peak is None:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return peak - (_all_resident_bytes() - resident_bytes())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if peak is None else peak
 
 
-def _all_resident_bytes() -> int:
+def all_resident_bytes() -> int:
+    """Resident memory of this process, whoever else has the same pages."""
     resident: int = psutil.Process().memory_info().rss
     return resident
 

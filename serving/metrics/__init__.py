@@ -3,12 +3,14 @@
 An ``EdgeMetrics`` counts requests where the client's answer is written: in the replica on the
 direct path, in the gateway on the selecting path. A ``ReplicaMetrics`` says what a replica holds,
 and an ``EncoderMetrics`` or a ``GeneratorMetrics`` beside it measures the work itself, whichever
-way it came. A ``ScrapeMetrics`` says in the gateway whether the page has every replica. A
+way it came, with ``DraftMetrics`` where tokens are proposed. A ``ScrapeMetrics`` says in the
+gateway whether the page has every replica. A
 ``QualityMetrics`` says what is known of the variants' quality, and ``QualityDrops`` counts what was
 sampled and not compared. Summed over
 the ``replica`` label each request is counted once.
 """
 
+from serving.metrics.drafts import DraftMetrics
 from serving.metrics.edge import EdgeMetrics
 from serving.metrics.encoder import EncoderMetrics
 from serving.metrics.exposition import CONTENT_TYPE, exposition, merge_expositions
@@ -21,6 +23,7 @@ from serving.metrics.scrape import ScrapeMetrics
 
 __all__ = [
     "CONTENT_TYPE",
+    "DraftMetrics",
     "EdgeMetrics",
     "EncoderMetrics",
     "GeneratorMetrics",

@@ -12,6 +12,7 @@ class EncoderMetrics:
 
     def __init__(self, replica: ReplicaMetrics) -> None:
         self.in_flight, self.queued = replica.in_flight, replica.queued
+        self.busy = replica.busy
         self._replica = replica
         self._forward = replica.histogram(series.FORWARD_DURATION)
         self._batch_size = replica.histogram(series.BATCH_SIZE)

@@ -13,7 +13,7 @@ class GeneratorMetrics:
     """Measures sequences; those that end early count as far as they came."""
 
     def __init__(self, replica: ReplicaMetrics, load: Callable[[], GeneratorLoad]) -> None:
-        self.in_flight = replica.in_flight
+        self.in_flight, self.busy = replica.in_flight, replica.busy
         self.output_tokens = replica.counter(series.OUTPUT_TOKENS)
         self._replica = replica
         self._cached_tokens = replica.counter(series.CACHED_INPUT_TOKENS)

@@ -23,6 +23,7 @@ class ReplicaMetrics:
         self.tokenize = self.histogram(series.TOKENIZE_DURATION)
         self.input_tokens = self.counter(series.INPUT_TOKENS)
         self.in_flight = self.gauge(series.IN_FLIGHT_REQUESTS)
+        self.busy = self.counter(series.BUSY)
         self.queued = self.gauge(series.QUEUED_REQUESTS)
         self._queue_limit = self.gauge(series.QUEUE_LIMIT)
         self._weights = self.gauge(series.WEIGHTS_BYTES)
@@ -64,6 +65,11 @@ class ReplicaMetrics:
     def counter(self, what: Series) -> Counter:
         """Register a counter, labelled with this replica's variant."""
         return registered.counter(what, self.registry).labels(*self._values)
+
+    def counters(self, what: Series, *values: str) -> list[Counter]:
+        """Register a counter, labelled likewise, for each value of its last label."""
+        counter = registered.counter(what, self.registry)
+        return [counter.labels(*self._values, value) for value in values]
 
     def gauge(self, what: Series) -> Gauge:
         """Register a gauge, labelled likewise."""

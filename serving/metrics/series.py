@@ -45,7 +45,7 @@ class Series:
 
 _REQUEST = _geometric(1e-4, 1.5, 34)
 REQUEST_BUCKETS = (*_REQUEST[7:28], *_REQUEST[29::2])
-FIRST_TOKEN_BUCKETS = _geometric(1e-2, 2, 13)
+FIRST_TOKEN_BUCKETS = _geometric(2e-2, 2, 12)
 TOKEN_BUCKETS = _geometric(2e-3, 1.5, 14)
 PHASE_BUCKETS = _geometric(2e-3, 5, 5)
 CORE_WAIT_BUCKETS = _geometric(1e-2, 10, 2)
@@ -92,6 +92,11 @@ INPUT_TOKENS = Series(
     VARIANT,
 )
 IN_FLIGHT_REQUESTS = Series("in_flight_requests", "Requests inside the replica.", VARIANT)
+BUSY = Series(
+    "busy_seconds",
+    "Time in which the replica had a request that somebody waits for.",
+    VARIANT,
+)
 QUEUED_REQUESTS = Series(
     "queued_requests",
     "Requests (of a generator: sequences) that wait for their first forward pass.",
@@ -163,6 +168,11 @@ DECODE_DURATION = Series(
 OUTPUT_TOKENS = Series("output_tokens", "Tokens generated.", VARIANT)
 CACHED_INPUT_TOKENS = Series(
     "cached_input_tokens", "Tokens of prompts that were in the cache already.", VARIANT
+)
+DRAFTED_TOKENS = Series(
+    "drafted_tokens",
+    "Tokens that a draft proposed, by outcome: accepted, rejected, or unread behind one of those.",
+    (*VARIANT, "outcome"),
 )
 RUNNING_REQUESTS = Series(
     "running_requests", "Sequences that hold a place in the cache of keys and values.", VARIANT

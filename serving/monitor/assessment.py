@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -65,6 +66,7 @@ class Assessment:
         self._variants = tuple(variant.name for variant in config.variants)
         self._floor, self._tolerance = thresholds(task, config.quality)
         self._known = {variant: self._nothing(variant) for variant in self._variants}
+        self._estimating = asyncio.Lock()
         self._last_verdicts: dict[str, VerdictChange] = {}
         self._live_inputs: deque[Input] = deque(maxlen=config.quality.keep_samples)
 
@@ -186,8 +188,10 @@ class Assessment:
             await self._evidence.add_labels(known.pair, data_set, labels)
         await self._note_verdict(variant)
 
-    def report(self) -> ModelQuality:
+    async def report(self) -> ModelQuality:
         """Conclude."""
+        for variant in self._variants:
+            await self._estimate(self._known[variant])
         return ModelQuality(
             model=self.model,
             task=self._task_name,
@@ -227,13 +231,21 @@ class Assessment:
 
     async def _note_verdict(self, variant: str) -> None:
         """Keep the verdict if it has changed."""
-        pair = self._known[variant].pair
+        known = self._known[variant]
+        pair = known.pair
         if variant == self.reference or pair is None:
             return
+        await self._estimate(known)
+        if self._known[variant] is not known:
+            return  # there is another artifact by now
         last, now = self._last_verdicts.get(variant), self._evidence.now()
         if (change := verdict_change(last, pair, self._report(variant), now)) is not None:
             self._last_verdicts[variant] = change
             await self._evidence.add_verdict(pair, change)
+
+    async def _estimate(self, known: VariantEvidence) -> None:
+        async with self._estimating:  # so that no older estimates take the place of newer ones
+            await known.estimate()
 
     def _report(self, variant: str) -> VariantQuality:
         known = self._known[variant]

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from serving.errors import InternalError, QueueFull
 from serving.seams import (
+    NO_OPTIONS,
+    AnswerOptions,
     Backends,
     GenerationRequest,
     GenerationSummary,
@@ -56,11 +58,11 @@ class Background:
         inputs: Sequence[Input],
         patience_s: float,
         truncate: bool = True,
-        dimensions: int | None = None,
+        options: AnswerOptions = NO_OPTIONS,
     ) -> Outcome:
         """Have the variant ``name`` answer inputs."""
         timeout_s = ANSWER_S * max(len(inputs) / A_FEW, 1)
-        request = InferenceRequest(tuple(inputs), truncate, dimensions, timeout_s, background=True)
+        request = InferenceRequest(tuple(inputs), truncate, options, timeout_s, background=True)
         return await self._when_idle(
             lambda: self._backends.encoder(*name).infer(request), patience_s
         )

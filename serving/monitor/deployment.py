@@ -21,7 +21,14 @@ from serving.monitor.evidence import Evidence, file_digest
 from serving.monitor.judges import judge_of
 from serving.monitor.probing import QUIET_S, Probing
 from serving.monitor.shadowing import DROP_REASONS, Shadowing
-from serving.seams import EvaluationProgress, Input, ModelQuality, Sample, VerdictChange
+from serving.seams import (
+    CourseStep,
+    EvaluationProgress,
+    Input,
+    ModelQuality,
+    Sample,
+    VerdictChange,
+)
 from serving.tasks import TASKS
 
 
@@ -64,11 +71,15 @@ class Monitor:
 
     async def report(self) -> tuple[ModelQuality, ...]:
         """Return everything that is known."""
-        return tuple(assessment.report() for assessment in self._assessments.values())
+        return tuple([await assessment.report() for assessment in self._assessments.values()])
 
     async def history(self, since: float) -> Mapping[str, tuple[VerdictChange, ...]]:
         """Return the changes of verdicts since a time in seconds since 1970, by model."""
         return await self._evidence.history(since)
+
+    async def course(self, model: str, since: float, step_s: float) -> tuple[CourseStep, ...]:
+        """Return how a model's agreements went since a time, by steps of ``step_s`` seconds."""
+        return await self._evidence.course(model, since, step_s)
 
     async def inputs(self, model: str) -> tuple[Input, ...] | InvalidField:
         """Return the latest live inputs of a model; an expected error is a value."""

@@ -91,7 +91,7 @@ class EncoderJudge:
             [sample.input],
             SHADOW_PATIENCE_S,
             sample.truncate,
-            sample.dimensions,
+            sample.options,
         )
         probes = self._probe_rows(sample.variant)
         return compare_rows(self._judging, sample.row, outcome.rows[0], probes)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from serving.errors import InputFails, InternalError, NotReady, RequestError
+from serving.errors import CannotScore, InputFails, InternalError, NotReady, RequestError
 from serving.gateway.cluster import NO_ANSWER
 from serving.gateway.variant_status import ApplicationState
 from serving.monitor.assessment import Assessment
@@ -79,6 +79,8 @@ class Probing:
         """Variants that run and do not say what they hold."""
         self._not_before: dict[str, float] = {}
         self._num_failures: Counter[tuple[str, float]] = Counter()
+        self._cannot_be_judged: dict[tuple[str, float], str] = {}
+        """By variant and the reference's deployment: why asking again would lead to nothing."""
         self._is_settled = False
         self._quiet_s = quiet_s
         self._was_quiet = quiet_s == 0
@@ -161,6 +163,8 @@ class Probing:
             variant
         ):
             return "waits for its reference"
+        if reason := self._why_never(variant):
+            return reason
         if not self._is_settled:
             return "waits until all variants are ready"
         if any(earlier.is_due(states) for earlier in self._earlier):
@@ -176,7 +180,7 @@ class Probing:
         if not _is_up(state) or variant in self._silent or self._is_left_alone(variant):
             return False
         is_known = self._assessment.deployed_at(variant) == state.deployed_at
-        if is_known and self._assessment.next_step(variant) is None:
+        if is_known and (self._assessment.next_step(variant) is None or self._why_never(variant)):
             return False
         has_reference = self._knows_reference(variant, states)
         if has_reference and self._assessment.is_comparable(variant):
@@ -191,6 +195,11 @@ class Probing:
         return _is_up(state) and (
             self._assessment.deployed_at(self._reference) == state.deployed_at
         )
+
+    def _why_never(self, variant: str) -> str:
+        """Why the reference that is deployed can judge the variant in nothing; empty if it can."""
+        judged_by = self._assessment.deployed_at(self._reference)
+        return "" if judged_by is None else self._cannot_be_judged.get((variant, judged_by), "")
 
     def _is_left_alone(self, variant: str) -> bool:
         now = asyncio.get_running_loop().time()
@@ -222,6 +231,9 @@ class Probing:
             exc_info=None if isinstance(error, RequestError) else error,
         )
         self._not_before[variant] = asyncio.get_running_loop().time() + RETRY_S
+        judged_by = self._assessment.deployed_at(self._reference)
+        if isinstance(error, CannotScore) and judged_by is not None:
+            self._cannot_be_judged[variant, judged_by] = f"is not compared: {error}"
         if isinstance(error, InternalError | InputFails) and variant != self._reference:
             self._num_failures[variant, deployed_at] += 1
             if self._num_failures[variant, deployed_at] >= MAX_FAILURES:

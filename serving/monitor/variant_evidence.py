@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import numpy as np
 
 from serving.monitor.evidence import JudgedPair, KnownEvidence, ProbeStep
 from serving.monitor.judge import Judge
-from serving.quality.samples import Samples
+from serving.quality.samples import Samples, estimates_over
 from serving.quality.verdict import judge
 from serving.seams import (
     NO_PROBES,
@@ -126,10 +127,20 @@ class VariantEvidence:
             probe_p95_s=self._probe_p95_s,
             artifact=self._artifact,
             probes=self.progress,
+            num_timed=len(self._seconds),
         )
 
+    async def estimate(self) -> None:
+        """Make the estimates anew that have become stale, in a thread.
+
+        Resampling thousands of samples would hold up whoever else wants something of this process.
+        """
+        for window in self._windows.values():
+            if (samples := window.stale()) is not None:
+                window.take_estimates(await asyncio.to_thread(estimates_over, samples))
+
     def conclude(self, floor: float, tolerance: float) -> VariantQuality:
-        """The report of any other variant; see ``serving.quality.verdict.judge``."""
+        """The report of any other variant, by its latest estimates; see ``judge``."""
         reports = (window.report() for window in self._windows.values())
         origins = tuple(report for report in reports if report is not None)
         judgement, probes = judge(origins, self.labels, floor, tolerance), self.progress
@@ -151,6 +162,7 @@ class VariantEvidence:
             probe_p95_s=self._probe_p95_s,
             artifact=self._artifact,
             probes=probes,
+            num_timed=len(self._seconds),
         )
 
     @property

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 from serving.quality.measures import summarise
 from serving.quality.statistics import mean_of_shares, smallest_difference
-from serving.seams import Comparison, Input, KeptSample, Origin, OriginReport
+from serving.seams import Comparison, Estimate, Input, KeptSample, Origin, OriginReport
 
 WINDOW = 2_000
 """Latest comparisons that the estimates are over."""
@@ -34,7 +34,7 @@ class Samples:
         self._count = 0
         self._window: deque[Comparison] = deque(maxlen=WINDOW)
         self._worst: tuple[KeptSample, ...] = ()
-        self._report: OriginReport | None = None
+        self._estimates: Mapping[str, Estimate] = {}
         self._num_new = 0
 
     @property
@@ -61,21 +61,38 @@ class Samples:
         """Count comparisons that are not in the window any more."""
         self._count += count
 
+    def stale(self) -> tuple[Comparison, ...] | None:
+        """What to make new estimates over; None while those that there are will do.
+
+        Whoever gets them makes ``estimates_over`` them, which takes tenths of a second of many,
+        and brings the result to ``take_estimates``.
+        """
+        if self._num_new <= STALE_SHARE * len(self._window):
+            return None
+        self._num_new = 0
+        return tuple(self._window)
+
+    def take_estimates(self, estimates: Mapping[str, Estimate]) -> None:
+        """Take what was estimated over what ``stale`` returned."""
+        self._estimates = estimates
+
     def report(self) -> OriginReport | None:
-        """Estimate every measure over the window; None before the first sample.
+        """The latest estimates of every measure; None before the first.
 
         The count is exact; the estimates may lack the last ``STALE_SHARE`` of the samples.
         """
-        if self._num_new > STALE_SHARE * len(self._window):
-            self._report = self._make_report()
-            self._num_new = 0
-        return self._report and replace(self._report, count=self._count)
-
-    def _make_report(self) -> OriginReport:
-        agreement = mean_of_shares([comparison.agreement for comparison in self._window])
+        if not self._estimates:
+            return None
+        agreement = self._estimates["agreement"]
         return OriginReport(
             origin=self._origin,
             count=self._count,
-            measures={"agreement": agreement, **summarise(self._window)},
+            measures=self._estimates,
             smallest_difference=smallest_difference(1 - agreement.value, agreement.count),
         )
+
+
+def estimates_over(comparisons: Sequence[Comparison]) -> dict[str, Estimate]:
+    """Estimate every measure over comparisons, at least one; a pure function."""
+    agreement = mean_of_shares([comparison.agreement for comparison in comparisons])
+    return {"agreement": agreement, **summarise(comparisons)}

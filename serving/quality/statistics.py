@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.special import stdtrit
 
 from serving.seams import Estimate
 
@@ -23,6 +24,9 @@ MAX_RESAMPLED = 100_000
 
 Z_95 = NormalDist().inv_cdf(0.975)
 """1.96, the quantile of the normal distribution for two sides at 5 %."""
+
+NO_SPREAD = 1e-12
+"""A standard deviation below it is that of equal values, which rounding may put off 0."""
 
 DETECTABLE_ERRORS = 2.8
 """Standard errors of a difference that is found in 4 of 5 cases: 1.96 for two sides at 5 %, and
@@ -67,8 +71,18 @@ def mean_of_shares(values: ArrayLike) -> Estimate:
         ValueError: No values.
     """
     column = _column(values)
-    count, value, variance = len(column), float(column.mean()), float(column.var())
-    has_spread = np.ptp(column) > 1e-12  # the variance of equal values may be off 0 by rounding
+    return mean_of_shares_by_moments(float(column.mean()), float(column.var()), len(column))
+
+
+def mean_of_shares_by_moments(value: float, variance: float, count: int) -> Estimate:
+    """``mean_of_shares`` of values of which only their mean and variance are known.
+
+    Args:
+        value: Their mean.
+        variance: The mean square of their distances from it.
+        count: How many there are, at least 1.
+    """
+    has_spread = variance > NO_SPREAD**2
     effective = count * value * (1 - value) / variance if has_spread else count
     return _wilson(value, effective, count)
 
@@ -126,6 +140,33 @@ def perplexity_change(
     _check_same_length(reference, counts)
     change = _bootstrap([sums - reference, counts], _perplexity, (0, math.inf))
     return Estimate(change.value - 1, change.low - 1, change.high - 1, change.count)
+
+
+def ratio_of_rounds(values: ArrayLike, reference_values: ArrayLike) -> Estimate:
+    """How many times the reference's a figure is, from rounds in which both were measured.
+
+    The geometric mean of the ratios inside each round, so that what slows a round slows both, with
+    Student's interval over their logs; of a single round all that is possible.
+
+    Args:
+        values: Above 0, one of each round.
+        reference_values: The reference's in the same rounds.
+
+    Raises:
+        ValueError: No rounds, not as many on each side, or a value is not above 0.
+    """
+    column, reference = _column(values), _column(reference_values)
+    _check_same_length(column, reference)
+    if not (column.min() > 0 and reference.min() > 0):
+        raise ValueError("a ratio is of values above 0")
+    logs = np.log(column / reference)
+    count, centre = len(logs), float(logs.mean())
+    if count == 1:
+        return Estimate(math.exp(centre), 0, math.inf, 1)
+    error = float(logs.std(ddof=1)) / math.sqrt(count)
+    margin = float(stdtrit(count - 1, 0.975)) * error
+    low, high = math.exp(centre - margin), math.exp(centre + margin)
+    return Estimate(math.exp(centre), low, high, count)
 
 
 def smallest_difference(disagreement: float, count: int) -> float:

@@ -14,8 +14,10 @@ RECIPES = Table(
     {
         "fp32": "serving.recipes.fp32:RECIPE",
         "bf16": "serving.recipes.bf16:RECIPE",
+        "fp8": "serving.recipes.fp8:RECIPE",
         "int8-dynamic": "serving.recipes.int8_dynamic:RECIPE",
         "int8-static": "serving.recipes.int8_static:RECIPE",
+        "int8-outlier": "serving.recipes.int8_outlier:RECIPE",
         "int8-weights": "serving.recipes.int8_weights:RECIPE",
         "int4": "serving.recipes.int4:RECIPE",
         "f16": "serving.recipes.f16:RECIPE",

@@ -14,11 +14,17 @@ class Int4Options(BaseModel):
 
     Attributes:
         group_size: Inputs that share a scale; smaller is more exact and larger.
+        method: How numbers, scales and offsets are chosen: ``rtn`` rounds to the nearest, ``hqq``
+            chooses offsets for what most numbers of a group lose, the others measure the layers'
+            inputs on calibration data. None leaves it to the runtime.
+        symmetric: Whether groups have a scale and no offset; None leaves it to the runtime.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     group_size: Literal[32, 64, 128] = 64
+    method: Literal["rtn", "hqq", "scale-estimation", "awq", "gptq"] | None = None
+    symmetric: bool | None = None
 
 
 RECIPE = Recipe(
@@ -36,4 +42,5 @@ RECIPE = Recipe(
         company_same_text=0.5,
     ),
     options=Int4Options,
+    calibrates=lambda options: options.method not in (None, "rtn", "hqq"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serving.recipes.smoothing import SmoothingOptions
 from serving.seams import EncoderExpectation, GeneratorExpectation, Recipe
 
 RECIPE = Recipe(
@@ -20,4 +21,6 @@ RECIPE = Recipe(
         company_same_top=0.93,
         company_same_text=0.65,
     ),
+    options=SmoothingOptions,
+    calibrates=lambda options: options.smooth is not None,
 )

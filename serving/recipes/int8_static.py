@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serving.recipes.smoothing import SmoothingOptions
 from serving.seams import EncoderExpectation, Recipe
 
 RECIPE = Recipe(
@@ -10,5 +11,6 @@ RECIPE = Recipe(
     # and CPUs keep fewer bits of activations or weights.
     encoder=EncoderExpectation(cosine=0.98, batch_change=0.06),
     generator=None,
-    calibrates=True,
+    options=SmoothingOptions,
+    calibrates=lambda options: True,
 )

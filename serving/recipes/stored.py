@@ -1,11 +1,11 @@
-"""Recipe ``stored``: the numbers as the source's file holds them."""
+"""Recipe ``stored``: the numbers as the source holds them."""
 
 from __future__ import annotations
 
 from serving.seams import GeneratorExpectation, Recipe
 
 RECIPE = Recipe(
-    summary="weights as the source's GGUF file holds them",
+    summary="weights as the source holds them: a GGUF file, or a quantized checkpoint's integers",
     encoder=None,
     # What a file holds decides how close it is; these are for 4 bits, as of ``q4_0``.
     generator=GeneratorExpectation(

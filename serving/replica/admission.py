@@ -18,13 +18,18 @@ class Admission:
     """Counts the requests of one backend that have no answer yet.
 
     Args:
+        note_busy: Gets seconds in which there was one that somebody waits for, as they pass: at
+            each beginning and each end of such a request.
         clock: Seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, note_busy: Callable[[float], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._there: Counter[bool] = Counter()
         """Requests by whether they are background ones."""
-        self._clock = clock
+        self._note_busy, self._clock = note_busy, clock
+        self._noted_at = clock()
         self._refused_at: float | None = None
 
     @property
@@ -41,11 +46,19 @@ class Admission:
         """
         if background:
             self._check_background()
+        self._note()
         self._there[background] += 1
         try:
             yield
         finally:
+            self._note()
             self._there[background] -= 1
+
+    def _note(self) -> None:
+        now = self._clock()
+        if self.in_flight:
+            self._note_busy(now - self._noted_at)
+        self._noted_at = now
 
     def _check_background(self) -> None:
         if self._there[True] or (self._there[False] and not self._has_waited()):

@@ -63,6 +63,7 @@ class Replica:
         artifact: ArtifactRequest,
         store: Path,
         server: ServerConfig,
+        draft: ArtifactRequest | None = None,
     ) -> None:
         slow_down_uvicorn()
         replica = serve.get_replica_context().replica_id.unique_id
@@ -72,7 +73,9 @@ class Replica:
         backend: EncoderBackend | GeneratorBackend
         name = f"{model.name}:{variant.name}"
         try:
-            self._loaded = await _load_in_turn(model, variant, artifact, store, server, replica)
+            self._loaded = await _load_in_turn(
+                model, variant, artifact, store, server, replica, draft
+            )
             backend = self._shadowed(self._loaded.backend, model, variant.name, replica)
             load_seconds = (await backend.describe()).load_seconds
             logger.info("loaded %s in %.1f s", name, load_seconds)
@@ -151,9 +154,14 @@ class Replica:
 
     async def metrics(self) -> str:
         """Prometheus text of this replica."""
+        if self._loaded is not None:
+            self._loaded.metrics.set_description(await self._backends.describe())
+        return await self.counts()
+
+    async def counts(self) -> str:
+        """The same with the memory of the last time: looking it up costs more than all the rest."""
         if self._loaded is None:
             return exposition([self._edge_metrics.registry])
-        self._loaded.metrics.set_description(await self._backends.describe())
         registries = [self._loaded.metrics.registry, self._edge_metrics.registry]
         if self._drops is not None:
             registries.append(self._drops.registry)
@@ -185,21 +193,23 @@ async def _load_in_turn(
     store: Path,
     server: ServerConfig,
     replica: str,
+    draft: ArtifactRequest | None,
 ) -> LoadedVariant:
     """Make what is missing, then load when it is this replica's turn; tell how far it is."""
     note = partial(note_phase, serve.get_replica_context().app_name)
     note("waiting")
     found = ArtifactStore(store)
-    key = await asyncio.to_thread(key_of, artifact, found)
     # Outside of the turn: making an artifact takes minutes.
     is_prepared = partial(note, "preparing")
-    await asyncio.to_thread(
-        ensure_key, artifact, key, found, on_wait=is_prepared, on_start=is_prepared
-    )
+    for wanted in (artifact,) if draft is None else (artifact, draft):
+        key = await asyncio.to_thread(key_of, wanted, found)
+        await asyncio.to_thread(
+            ensure_key, wanted, key, found, on_wait=is_prepared, on_start=is_prepared
+        )
     note("waiting")
     async with loading_turn(open_turns(), available_cores()):
         note("loading")
-        return await load_variant(model, variant, artifact, store, server, replica)
+        return await load_variant(model, variant, artifact, store, server, replica, draft)
 
 
 async def _answer_or_error(ask: Callable[[], Awaitable[Answer]]) -> Answer | RequestError:

@@ -12,6 +12,7 @@ from serving.config import ModelConfig, ServerConfig, VariantConfig
 from serving.cores import join
 from serving.machine.cores import available_cores
 from serving.replica.encoder.loading import load_encoder
+from serving.replica.generator.draft import Draft
 from serving.replica.generator.loading import load_generator
 from serving.replica.loaded_variant import LoadedVariant
 from serving.replica.thread_choice import choose_when_quiet
@@ -26,6 +27,7 @@ async def load_variant(
     store: Path,
     server: ServerConfig,
     replica: str,
+    draft: ArtifactRequest | None = None,
 ) -> LoadedVariant:
     """Open one variant from its artifact, run it once and wire it, in the running event loop.
 
@@ -38,23 +40,36 @@ async def load_variant(
         store: Folder of the artifacts.
         server: The HTTP side's; a forward pass that outlasts several deadlines is stuck.
         replica: Value of the ``replica`` label.
+        draft: What the variant that proposes tokens is made of; None if none does.
 
     Raises:
         ConfigError: The checkpoint cannot be converted, or the machine cannot run the variant.
     """
-    artifact = await asyncio.to_thread(ensure, request, ArtifactStore(store))
-    load = load_encoder if TASKS[model.task].kind == "encoder" else load_generator
+    found = ArtifactStore(store)
+    artifact = await asyncio.to_thread(ensure, request, found)
+    beside = None
+    if draft is not None:
+        beside = Draft(draft, await asyncio.to_thread(ensure, draft, found))
     cores = await asyncio.to_thread(
         join,
         request.device,
         variant.threads or available_cores(),
         exclusive=variant.cores == "exclusive",
     )
-    loaded = await load(model, variant, request.device, artifact, server, replica, cores)
+    arguments = model, variant, request.device, artifact, server, replica, cores
+    if TASKS[model.task].kind == "encoder":
+        loaded = await load_encoder(*arguments)
+    else:
+        loaded = await load_generator(*arguments, beside)
     if variant.threads is not None or request.device != "cpu":
         return loaded
     choice = asyncio.get_running_loop().create_task(
-        choose_when_quiet(artifact, cores, timed_pass(model.task, loaded.backend))
+        choose_when_quiet(
+            artifact,
+            cores,
+            timed_pass(model.task, loaded.backend),
+            None if beside is None else beside.artifact,
+        )
     )
     return replace(loaded, close=partial(_close, choice, loaded))
 

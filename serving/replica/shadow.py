@@ -62,7 +62,7 @@ class ShadowedEncoder:
                     variant=self._variant,
                     input=request.inputs[index],
                     truncate=request.truncate,
-                    dimensions=request.dimensions,
+                    options=request.options,
                     row=outcome.rows[index].copy(),  # or it would keep all the others alive
                 )
             )

@@ -27,7 +27,10 @@ FIRST_PAUSE_S, PAUSE_S = 3.0, 15.0
 
 
 async def choose_when_quiet(
-    artifact: Artifact, cores: Cores, run_pass: Callable[[], Awaitable[float]]
+    artifact: Artifact,
+    cores: Cores,
+    run_pass: Callable[[], Awaitable[float]],
+    draft: Artifact | None = None,
 ) -> None:
     """Limit the cores that are taken to what saves time.
 
@@ -41,11 +44,12 @@ async def choose_when_quiet(
         cores: What is limited.
         run_pass: Runs an ordinary pass in the background; returns its seconds without waiting.
             Raises ``RequestError`` while there is other work.
+        draft: What proposes tokens in such a pass; None if nothing does.
     """
     most = available_cores()
     if most == 1:
         return
-    times = read_pass_times(artifact)
+    times = read_pass_times(artifact, draft)
     pause = FIRST_PAUSE_S
     while times is None:
         await asyncio.sleep(pause)
@@ -54,7 +58,7 @@ async def choose_when_quiet(
         cores.limit(most)
         pause = PAUSE_S
         if times is not None:
-            await asyncio.to_thread(write_pass_times, artifact, times)
+            await asyncio.to_thread(write_pass_times, artifact, times, draft)
     cores.limit(choose_threads(times))
     shown = ", ".join(f"{count}: {seconds * 1e3:.1f} ms" for count, seconds in times.items())
     logger.info("a pass by number of threads: %s; takes %d", shown, choose_threads(times))

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from serving.errors import InternalError
 from serving.seams import (
+    NO_OPTIONS,
     EncoderBackend,
     GenerationSummary,
     GeneratorBackend,
@@ -32,7 +33,7 @@ def timed_pass(
     """
     probes = TASKS[task].read_probes(None)[:INPUTS]
     if isinstance(backend, EncoderBackend):
-        encoder, asked = backend, InferenceRequest(tuple(probes), True, None, ANSWER_S, True)
+        encoder, asked = backend, InferenceRequest(tuple(probes), True, NO_OPTIONS, ANSWER_S, True)
 
         async def encode() -> float:
             return (await encoder.infer(asked)).timings.forward

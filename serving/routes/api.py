@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI, Response
 from serving import __version__
 from serving.metrics import CONTENT_TYPE, EdgeMetrics, Labels
 from serving.routes import health, inference, models, open_inference, rerank
+from serving.routes.console import console_router, read_files
 from serving.routes.edge import Edge
 from serving.routes.error_responses import add_error_handlers
 from serving.routes.generation import routes as generation
@@ -42,10 +43,12 @@ def build_gateway_api(
     _add_routes(app)
     _add_routes(app, prefix=PREFIX)
     # SciPy, which no replica needs: a lean one would be a fifth larger.
-    from serving.routes import compare, quality
+    from serving.routes import auto, compare, live, quality, reports
 
-    for room in (quality, compare):
+    for room in (quality, compare, auto, live, reports):
         app.include_router(room.router)
+    files = read_files()
+    app.include_router(console_router(files))
 
     @app.get(METRICS_PATH, tags=["metrics"])
     async def metrics_of_all() -> Response:
@@ -54,7 +57,7 @@ def build_gateway_api(
 
     catalog = services.catalog
     variants = [f"/{model}/{variant}" for model in catalog for variant in catalog[model].variants]
-    open_paths = {METRICS_PATH, *health.health_paths(["", *variants])}
+    open_paths = {*files, METRICS_PATH, *health.health_paths(["", *variants])}
     return Edge(app, services.server, metrics, open_paths)
 
 

@@ -7,7 +7,7 @@ from fastapi import Request
 from serving.errors import InvalidField
 from serving.routes.record import record_of
 from serving.routes.services import services_of
-from serving.seams import InferenceRequest, Input, Outcome, ServedModel
+from serving.seams import NO_OPTIONS, AnswerOptions, InferenceRequest, Input, Outcome, ServedModel
 
 
 async def answer(
@@ -17,7 +17,7 @@ async def answer(
     inputs: tuple[Input, ...],
     *,
     truncate: bool,
-    dimensions: int | None = None,
+    options: AnswerOptions = NO_OPTIONS,
     field: str = "input",
     token_ids: tuple[tuple[int, ...], ...] = (),
 ) -> Outcome:
@@ -28,8 +28,8 @@ async def answer(
         model: What was chosen; likewise the variant.
         variant: See ``model``.
         inputs: One answer each.
-        truncate: See ``InferenceRequest``; likewise ``dimensions``.
-        dimensions: See ``truncate``.
+        truncate: See ``InferenceRequest``; likewise ``options``.
+        options: See ``truncate``.
         field: Where the body has the inputs, for messages.
         token_ids: See ``InferenceRequest``.
 
@@ -48,7 +48,7 @@ async def answer(
     asked = InferenceRequest(
         inputs,
         truncate,
-        dimensions,
+        options,
         services.server.request_timeout_s,
         token_ids=token_ids,
     )

@@ -10,10 +10,11 @@ from pydantic import Field
 
 from serving.config import ServerConfig
 from serving.errors import InvalidField, RequestError
-from serving.routes.generation.bodies import MessageBody, to_messages
+from serving.routes.generation.formats import ResponseFormat
+from serving.routes.generation.messages import MessageBody, to_messages
 from serving.routes.json_response import json_response
 from serving.routes.quality import check_model
-from serving.routes.schemas import Body, Text
+from serving.routes.schemas import EmbeddingOptions, Text
 from serving.routes.services import services_of
 from serving.routes.side_by_side import Ask, ask_encoders, ask_generators
 from serving.seams import GREEDY, GenerationRequest, InferenceRequest, ServedModel
@@ -24,33 +25,48 @@ MAX_TOKENS = 128
 """As many as a trace has."""
 
 
-class CompareBody(Body):
+class CompareBody(EmbeddingOptions):
     """``POST /v1/compare``.
 
     Attributes:
         model: Public name, without a variant: all of them answer.
+        variants: Those that answer, if not all; the reference is asked for its part anyway.
         input: One text, or a pair ``[query, document]`` where the task takes pairs.
         messages: A chat to answer, in place of ``input``; only where text is generated.
         max_tokens: Most new tokens, the most probable one each time; only where text is generated.
-        truncate: Cut an over-long input instead of refusing it; not where text is generated.
+        response_format: Likewise, and as there.
+        truncate: Cut an over-long input instead of refusing it; not where text is generated, nor
+            are the options of embeddings.
     """
 
     model: str
+    variants: Annotated[list[str], Field(min_length=1)] | None = None
     # JSON has lists only, which strictly are no tuples.
     input: Text | Annotated[tuple[Text, Text], Field(strict=False)] | None = None
     messages: Annotated[list[MessageBody], Field(min_length=1)] | None = None
     max_tokens: int = Field(default=32, ge=1, le=MAX_TOKENS)
+    response_format: ResponseFormat | None = None
     truncate: bool = False
 
     def check(self, model: ServedModel) -> None:
         """Raise ``InvalidField`` for what the model's task has no use for, or is missing."""
-        is_generator = model.kind == "generator"
-        useless = "truncate" if is_generator else "max_tokens"
-        if useless in self.model_fields_set:
+        if unknown := set(self.variants or ()).difference(model.variants):
             raise InvalidField(
-                f"{useless}: model {model.name!r} serves {model.task}, which has no use for it; "
+                f"model {model.name!r} has no variant {min(unknown)!r}; served: "
+                f"{', '.join(model.variants)}",
+                param="variants",
+            )
+        is_generator = model.kind == "generator"
+        useless = (
+            ("truncate", *EmbeddingOptions.model_fields)
+            if is_generator
+            else ("max_tokens", "response_format")
+        )
+        if sent := self.model_fields_set.intersection(useless):
+            raise InvalidField(
+                f"{min(sent)}: model {model.name!r} serves {model.task}, which has no use for it; "
                 "leave it out",
-                param=useless,
+                param=min(sent),
             )
         if (self.input is None) == (self.messages is None):
             raise InvalidField("send either input or messages", param="input")
@@ -64,7 +80,9 @@ class CompareBody(Body):
     def to_inference(self, server: ServerConfig) -> InferenceRequest:
         """What an encoder is asked."""
         assert self.input is not None
-        return InferenceRequest((self.input,), self.truncate, None, server.request_timeout_s)
+        return InferenceRequest(
+            (self.input,), self.truncate, self.options, server.request_timeout_s
+        )
 
     def to_generation(self, server: ServerConfig) -> GenerationRequest:
         """What a generator is asked."""
@@ -80,6 +98,7 @@ class CompareBody(Body):
             first_token_timeout_s=server.request_timeout_s,
             timeout_s=server.generation_timeout_s,
             trace=0,
+            answer_schema=self.response_format.answer_schema() if self.response_format else None,
         )
 
 
@@ -100,7 +119,8 @@ async def compare(request: Request, body: CompareBody) -> Response:
         ask = ask_generators(services, model, body.to_generation(server))
     else:
         ask = await ask_encoders(services, model, body.to_inference(server))
-    variants = sorted(model.variants, key=lambda variant: variant != model.reference)
+    chosen = [name for name in model.variants if body.variants is None or name in body.variants]
+    variants = sorted(chosen, key=lambda variant: variant != model.reference)
     answers = [await _entry(ask, variant, deadline) for variant in variants]
     return json_response(
         {"object": "comparison", "model": model.name, "reference": model.reference, "data": answers}

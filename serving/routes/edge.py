@@ -1,4 +1,4 @@
-"""Around every exchange: key, body limit, headers, metrics and the log line."""
+"""Around every exchange: key, limits of the body, headers, metrics and the log line."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.config import ServerConfig
 from serving.errors import (
     DeadlineExceeded,
+    MethodNotAllowed,
     RequestError,
     TooLarge,
     Unauthorized,
 )
 from serving.metrics import EdgeMetrics, Labels
 from serving.routes.cross_origin import open_to
-from serving.routes.error_responses import error_response
+from serving.routes.error_responses import error_response, is_open_inference
+from serving.routes.json_nesting import check_nesting
 from serving.routes.plain_requests import as_plain, inflate
 from serving.routes.record import Record
 
@@ -70,6 +72,10 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
+        if scope["type"] == "websocket":
+            error = MethodNotAllowed("no WebSockets here; ask over HTTP, see /docs")
+            await error_response(error, scope["path"])(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -116,6 +122,8 @@ class Edge:
         try:
             self._check_key(scope, headers)
             body = await self._read_body(receive, headers)
+            if not _may_be_binary(scope["path"]):
+                check_nesting(body)
         except RequestError as error:
             await error_response(error, scope["path"])(scope, receive, send)
             return
@@ -187,6 +195,11 @@ def _request_id(headers: Headers) -> str:
 def _route_path(scope: Scope) -> str:
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
+
+
+def _may_be_binary(path: str) -> bool:
+    """Whether tensors may follow the JSON of a body; then the route finds where it ends."""
+    return is_open_inference(path) and path.endswith("/infer")
 
 
 def _set_headers(headers: MutableHeaders, record: Record, total: float) -> None:

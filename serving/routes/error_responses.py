@@ -45,8 +45,8 @@ def openai_error(error: RequestError) -> dict[str, Any]:
 
 
 def is_open_inference(path: str) -> bool:
-    """Whether a path belongs to the Open Inference Protocol."""
-    return "/v2/" in f"{path}/"
+    """Whether a path belongs to the Open Inference Protocol, as all below /v2 but Cohere's do."""
+    return "/v2/" in f"{path}/" and not path.endswith("/v2/rerank")
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -14,28 +14,27 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import Field, ValidationError
 
 from serving.errors import InvalidField, Malformed
-from serving.routes.schemas import Body, Slo, Text
+from serving.routes.json_nesting import check_nesting
+from serving.routes.schemas import Body, EmbeddingOptions, Slo, Text
 from serving.routes.tensors import InputTensor
 
 JSON_LENGTH = "Inference-Header-Content-Length"
 """Header of a request or an answer whose JSON is followed by binary tensors: bytes of the JSON."""
 
 
-class Parameters(Slo):
+class Parameters(EmbeddingOptions, Slo):
     """Parameters of a request: as the fields of the same names in the OpenAI routes.
 
     The protocol's parameters are flat, so the limits of ``slo`` stand among them.
 
     Attributes:
-        truncate: See ``InferenceBody``; likewise ``dimensions``.
-        dimensions: See ``truncate``.
+        truncate: See ``InferenceBody``.
         binary_data_output: Send the outputs in binary that do not say otherwise.
         priority: Accepted since Triton's clients send it; no answer depends on it. Likewise
             ``timeout``.
     """
 
     truncate: bool = False
-    dimensions: int | None = Field(default=None, ge=1)
     binary_data_output: bool = False
     priority: int | None = None
     timeout: int | None = None
@@ -85,7 +84,8 @@ async def read_infer_body(request: Request) -> tuple[InferBody, bytes]:
     """Read a request's JSON, and what follows it.
 
     Raises:
-        Malformed: There is no JSON object of the length that the header says.
+        Malformed: There is no JSON object of the length that the header says, or it is nested too
+            deep.
         RequestValidationError: It is not an ``InferBody``.
     """
     body = await request.body()
@@ -103,11 +103,12 @@ def read_json_object(body: bytes) -> dict[str, Any]:
     """Parse a JSON object, whatever its content type.
 
     Raises:
-        Malformed: It is none.
+        Malformed: It is none, or nested too deep.
     """
+    check_nesting(body)
     try:
         content = json.loads(body)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Malformed(f"the body is not JSON: {getattr(error, 'msg', error)}") from None
     if not isinstance(content, dict):
         raise Malformed("expected a JSON object")

@@ -18,7 +18,7 @@ from serving.routes.schemas import (
     EmbeddingsBody,
     InferenceBody,
 )
-from serving.seams import Outcome, ServedModel
+from serving.seams import NO_OPTIONS, AnswerOptions, Outcome, ServedModel
 from serving.tasks import TASKS
 
 router = APIRouter(prefix="/v1", tags=["inference"])
@@ -27,9 +27,7 @@ router = APIRouter(prefix="/v1", tags=["inference"])
 @router.post("/embeddings", response_model=EmbeddingsAnswer)
 async def embeddings(request: Request, body: EmbeddingsBody) -> Response:
     """One vector per input."""
-    model, variant, outcome = await _ask(
-        request, "embeddings", body, body.dimensions, body.token_ids
-    )
+    model, variant, outcome = await _ask(request, "embeddings", body, body.options, body.token_ids)
     show = _show_base64 if body.encoding_format == "base64" else _show("embeddings")
     data = [
         {"object": "embedding", "index": index, **show(outcome, index)}
@@ -61,7 +59,7 @@ async def _ask(
     request: Request,
     operation: str,
     body: InferenceBody,
-    dimensions: int | None = None,
+    options: AnswerOptions = NO_OPTIONS,
     token_ids: tuple[tuple[int, ...], ...] = (),
 ) -> tuple[ServedModel, str, Outcome]:
     model, variant = await choose(request, body.models, body.variants, body.slo, task=operation)
@@ -71,7 +69,7 @@ async def _ask(
         variant,
         body.texts,
         truncate=body.truncate,
-        dimensions=dimensions,
+        options=options,
         token_ids=token_ids,
     )
     return model, variant, outcome

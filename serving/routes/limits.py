@@ -49,9 +49,21 @@ def _the_one(headers: Headers, field: str, in_body: Any) -> Any:
     return value
 
 
+def parse_limit(field: str, text: str | None) -> Any:
+    """One limit of a query; None if it is not given.
+
+    Raises:
+        InvalidField: It is no such limit.
+    """
+    return None if text is None else _read(field, text, f"query {field}", field)
+
+
 def _parse(field: str, text: str) -> Any:
+    return _read(field, text, f"header {HEADERS[field]}", HEADERS[field])
+
+
+def _read(field: str, text: str, where: str, param: str) -> Any:
     try:
         return getattr(Slo.model_validate({field: text}, strict=False), field)
     except ValidationError as error:
-        what = error.errors()[0]["msg"]
-        raise InvalidField(f"header {HEADERS[field]}: {what}", param=HEADERS[field]) from None
+        raise InvalidField(f"{where}: {error.errors()[0]['msg']}", param=param) from None

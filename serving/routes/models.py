@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -60,6 +61,7 @@ def _entry(services: Services, status: VariantStatus) -> dict[str, Any]:
     model = services.catalog[status.model]
     form = model.variants[status.variant]
     described = status.description
+    agreement = described.prepared_agreement if described else None
     return {
         "id": _id(status),
         "object": "model",
@@ -86,6 +88,8 @@ def _entry(services: Services, status: VariantStatus) -> dict[str, Any]:
             "max_tokens": described.max_tokens if described else None,
             "width": described.width if described else None,
             "labels": described.labels if described else None,
+            **({"prepared_agreement": asdict(agreement)} if agreement else {}),
+            "draft": asdict(described.draft) if described and described.draft else None,
             "default": status.variant == model.default_variant,
             "reference": status.variant == model.reference,
             "ready": status.ready,

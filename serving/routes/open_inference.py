@@ -124,7 +124,7 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
         variant,
         read_inputs(tensors, body.inputs, split_binary(body.inputs, binary)),
         truncate=body.parameters.truncate,
-        dimensions=body.parameters.dimensions,
+        options=body.parameters.options,
     )
     content: dict[str, Any] = {"model_name": served.name, "model_version": variant}
     if body.id is not None:

@@ -1,16 +1,20 @@
-"""Other ways to ask the same: slashes too many, HEAD in place of GET, a compressed body."""
+"""Other ways to ask the same: slashes too many, HEAD for GET, a compressed body, HTTP/1.0."""
 
 from __future__ import annotations
 
 import re
 import zlib
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Scope, Send
 
 from serving.errors import Malformed, TooLarge
 
 ENCODINGS = ("gzip", "deflate")
 """Of a body, as its header Content-Encoding names them."""
+
+OLD_NAMES = {"x-gzip": "gzip"}
+"""Which HTTP says to take for the same."""
 
 EITHER_HEADER = zlib.MAX_WBITS + 32
 """Makes zlib read gzip as well as its own format, which HTTP calls deflate."""
@@ -19,9 +23,13 @@ EITHER_HEADER = zlib.MAX_WBITS + 32
 def as_plain(scope: Scope, send: Send) -> tuple[Scope, Send]:
     """Return a request that the routes know in place of one that means the same.
 
-    Double and trailing slashes go. HEAD becomes GET, and of its answer the body goes.
+    Double and trailing slashes go. HEAD becomes GET, and of its answer the body goes. An answer
+    for HTTP/1.0, which knows no answer of unknown length but one that ends with the connection, is
+    sent as one piece: else the server would frame its pieces in a way that only HTTP/1.1 has.
     """
     plain = {**scope, "path": _plain_path(scope["path"])}
+    if scope.get("http_version") == "1.0":
+        send = _send_whole(send)
     if scope["method"] != "HEAD":
         return plain, send
 
@@ -31,6 +39,26 @@ def as_plain(scope: Scope, send: Send) -> tuple[Scope, Send]:
         await send(message)
 
     return {**plain, "method": "GET"}, send_no_body
+
+
+def _send_whole(send: Send) -> Send:
+    """Hold an answer back until all of it is there, and say how long it is."""
+    parts: list[bytes] = []
+    start: Message = {}
+
+    async def send_whole(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start":
+            start = message
+            return
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            body = b"".join(parts)
+            MutableHeaders(scope=start).setdefault("Content-Length", str(len(body)))
+            await send(start)
+            await send({"type": "http.response.body", "body": body})
+
+    return send_whole
 
 
 def _plain_path(path: str) -> str:
@@ -50,7 +78,8 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
         TooLarge: The inflated body is over the limit.
     """
     name = encoding.strip().lower()
-    if name in ("", "identity"):
+    name = OLD_NAMES.get(name, name)
+    if name in ("", "identity") or not body:
         return body
     if name not in ENCODINGS:
         raise Malformed(

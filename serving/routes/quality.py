@@ -22,6 +22,10 @@ from serving.seams import QualityBoard
 CLOCKS_S = 60.0
 """A client's clock may be so far ahead."""
 
+NUM_STEPS = 48
+LEAST_STEP_S = 1.0
+"""A span is told in so many equal steps, none of which is shorter."""
+
 router = APIRouter(prefix="/v1/quality", tags=["quality"])
 
 
@@ -54,6 +58,24 @@ async def quality(request: Request, model: str | None = None, since: str | None 
         for entry in data:
             entry["history"] = [asdict(change) for change in history.get(entry["model"], ())]
     return json_response({"object": "list", "data": data})
+
+
+@router.get("/course")
+async def course(request: Request, model: str, since: str) -> Response:
+    """How each variant's agreement with the reference went, in 48 equal steps since a time.
+
+    ``since`` is as in ``GET /v1/quality``. An entry is of one variant, origin and pair of artifacts
+    in one step, over the samples of this step alone, with its 95 % interval; where nothing was
+    compared there is none. Samples are kept for ``quality.keep_days``.
+    """
+    services = services_of(request)
+    check_query(request, "model", "since")
+    name = check_model(services, model)
+    begin = read_time(since)
+    step_s = max((time.time() - begin) / NUM_STEPS, LEAST_STEP_S)
+    steps = await board_of(services).course(name, begin, step_s)
+    data = [asdict(step) for step in steps]
+    return json_response({"object": "list", "model": name, "step_s": step_s, "data": data})
 
 
 def read_time(text: str) -> float:

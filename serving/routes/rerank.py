@@ -1,7 +1,8 @@
 """``POST /v1/rerank``: documents by their relevance to a query, as two kinds of clients ask.
 
 Cohere's and Jina's clients send ``documents`` and cut what is too long unless told otherwise;
-text-embeddings-inference's send ``texts``, and have it refused.
+text-embeddings-inference's send ``texts``, and have it refused. ``POST /rerank``, as that server
+and vLLM have it, and ``POST /v2/rerank``, as Cohere's newer clients have it, are the same route.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -17,19 +19,20 @@ from serving.routes.asking import answer
 from serving.routes.choosing import choose
 from serving.routes.json_response import json_response
 from serving.routes.record import record_of
-from serving.routes.schemas import Body, ChoosingBody, Text, Usage
+from serving.routes.schemas import Body, ChoosingBody, Text, Usage, Writable
 from serving.seams import Outcome
 from serving.tasks import TASKS
 
 TASK = "rerank"
 
-router = APIRouter(prefix="/v1", tags=["inference"])
+router = APIRouter(tags=["inference"])
 
 
 class DocumentBody(Body):
     """A document as an object; what else it holds is given back as it came."""
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Writable] = Field(init=False)
     text: Text
 
 
@@ -135,7 +138,9 @@ class TextRank(Body):
     text: str | None = None
 
 
+@router.post("/v1/rerank", response_model=RerankAnswer | list[TextRank])
 @router.post("/rerank", response_model=RerankAnswer | list[TextRank])
+@router.post("/v2/rerank", response_model=RerankAnswer | list[TextRank])
 async def rerank(request: Request, body: RerankBody) -> Response:
     """The documents, the most relevant first."""
     body.check()
@@ -162,7 +167,8 @@ def _results(body: RerankBody, outcome: Outcome) -> list[dict[str, Any]]:
     for index in _most_relevant_first(outcome)[: body.top_n]:
         result = {"index": index, **show(outcome, index)}
         if body.return_documents:
-            result["document"] = documents[index].model_dump()
+            # Other than orjson, pydantic writes integers of any size.
+            result["document"] = orjson.Fragment(documents[index].model_dump_json())
         results.append(result)
     return results
 

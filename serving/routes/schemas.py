@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -14,13 +15,35 @@ from pydantic import (
     Tag,
     model_validator,
 )
+from pydantic_core import PydanticSerializationError, to_json
 
 from serving.routes.selection import Choice
+from serving.seams import AnswerOptions
 
 MAX_BYTES = 2**63 - 1
 """More is no size, and beyond all floats it could not even be written in an error."""
 
 Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+def check_writable(value: Any) -> Any:
+    """Return a JSON value whose texts all have UTF-8.
+
+    Raises:
+        ValueError: One has not: JSON's escapes can write half of a character.
+    """
+    try:
+        to_json(value)
+    except PydanticSerializationError:
+        raise ValueError("a text in it has half of a character (a lone surrogate)") from None
+    return value
+
+
+Writable = Annotated[Any, AfterValidator(check_writable)]
+"""A client's own JSON value, to be given back."""
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(check_writable)]
+"""A client's own object, to be given to a model."""
 
 
 def _refuse_token_ids(value: object) -> object:
@@ -66,7 +89,8 @@ Inputs = Annotated[
 class Body(BaseModel):
     """A JSON object of a request or of an answer; in a request, ``null`` leaves a field out.
 
-    No value is taken for one of another type: ``true`` is no 1, and ``"1"`` is none either.
+    That holds for unknown fields too: clients send nulls for all that they were not given. No value
+    is taken for one of another type: ``true`` is no 1, and ``"1"`` is none either.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -76,7 +100,12 @@ class Body(BaseModel):
     def _drop_nulls(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        return {k: v for k, v in data.items() if v is not None or k not in cls.model_fields}
+        keeps_others = cls.model_config.get("extra") == "allow"
+        return {
+            k: v
+            for k, v in data.items()
+            if v is not None or (keeps_others and k not in cls.model_fields)
+        }
 
 
 class Slo(Body):
@@ -145,7 +174,26 @@ def as_tuple(texts: str | list[str]) -> tuple[str, ...]:
     return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
-class EmbeddingsBody(InferenceBody):
+class EmbeddingOptions(Body):
+    """What a body may ask of embeddings; see ``AnswerOptions``.
+
+    Attributes:
+        dimensions: Leading numbers to keep.
+        prompt_name: Name of one of the checkpoint's prompts.
+        normalize: Whether vectors have length 1, whatever the checkpoint says.
+    """
+
+    dimensions: int | None = Field(default=None, ge=1)
+    prompt_name: Text | None = None
+    normalize: bool | None = None
+
+    @property
+    def options(self) -> AnswerOptions:
+        """Them all."""
+        return AnswerOptions(self.dimensions, self.prompt_name, self.normalize)
+
+
+class EmbeddingsBody(EmbeddingOptions, InferenceBody):
     """``POST /v1/embeddings``.
 
     Attributes:
@@ -155,7 +203,6 @@ class EmbeddingsBody(InferenceBody):
 
     input: Inputs  # type: ignore[assignment]
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(default=None, ge=1)
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from fastapi import Request
 
 from serving.config import ServerConfig
 from serving.seams import Backends, QualityBoard, ServedModel, VariantChooser
+from serving.seams.live import LiveFeed
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Services:
         fixed: The model and variant that the path has chosen already, in a replica.
         board: Where quality is known; None in a replica.
         chooser: Chooses where a request says ``auto``; None in a replica.
+        live: Tells what moves; None in a replica.
+        reports: Folder of load tests' results; None in a replica.
     """
 
     catalog: Mapping[str, ServedModel]
@@ -31,6 +35,8 @@ class Services:
     fixed: tuple[str, str] | None = None
     board: QualityBoard | None = None
     chooser: VariantChooser | None = None
+    live: LiveFeed | None = None
+    reports: Path | None = None
 
 
 def services_of(request: Request) -> Services:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from serving.errors import ConfigError
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
-from serving.seams import Combination, Runtime
+from serving.seams import Combination, DeviceName, EngineKind, Runtime
 
 
 def why_not(combination: Combination, runtime_name: str) -> str | None:
@@ -45,6 +45,11 @@ def describe_possible(combination: Combination, runtime_name: str) -> str:
         if name != combination.recipe
         and _is_possible(replace(combination, recipe=name), runtime_name)
     ]
+    kinds = _kinds(runtime_name, combination.device)
+    if kinds and combination.kind not in kinds:
+        elsewhere = f"; recipe {combination.recipe!r} works on: {', '.join(runtimes)}"
+        only = f"runtime {runtime_name!r} serves {' and '.join(kinds)}s only"
+        return only + (elsewhere if runtimes else "")
     return (
         f"recipe {combination.recipe!r} works on: {', '.join(runtimes) or 'no other runtime'}; "
         f"runtime {runtime_name!r} can: {', '.join(recipes) or 'no other recipe'}"
@@ -70,6 +75,19 @@ def installation(runtime: Runtime, missing: list[str]) -> str:
     if runtime.extra is not None:
         return f"pip install 'quantserve[{runtime.extra}]'"
     return f"pip install {' '.join(missing)}"
+
+
+def _kinds(runtime_name: str, device: DeviceName) -> list[EngineKind]:
+    """What a runtime serves at all, whatever the recipe and the checkpoint."""
+    every: tuple[EngineKind, ...] = ("encoder", "generator")
+    return [
+        kind
+        for kind in every
+        if any(
+            _is_possible(Combination(recipe, kind, device, "safetensors"), runtime_name)
+            for recipe in RECIPES
+        )
+    ]
 
 
 def _is_possible(combination: Combination, runtime_name: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from serving.seams.engine import DeviceName, EngineKind
+from serving.seams.quality import PreparedAgreement
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,25 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftDescription:
+    """What proposes tokens to a variant, and what became of them in one replica.
+
+    Attributes:
+        variant: Name of the one that proposes.
+        tokens: How many at once; ``auto`` where measurements choose.
+        accepted: As of ``DraftCounts``, like the two that follow.
+        acceptance: See there; None before the first was judged.
+    """
+
+    variant: str
+    tokens: int | Literal["auto"]
+    accepted: int
+    rejected: int
+    unread: int
+    acceptance: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """What one replica says of the variant that it holds.
 
@@ -47,6 +67,9 @@ class Description:
         width: Numbers of an embedding, or classes; 0 for a generator.
         kv_cache_bytes: Size of a generator's cache of keys and values, not part of
             ``weights_bytes``; else 0.
+        draft: What proposes tokens to it, if anything does; its weights and cache are counted in.
+        prepared_agreement: What was measured before the artifact was installed; None without a
+            floor.
     """
 
     artifact: str
@@ -62,6 +85,8 @@ class Description:
     width: int
     labels: tuple[str, ...]
     kv_cache_bytes: int = 0
+    draft: DraftDescription | None = None
+    prepared_agreement: PreparedAgreement | None = None
 
 
 Phase = Literal["waiting", "preparing", "loading"]

@@ -38,9 +38,12 @@ class WeightShape:
         shape: Its dimensions.
         is_embedding: Whether it is an embedding table.
         dtype: Type of its numbers as the file names it, e.g. ``F32``, ``BF16``, ``I64``, ``Q4_1``.
+        stored_bytes: What a quantized layer's integers, scales and zeros take in the file; None of
+            any other tensor.
     """
 
     name: str
     shape: tuple[int, ...]
     is_embedding: bool
     dtype: str = "F32"
+    stored_bytes: int | None = None

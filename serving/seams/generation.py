@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from serving.seams.generator import GREEDY, FinishReason, Sampling, TokenLogprob
-from serving.seams.tools import ToolCall, ToolCallDelta, ToolUse
+from serving.seams.tools import Tool, ToolCall, ToolCallDelta, ToolUse
 
 EndReason = FinishReason | Literal["tool_calls"]
 """Why an answer ends: as its sequence does, or since it asks for tools to be called."""
@@ -120,12 +120,14 @@ class TokensRequest:
         messages: A chat, up to where the answer would begin.
         tokens: Token ids.
         timeout_s: Seconds that may pass until the answer.
+        tools: What the model is told of with the chat.
     """
 
     text: str
     messages: tuple[Message, ...]
     tokens: tuple[int, ...]
     timeout_s: float
+    tools: tuple[Tool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

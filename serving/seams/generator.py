@@ -149,14 +149,44 @@ class GeneratorLoad:
     Attributes:
         running: Sequences that hold a place in the cache.
         waiting: Sequences that wait for one.
+        background: Those of both that belong to background requests.
         kv_cache_bytes: Size of the whole cache of keys and values.
         kv_cache_used: Share of it that running sequences occupy, 0 … 1.
     """
 
     running: int
     waiting: int
+    background: int
     kv_cache_bytes: int
     kv_cache_used: float
+
+
+@dataclass(frozen=True, slots=True)
+class DraftCounts:
+    """What became of tokens that a draft proposed.
+
+    Attributes:
+        accepted: The exact variant chose them, too.
+        rejected: It chose another in their place.
+        unread: They followed one that was rejected, or the end of the text.
+    """
+
+    accepted: int
+    rejected: int
+    unread: int
+
+    def __add__(self, other: DraftCounts) -> DraftCounts:
+        return DraftCounts(
+            self.accepted + other.accepted,
+            self.rejected + other.rejected,
+            self.unread + other.unread,
+        )
+
+    @property
+    def acceptance(self) -> float | None:
+        """Share of the tokens in whose place the exact variant chose; None before the first."""
+        judged = self.accepted + self.rejected
+        return self.accepted / judged if judged else None
 
 
 class TokenIterator(Protocol):
@@ -226,7 +256,8 @@ class Segment:
 
     Attributes:
         slot: The sequence's place in the cache.
-        start: Position of the first token, i.e. how many the cache holds already.
+        start: Position of the first token. The cache holds as many of the sequence already; what
+            else it holds of the slot, such as tokens that were tried and rejected, is forgotten.
         token_ids: The tokens, at least one.
         num_logits: After how many of its last tokens the logits are wanted; 0 in the middle of a
             prompt.

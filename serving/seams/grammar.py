@@ -45,6 +45,9 @@ class GrammarState(Protocol):
             InvalidField: See ``allowed``.
         """
 
+    def copy(self) -> GrammarState:
+        """Return a state of its own, as far as this one is."""
+
 
 class Grammar(Protocol):
     """Texts that a sequence may become; the same for any number of them."""

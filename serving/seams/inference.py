@@ -12,13 +12,31 @@ Input = str | tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    """What a request may ask of embeddings; None leaves it to the checkpoint.
+
+    Attributes:
+        dimensions: Leading numbers to keep, scaled to length 1 again if the vectors are.
+        prompt_name: Which of the checkpoint's prompts stands before every text.
+        normalize: Whether vectors have length 1.
+    """
+
+    dimensions: int | None = None
+    prompt_name: str | None = None
+    normalize: bool | None = None
+
+
+NO_OPTIONS = AnswerOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class InferenceRequest:
     """What a route asks of a backend.
 
     Attributes:
         inputs: One answer each.
         truncate: Cut over-long inputs to the model's limit instead of refusing them.
-        dimensions: Leading dimensions of an embedding to keep; None keeps all.
+        options: What else is asked of the answers.
         timeout_s: Seconds that may pass until the answer.
         background: Nobody waits for it: it is refused with QueueFull while the replica has other
             work, and counts in no metric of requests. What it takes of an engine (its queue, its
@@ -28,7 +46,7 @@ class InferenceRequest:
 
     inputs: tuple[Input, ...]
     truncate: bool
-    dimensions: int | None
+    options: AnswerOptions
     timeout_s: float
     background: bool = False
     token_ids: tuple[tuple[int, ...], ...] = ()

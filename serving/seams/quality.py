@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.seams.generation import Trace
-from serving.seams.inference import Input
+from serving.seams.inference import AnswerOptions, Input
 
 QUALITY_APPLICATION = "quality"
 """Name of the Serve application of the process that compares."""
@@ -32,7 +32,7 @@ class EncodedSample:
 
     Attributes:
         input: What was asked.
-        truncate: See ``InferenceRequest``; likewise ``dimensions``.
+        truncate: See ``InferenceRequest``; likewise ``options``.
         row: float32 (width,): an embedding, or class probabilities.
     """
 
@@ -40,7 +40,7 @@ class EncodedSample:
     variant: str
     input: Input
     truncate: bool
-    dimensions: int | None
+    options: AnswerOptions
     row: NDArray[np.float32]
 
 
@@ -99,6 +99,31 @@ class Estimate:
     low: float
     high: float
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedAgreement:
+    """How far an artifact agrees with its model's fp32 on torch, as measured when it was prepared.
+
+    Attributes:
+        measure: What was measured: ``cosine`` or another measure of its task, or ``agreement``.
+        value: Mean over the inputs; of a generator, over all places of the texts.
+        inputs: How many inputs were held out for it.
+        data: Where they are from: ``dataset``, ``probes`` or the name of a file.
+        reference: What it was compared with, in words.
+    """
+
+    measure: str
+    value: float
+    inputs: int
+    data: str
+    reference: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.measure} to {self.reference} {self.value:.4f} over {self.inputs} held-out "
+            f"inputs of {self.data}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +213,7 @@ class VariantQuality:
         worst: The comparisons with the least agreement, worst first.
         probe_p95_s: 95th percentile of the time that single probes took, in seconds; None before
             they were asked.
+        num_timed: So many single probes that is of.
         artifact: Id of the artifact that all of this is of; empty while no replica has said it.
         probes: How far its probes are.
     """
@@ -204,6 +230,7 @@ class VariantQuality:
     probe_p95_s: float | None
     artifact: str = ""
     probes: ProbeProgress = NO_PROBES
+    num_timed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +254,24 @@ class VerdictChange:
     in_auto: bool
     origins: tuple[OriginReport, ...]
     labels: LabelReport | None
+
+
+@dataclass(frozen=True, slots=True)
+class CourseStep:
+    """What was compared of one variant in a step of time.
+
+    Attributes:
+        artifact: Id of the artifact that was judged; see ``VerdictChange``.
+        at: Mean time of the samples, in seconds since 1970.
+        agreement: Over the samples of this step alone.
+    """
+
+    variant: str
+    origin: Origin
+    artifact: str
+    reference_artifact: str
+    at: float
+    agreement: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +325,15 @@ class QualityBoard(Protocol):
         """Return the changes of verdicts since a time in seconds since 1970, by model.
 
         The oldest comes first.
+
+        Raises:
+            NotReady: The process that compares does not answer.
+        """
+
+    async def course(self, model: str, since: float, step_s: float) -> tuple[CourseStep, ...]:
+        """Return how a model's agreements went since a time, by steps of ``step_s`` seconds.
+
+        By variant and origin, the oldest first; a step in which nothing was compared is left out.
 
         Raises:
             NotReady: The process that compares does not answer.

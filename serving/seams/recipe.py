@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -54,11 +56,11 @@ class Recipe:
         encoder: What an encoder in it keeps to; None if there can be none.
         generator: Likewise a generator.
         options: pydantic model of its options.
-        calibrates: Whether ``prepare`` needs inputs to measure activations with.
+        calibrates: Whether ``prepare`` needs inputs to measure activations with, by its options.
     """
 
     summary: str
     encoder: EncoderExpectation | None
     generator: GeneratorExpectation | None
     options: type[BaseModel] = NoOptions
-    calibrates: bool = False
+    calibrates: Callable[[Any], bool] = lambda options: False

@@ -13,7 +13,7 @@ from serving.seams.checkpoint import Checkpoint, CheckpointFormat, WeightShape
 from serving.seams.cores import Cores
 from serving.seams.encoder import Arrays, EncoderEngine
 from serving.seams.engine import DeviceName, EngineKind
-from serving.seams.generator import GeneratorEngine
+from serving.seams.generator import Decoder, GeneratorEngine
 from serving.seams.head import Head
 
 
@@ -30,6 +30,8 @@ class Combination:
             question is about no checkpoint in particular.
         max_tokens: Most tokens of a generator's sequence; None where that is not the question.
         kv_cache: How a generator keeps keys and values, as of ``VariantConfig``.
+        options: Validated options of the recipe; None where the question is about no options in
+            particular.
     """
 
     recipe: str
@@ -39,6 +41,7 @@ class Combination:
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
     max_tokens: int | None = None
     kv_cache: str = "float"
+    options: BaseModel | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,11 @@ class PrepareRequest:
         device: Where it will run.
         threads: Intra-op threads that preparing may use.
         example: A small batch of an encoder, of more than one row; empty for a generator.
-        calibration: Batches to measure activations with; empty unless the recipe calibrates.
+        calibration: Batches to measure activations with; empty unless the recipe calibrates. Of a
+            generator each is one text, ``input_ids`` (1, tokens) alone.
         folder: An empty folder for what ``open_…`` will read.
+        quantized: The source itself, if its weights are quantized in a form that others wrote, and
+            ``checkpoint`` is a copy of the float numbers that they stand for; None of any other.
     """
 
     checkpoint: Checkpoint
@@ -67,6 +73,7 @@ class PrepareRequest:
     example: Arrays
     calibration: Sequence[Arrays]
     folder: Path
+    quantized: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +193,8 @@ class Runtime:
         open_encoder: Make an engine from what ``prepare`` wrote, in the thread that will run it.
             Raises ``ConfigError`` if the machine cannot run it.
         open_generator: Likewise a generator, which makes a thread of its own; None if it has none.
+        open_decoder: Open what a generator on the CPU steps, alone, in the thread that will run it;
+            raises likewise. None where the runtime batches by itself: then nothing can be drafted.
         kv_caches: In which forms its generators can keep keys and values, as of ``Combination``.
         preload: Modules that every replica would import anew at its start. A node imports them
             once and forks the replicas from there, so importing them must not start threads. Empty
@@ -202,5 +211,6 @@ class Runtime:
     prepare: Callable[[PrepareRequest], Prepared]
     open_encoder: Callable[[OpenRequest], EncoderEngine]
     open_generator: Callable[[OpenGeneratorRequest], GeneratorEngine] | None = None
+    open_decoder: Callable[[OpenGeneratorRequest], Decoder] | None = None
     kv_caches: tuple[str, ...] = ("float",)
     preload: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from serving.seams.engine import EngineKind
 from serving.seams.generation import Message
 from serving.seams.grammar import TokenTable
 from serving.seams.head import Head
-from serving.seams.inference import Input, Outcome
+from serving.seams.inference import NO_OPTIONS, AnswerOptions, Input, Outcome
 from serving.seams.tools import Tool, ToolCallDelta, ToolUse
 
 
@@ -40,8 +40,10 @@ class EncoderTask(Protocol):
     width: int
     labels: tuple[str, ...]
 
-    def prepare(self, inputs: Sequence[Input], truncate: bool) -> list[Item]:
-        """Make an item of each input.
+    def prepare(
+        self, inputs: Sequence[Input], truncate: bool, options: AnswerOptions = NO_OPTIONS
+    ) -> list[Item]:
+        """Make an item of each input; ``options`` are checked before.
 
         Raises:
             InvalidField: An input is of the wrong kind, or longer than ``max_tokens`` while
@@ -51,11 +53,16 @@ class EncoderTask(Protocol):
     def collate(self, items: Sequence[Item]) -> Arrays:
         """Make one batch of items, at least one."""
 
-    def check_dimensions(self, dimensions: int | None) -> None:
-        """Raise ``InvalidField`` unless answers can be cut to ``dimensions``; None cuts nothing."""
+    def check_options(self, options: AnswerOptions) -> None:
+        """Raise ``InvalidField`` unless answers can be as ``options`` ask."""
 
-    def decode(self, rows: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
-        """Turn the engine's rows (inputs, width) into answers; ``dimensions`` is checked before."""
+    def decode(
+        self, rows: NDArray[np.float32], options: AnswerOptions = NO_OPTIONS
+    ) -> NDArray[np.float32]:
+        """Turn the engine's rows, one of each input, into answers (inputs, width).
+
+        ``options`` are checked before; with some of them the answers are narrower.
+        """
 
 
 @runtime_checkable
@@ -191,11 +198,14 @@ class EncoderJudging:
         measures: What else tells them apart, by name, e.g. ``cosine`` or ``divergence`` (nats); see
             ``Comparison.measures``. Raises likewise.
         needs_probes: Whether ``agreement`` looks at the probes; if not, it gets None for them.
+        held_to: Which of them, ``agreement`` or the name of a measure that every pair of rows has,
+            must reach a variant's ``min_agreement`` when it is prepared.
     """
 
     agreement: Callable[[NDArray[np.float32], NDArray[np.float32], ProbeRows | None], float]
     measures: Callable[[NDArray[np.float32], NDArray[np.float32]], Mapping[str, float]]
     needs_probes: bool
+    held_to: str = "agreement"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
+from jinja2 import TemplateError
+
 from serving.errors import InvalidField
 from serving.seams import Message, Tool
-from serving.tasks.chat_template import render
+from serving.tasks.bounded_rendering import render_bounded
 from serving.tasks.control_tokens import ControlTokens
 from serving.tasks.tool_calls import read_calls
 from serving.tasks.tool_formats import ToolFormat, find_format
@@ -59,8 +61,8 @@ class Chat:
         marked = [self._mark(_as_dict(said)) for said in messages]
         definitions = [self._mark(tool.definition) for tool in tools]
         try:
-            text = render(template, self.variables, marked, tools=definitions)
-        except Exception as error:  # a template is a program: it can raise anything
+            text = render_bounded(template, self.variables, marked, tools=definitions)
+        except TemplateError as error:
             reason = shorten(str(error), _REFUSAL_CHARACTERS, placeholder=" …")
             raise InvalidField(
                 f"the model's chat template refuses messages: {reason}", param="messages"

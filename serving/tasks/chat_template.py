@@ -3,15 +3,25 @@
 What a template can see and do is what transformers gives it, since templates are written for that:
 the same settings, filters, globals and tags, in a sandbox, because a checkpoint's template is code
 of somebody else. ``tests/unit/tasks/test_chat_template.py`` compares the two.
+
+Run as a program, this file is the process of ``bounded_rendering.py``: it answers JSON by JSON,
+each after its length in eight bytes, and ends with its input. It imports jinja2, nothing heavier.
 """
 
 from __future__ import annotations
 
 import json
+import resource
+import signal
+import struct
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, NoReturn
+from math import ceil
+from pathlib import Path
+from typing import IO, Any, NoReturn
 
 from jinja2 import Template, TemplateError, meta, nodes
 from jinja2.exceptions import SecurityError
@@ -19,6 +29,17 @@ from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
+
+CPU_S = 2
+"""Processor time of one chat, which mostly takes a thousandth of a second."""
+
+MEMORY_BYTES = 512 * 2**20
+"""Beside what the process holds when it is started."""
+
+MAX_CHARACTERS = 8 * 2**20
+"""Of a rendered chat: four times the largest body."""
+
+_LENGTH = struct.Struct("<Q")
 
 
 def render(
@@ -157,3 +178,52 @@ def _refuse(reason: str) -> NoReturn:
 
 def _now_as(form: str) -> str:
     return datetime.now().strftime(form)
+
+
+def write_message(pipe: IO[bytes], content: bytes) -> None:
+    """Send one message to the other side, or back."""
+    pipe.write(_LENGTH.pack(len(content)))
+    pipe.write(content)
+    pipe.flush()
+
+
+def read_message(pipe: IO[bytes]) -> bytes | None:
+    """The next message; None if the other side has ended."""
+    length = pipe.read(_LENGTH.size)
+    if len(length) < _LENGTH.size:
+        return None
+    (size,) = _LENGTH.unpack(length)
+    content: bytes = pipe.read(size)
+    return content if len(content) == size else None
+
+
+def _serve() -> None:
+    """Answer one request after the other, each with the text, or with why there is none."""
+    # Ctrl-C is for the service, which ends this process with its pipe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY_BYTES,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    while (asked := read_message(sys.stdin.buffer)) is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (ceil(time.process_time()) + CPU_S, most))
+        write_message(sys.stdout.buffer, _answer(asked))
+
+
+def _answer(asked: bytes) -> bytes:
+    try:
+        text = render(*json.loads(asked))
+        if len(text) <= MAX_CHARACTERS:
+            return json.dumps([text, None]).encode()
+        refusal = f"it writes more than {MAX_CHARACTERS:,} characters"
+    except MemoryError:
+        refusal = f"it takes more than {MEMORY_BYTES // 2**20} MiB of memory"
+    except RecursionError:
+        refusal = "it calls itself too deep"
+    except Exception as error:  # a template is a program: it can raise anything
+        refusal = str(error)[:MAX_CHARACTERS]
+    return json.dumps([None, refusal]).encode()
+
+
+if __name__ == "__main__":
+    _serve()

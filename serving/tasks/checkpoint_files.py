@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from serving.checkpoint_json import read_json_file
 from serving.errors import ConfigError
 from serving.seams import Checkpoint
 
@@ -35,10 +35,7 @@ def read_json(checkpoint: Checkpoint, name: str) -> Any:
     file = checkpoint.folder / name
     if not file.is_file():
         return {}
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file}: cannot be read: {error}") from None
+    return read_json_file(file)
 
 
 def source_arguments(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.checkpoint import read_config
-from serving.errors import InvalidField
 from serving.heads import activate
 from serving.seams import (
+    NO_OPTIONS,
     Activation,
+    AnswerOptions,
     Arrays,
     Checkpoint,
     EncoderJudging,
@@ -29,7 +30,7 @@ from serving.seams import (
 )
 from serving.tasks.classifier_config import label_names, require_classifier
 from serving.tasks.task_files import open_text_items, read_settings, write_task
-from serving.tasks.text_items import TextItems, TextSettings, only_texts
+from serving.tasks.text_items import TextItems, TextSettings, only_texts, refuse_options
 
 _LISTED_CHARACTERS = 100
 """Most of a checkpoint's labels that a message lists."""
@@ -65,7 +66,9 @@ class Classification:
         """Number of labels."""
         return len(self.labels)
 
-    def prepare(self, inputs: Sequence[Input], truncate: bool) -> list[Item]:
+    def prepare(
+        self, inputs: Sequence[Input], truncate: bool, options: AnswerOptions = NO_OPTIONS
+    ) -> list[Item]:
         """Make an item of each text."""
         return self.items.encode(only_texts(inputs), truncate)
 
@@ -73,12 +76,13 @@ class Classification:
         """Make one batch."""
         return self.items.collate(items)
 
-    def check_dimensions(self, dimensions: int | None) -> None:
-        """Raise ``InvalidField`` if ``dimensions`` is given; it belongs to embeddings."""
-        if dimensions is not None:
-            raise InvalidField("dimensions belongs to embeddings", param="dimensions")
+    def check_options(self, options: AnswerOptions) -> None:
+        """Raise ``InvalidField`` if there are any: they belong to embeddings."""
+        refuse_options(options)
 
-    def decode(self, rows: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
+    def decode(
+        self, rows: NDArray[np.float32], options: AnswerOptions = NO_OPTIONS
+    ) -> NDArray[np.float32]:
         """Turn logits (texts, labels) into scores: probabilities, or a regression's values."""
         return activate(rows, self.head.activation)
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from serving.errors import InvalidField
 from serving.heads import normalize
 from serving.seams import (
+    NO_OPTIONS,
+    AnswerOptions,
     Arrays,
     Checkpoint,
     EncoderJudging,
@@ -26,6 +28,8 @@ from serving.seams import (
 )
 from serving.tasks.checkpoint_files import load_model_config
 from serving.tasks.embeddings_files import EmbeddingsFiles, read_embeddings_files
+from serving.tasks.row_layer_files import load_weights, width_after
+from serving.tasks.row_layers import RowLayer, Weights, apply_layers, read_weights, write_weights
 from serving.tasks.sentence_transformers_files import (
     TransformerSettings,
     read_transformer_settings,
@@ -40,33 +44,52 @@ class EmbeddingsSettings(TextSettings):
 
     Attributes:
         head: How token vectors become one.
+        layers: What becomes of that; see ``serving.tasks.row_layers``.
         width: Numbers of an answer: those of the model, or its leading ones.
-        prompt: What stands before every text.
+        prompts: What a request may have before every text, by name.
+        default_prompt: What stands there if it names none.
+        pools_prompt: Whether a prompt takes part in the pooling.
     """
 
     head: Pooled
+    layers: tuple[RowLayer, ...]
     width: int
-    prompt: str
+    prompts: dict[str, str]
+    default_prompt: str
+    pools_prompt: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
     """The task ``embeddings`` for one checkpoint; see ``EncoderTask``."""
 
-    head: Pooled
+    settings: EmbeddingsSettings
     items: TextItems
-    width: int
-    prompt: str
+    layer_weights: Sequence[Weights] = ()
     labels: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> Pooled:
+        """How token vectors become one."""
+        return self.settings.head
+
+    @property
+    def width(self) -> int:
+        """Numbers of an answer, unless a request wants fewer."""
+        return self.settings.width
 
     @property
     def max_tokens(self) -> int:
         """Most tokens of a text, those of the prompt included."""
         return self.items.max_tokens
 
-    def prepare(self, inputs: Sequence[Input], truncate: bool) -> list[Item]:
+    def prepare(
+        self, inputs: Sequence[Input], truncate: bool, options: AnswerOptions = NO_OPTIONS
+    ) -> list[Item]:
         """Make an item of each text, behind the prompt."""
-        return self.items.encode([self.prompt + text for text in only_texts(inputs)], truncate)
+        name = options.prompt_name
+        prompt = self.settings.default_prompt if name is None else self.settings.prompts[name]
+        return self.items.encode([prompt + text for text in only_texts(inputs)], truncate)
 
     def prepare_ids(self, inputs: Sequence[Sequence[int]], truncate: bool) -> list[Item]:
         """Make an item of each input's token ids; no prompt, and no special token, is added."""
@@ -76,32 +99,51 @@ class Embeddings:
         """Make one batch."""
         return self.items.collate(items)
 
-    def check_dimensions(self, dimensions: int | None) -> None:
-        """Raise ``InvalidField`` if the model has fewer than ``dimensions``."""
+    def check_options(self, options: AnswerOptions) -> None:
+        """Raise ``InvalidField`` if the model has fewer ``dimensions``, or no such prompt."""
+        dimensions, name = options.dimensions, options.prompt_name
         if dimensions is not None and dimensions > self.width:
             raise InvalidField(
                 f"dimensions is {dimensions}; this model has {self.width}", param="dimensions"
             )
+        if name is None:
+            return
+        prompts = self.settings.prompts
+        if name not in prompts:
+            raise InvalidField(
+                f"prompt_name is {name!r}; this model has {', '.join(prompts)}",
+                param="prompt_name",
+            )
+        if prompts[name] and not self.settings.pools_prompt:
+            raise InvalidField(
+                f"prompt_name is {name!r}: this model leaves prompts out of its pooling, which is "
+                "not supported",
+                param="prompt_name",
+            )
 
-    def decode(self, rows: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
-        """Normalise as the head says, and keep the leading numbers.
+    def decode(
+        self, rows: NDArray[np.float32], options: AnswerOptions = NO_OPTIONS
+    ) -> NDArray[np.float32]:
+        """Compute the checkpoint's further layers, keep the leading numbers, and normalise.
 
-        What a request's ``dimensions`` cuts is scaled to unit length again, as OpenAI's clients
-        expect. What the checkpoint's own width cuts is not, as sentence-transformers does it.
+        What a request cuts has unit length again, as OpenAI's clients expect. What the checkpoint's
+        own width cuts has not unless the request says so, as sentence-transformers does it.
         """
-        whole = normalize(rows) if self.head.normalize else rows
-        kept = whole[:, : self.width]
-        if dimensions is None or dimensions == self.width:
+        whole = apply_layers(self.settings.layers, self.layer_weights, rows)
+        kept = whole[:, : options.dimensions or self.width]
+        is_unit = self.head.normalize if options.normalize is None else options.normalize
+        if not is_unit:
             return kept
-        cut = kept[:, :dimensions]
-        return normalize(cut) if self.head.normalize else cut
+        if options.normalize is None and kept.shape[1] == self.width:
+            return normalize(whole)[:, : self.width]
+        return normalize(kept)
 
 
 def open_task(folder: Path, max_tokens: int | None) -> Embeddings:
     """Make the task from what ``prepare`` wrote; see ``Task.open``."""
     settings = read_settings(folder, EmbeddingsSettings)
     items = open_text_items(folder, settings, max_tokens)
-    return Embeddings(settings.head, items, settings.width, settings.prompt)
+    return Embeddings(settings, items, read_weights(folder, len(settings.layers)))
 
 
 def prepare(checkpoint: Checkpoint, folder: Path) -> None:
@@ -121,10 +163,14 @@ def prepare(checkpoint: Checkpoint, folder: Path) -> None:
     settings = EmbeddingsSettings(
         **prepare_texts(model, transformer).model_dump(),
         head=files.head,
-        width=_width(model.config, files),
-        prompt=files.prompt,
+        layers=tuple(found.layer for found in files.layers),
+        width=_width(checkpoint, model.config, files),
+        prompts=dict(files.prompts),
+        default_prompt=files.default_prompt,
+        pools_prompt=files.pools_prompt,
     )
     write_task(folder, model.tokenizer.backend_tokenizer, settings)
+    write_weights(folder, [load_weights(checkpoint, found) for found in files.layers])
 
 
 def _read_files(checkpoint: Checkpoint) -> tuple[EmbeddingsFiles, TransformerSettings]:
@@ -132,8 +178,9 @@ def _read_files(checkpoint: Checkpoint) -> tuple[EmbeddingsFiles, TransformerSet
     return files, read_transformer_settings(checkpoint, "last_hidden_state")
 
 
-def _width(config: Any, files: EmbeddingsFiles) -> int:
+def _width(checkpoint: Checkpoint, config: Any, files: EmbeddingsFiles) -> int:
     width: int = config.get_text_config().hidden_size
+    width = width_after(checkpoint, files.layers, width)
     return min(width, files.truncate_dim or width)
 
 
@@ -144,7 +191,7 @@ def _check(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
 
 def _why_not_comparable(checkpoint: Checkpoint, reference: Checkpoint) -> str | None:
     width, expected = (
-        _width(load_model_config(found), read_embeddings_files(found))
+        _width(found, load_model_config(found), read_embeddings_files(found))
         for found in (checkpoint, reference)
     )
     if width == expected:

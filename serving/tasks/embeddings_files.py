@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from serving.errors import ConfigError
 from serving.seams import Checkpoint, Pooled, Pooling
+from serving.tasks.row_layer_files import ROW_MODULES, FoundLayer, read_row_layers
+from serving.tasks.row_layers import UnitLength
 from serving.tasks.sentence_transformers_files import (
     ModuleEntry,
     default_prompt,
+    known_prompts,
     read_library_settings,
     read_module_config,
     read_modules,
@@ -21,8 +25,6 @@ _POOLINGS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "max": "max", "la
 
 _OLD_SWITCH = "pooling_mode_"
 """Before version 6 each mode had a switch, e.g. ``pooling_mode_mean_tokens: true``."""
-
-_PIPELINES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
 
 
 class PoolingSettings(BaseModel):
@@ -49,26 +51,24 @@ class PoolingSettings(BaseModel):
         return {**settings, "pooling_mode": [chosen] if isinstance(chosen, str) else chosen}
 
 
-class NormalizeSettings(BaseModel):
-    """The config of the module ``Normalize``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    module_input_name: str = "sentence_embedding"
-    module_output_name: str | None = None
-
-
 class EmbeddingsFiles(NamedTuple):
     """What the files say.
 
     Attributes:
         head: How token vectors become one.
+        layers: What becomes of that before it has length 1.
         truncate_dim: Leading numbers that are kept; None keeps all.
-        prompt: What stands before a text; may be empty.
+        prompts: What may stand before a text, by name.
+        default_prompt: What does if a request names none; may be empty.
+        pools_prompt: Whether the tokens of a prompt take part in the pooling.
     """
 
     head: Pooled
+    layers: tuple[FoundLayer, ...]
     truncate_dim: int | None
-    prompt: str
+    prompts: Mapping[str, str]
+    default_prompt: str
+    pools_prompt: bool
 
 
 def read_embeddings_files(checkpoint: Checkpoint) -> EmbeddingsFiles:
@@ -85,33 +85,32 @@ def read_embeddings_files(checkpoint: Checkpoint) -> EmbeddingsFiles:
         )
     library = read_library_settings(checkpoint, "SentenceTransformer")
     prompt = default_prompt(library)
-    if not modules:
-        return EmbeddingsFiles(Pooled(), library.truncate_dim, prompt)
-    _check_pipeline(checkpoint, modules)
-    pooling = _pooling(checkpoint, modules[1], prompt)
-    head = Pooled(pooling=pooling, normalize=len(modules) == len(_PIPELINES[1]))
-    return EmbeddingsFiles(head, library.truncate_dim, prompt)
+    layers: tuple[FoundLayer, ...] = ()
+    head, pools_prompt = Pooled(), True
+    if modules:
+        _check_pipeline(checkpoint, modules)
+        pooling, pools_prompt = _pooling(checkpoint, modules[1], prompt)
+        layers = read_row_layers(checkpoint, modules[2:])
+        # The last one is apart: a request may want it, or not.
+        is_unit = bool(layers) and isinstance(layers[-1].layer, UnitLength)
+        layers = layers[:-1] if is_unit else layers
+        head = Pooled(pooling=pooling, normalize=is_unit)
+    return EmbeddingsFiles(
+        head, layers, library.truncate_dim, known_prompts(library), prompt, pools_prompt
+    )
 
 
 def _check_pipeline(checkpoint: Checkpoint, modules: list[ModuleEntry]) -> None:
     kinds = [module.kind for module in modules]
-    if kinds not in _PIPELINES:
-        known = "; ".join(", ".join(pipeline) for pipeline in _PIPELINES)
+    if kinds[:2] != ["Transformer", "Pooling"] or not set(kinds[2:]) <= {*ROW_MODULES}:
         raise ConfigError(
             f"{checkpoint.folder / 'modules.json'}: unsupported modules {', '.join(kinds)}; "
-            f"supported: {known} (of sentence-transformers)"
+            f"supported: Transformer, Pooling, and after them {', '.join(ROW_MODULES)} (of "
+            "sentence-transformers)"
         )
-    for module in modules[2:]:
-        settings = read_module_config(checkpoint, module, NormalizeSettings)
-        names = {settings.module_input_name, settings.module_output_name or "sentence_embedding"}
-        if names != {"sentence_embedding"}:
-            raise ConfigError(
-                f"{checkpoint.folder / module.path}: Normalize of {', '.join(sorted(names))}: only "
-                "sentence_embedding can be normalised"
-            )
 
 
-def _pooling(checkpoint: Checkpoint, module: ModuleEntry, prompt: str) -> Pooling:
+def _pooling(checkpoint: Checkpoint, module: ModuleEntry, prompt: str) -> tuple[Pooling, bool]:
     settings = read_module_config(checkpoint, module, PoolingSettings)
     where = checkpoint.folder / module.path / "config.json"
     match settings.pooling_mode:
@@ -127,7 +126,7 @@ def _pooling(checkpoint: Checkpoint, module: ModuleEntry, prompt: str) -> Poolin
             f"{where}: include_prompt is false, but the prompt {prompt!r} stands before every "
             "text: leaving a prompt out of the pooling is not supported"
         )
-    return pooling
+    return pooling, settings.include_prompt
 
 
 def _mode(switch: str) -> str:

@@ -187,7 +187,7 @@ class Generation:
         if len(ids) >= self.max_tokens:
             raise TooManyTokens(
                 f"{field} has {len(ids)} tokens; the limit is {self.max_tokens} together with at "
-                "least one new token. Shorten it",
+                "least one new token, so the prompt is too long. Shorten it",
                 param=field,
             )
         return tuple(ids)

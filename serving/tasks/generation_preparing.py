@@ -10,8 +10,10 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from serving.errors import ConfigError
+from serving.rust_panics import panics_as_errors
 from serving.seams import Checkpoint
-from serving.tasks.chat_template import literal_text, render
+from serving.tasks.bounded_rendering import render_bounded
+from serving.tasks.chat_template import literal_text
 from serving.tasks.checkpoint_files import load_model_config, read_json, source_arguments
 from serving.tasks.control_tokens import find_control_tokens
 from serving.tasks.generation import ChatSettings, GenerationSettings
@@ -61,7 +63,11 @@ def _load_tokenizer(checkpoint: Checkpoint) -> Any:
     # For a GGUF file, AutoTokenizer first reads its whole header for a config (3 s for a vocabulary
     # of 49,152), and then builds the same tokenizer from the file alone.
     loader: Any = AutoTokenizer if checkpoint.gguf_file is None else PreTrainedTokenizerFast
-    tokenizer = loader.from_pretrained(checkpoint.folder, **source_arguments(checkpoint))
+    try:
+        with panics_as_errors():
+            tokenizer = loader.from_pretrained(checkpoint.folder, **source_arguments(checkpoint))
+    except Exception as error:  # whatever the files lead transformers to
+        raise ConfigError(f"{checkpoint.folder}: its tokenizer cannot be read: {error}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ConfigError(f"{checkpoint.folder}: no fast tokenizer (tokenizer.json) can be made")
     return tokenizer
@@ -75,9 +81,11 @@ def _chat_settings(loaded: Any, tokenizer: Tokenizer) -> ChatSettings | None:
         template, tool_template = template.get("default"), template.get("tool_use")
     if template is None:
         return None
+    if not isinstance(template, str) or not isinstance(tool_template, str | None):
+        raise ConfigError("the tokenizer's chat_template is no text, nor texts by their names")
     try:
         written = literal_text(template) + literal_text(tool_template or "")
-    except TemplateError:  # each chat will be told
+    except (TemplateError, RecursionError):  # each chat will be told
         written = ""
     return ChatSettings(
         template=template,
@@ -101,7 +109,8 @@ def _stop_tokens(
     Generation config (as in transformers, the model's config stands in for a missing one),
     tokenizer and chat template each know some: base models end with one token, chats with another.
     """
-    configured = read_json(checkpoint, "generation_config.json").get("eos_token_id")
+    said = read_json(checkpoint, "generation_config.json")
+    configured = said.get("eos_token_id") if isinstance(said, dict) else None
     if configured is None:
         configured = getattr(config, "eos_token_id", None)
     found = {
@@ -117,8 +126,8 @@ def _end_of_turn(chat: ChatSettings, tokenizer: Tokenizer) -> int | None:
     answer = "ANSWER"
     messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
     try:
-        text = render(chat.template, chat.variables, messages, asks_for_answer=False)
-    except Exception:  # whatever the template raises; then no chat will be answered either
+        text = render_bounded(chat.template, chat.variables, messages, asks_for_answer=False)
+    except TemplateError:  # then no chat will be answered either
         return None
     _, _, after = text.rpartition(answer)
     ids = tokenizer.encode(after.lstrip(), add_special_tokens=False).ids

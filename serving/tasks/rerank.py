@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from serving.errors import ConfigError, InvalidField
 from serving.heads import activate
 from serving.seams import (
+    NO_OPTIONS,
     Activation,
+    AnswerOptions,
     Arrays,
     Checkpoint,
     EncoderJudging,
@@ -36,7 +38,7 @@ from serving.tasks.sentence_transformers_files import (
     read_transformer_settings,
 )
 from serving.tasks.task_files import open_text_items, read_settings, write_task
-from serving.tasks.text_items import TextItems, TextSettings
+from serving.tasks.text_items import TextItems, TextSettings, refuse_options
 
 _ACTIVATIONS: dict[str | None, Activation] = {
     None: "sigmoid",
@@ -75,7 +77,9 @@ class Rerank:
         """Most tokens of a query and a document together."""
         return self.items.max_tokens
 
-    def prepare(self, inputs: Sequence[Input], truncate: bool) -> list[Item]:
+    def prepare(
+        self, inputs: Sequence[Input], truncate: bool, options: AnswerOptions = NO_OPTIONS
+    ) -> list[Item]:
         """Make an item of each pair; of one that is too long, the longer text is cut first."""
         pairs = [pair for pair in inputs if not isinstance(pair, str)]
         if len(pairs) < len(inputs):
@@ -90,12 +94,13 @@ class Rerank:
         """Make one batch."""
         return self.items.collate(items)
 
-    def check_dimensions(self, dimensions: int | None) -> None:
-        """Raise ``InvalidField`` if ``dimensions`` is given; it belongs to embeddings."""
-        if dimensions is not None:
-            raise InvalidField("dimensions belongs to embeddings", param="dimensions")
+    def check_options(self, options: AnswerOptions) -> None:
+        """Raise ``InvalidField`` if there are any: they belong to embeddings."""
+        refuse_options(options)
 
-    def decode(self, rows: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
+    def decode(
+        self, rows: NDArray[np.float32], options: AnswerOptions = NO_OPTIONS
+    ) -> NDArray[np.float32]:
         """Turn logits (pairs, 1) into scores."""
         return activate(rows, self.head.activation)
 
@@ -120,7 +125,7 @@ def prepare(checkpoint: Checkpoint, folder: Path) -> None:
     require_one_logit(checkpoint, model.config.to_dict())
     settings = RerankSettings(
         **prepare_texts(model, transformer).model_dump(),
-        head=Logits(activation=_activation(checkpoint, model.config, library.activation_fn)),
+        head=Logits(activation=_activation(checkpoint, model.config.to_dict(), library)),
         prompt=default_prompt(library),
     )
     write_task(folder, model.tokenizer.backend_tokenizer, settings)
@@ -138,15 +143,22 @@ def _read_files(checkpoint: Checkpoint) -> tuple[LibrarySettings, TransformerSet
 
 
 def _check(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
-    _read_files(checkpoint)
+    library, _ = _read_files(checkpoint)
     require_one_logit(checkpoint, config)
+    _activation(checkpoint, config, library)
+    default_prompt(library)
 
 
-def _activation(checkpoint: Checkpoint, config: Any, activation: str | None) -> Activation:
-    """Find the activation where the library looks for it: its own file, then the model's config."""
-    in_config = getattr(config, "sentence_transformers", None) or {}
-    old = getattr(config, "sbert_ce_default_activation_function", None)
-    name = activation or in_config.get("activation_fn") or old
+def _activation(
+    checkpoint: Checkpoint, config: Mapping[str, Any], library: LibrarySettings
+) -> Activation:
+    """Find the activation where the library looks for it: its own file, then the model's config.
+
+    There, a null under the new key hides what stands under the old one.
+    """
+    in_config = config.get("sentence_transformers") or {}
+    old = config.get("sbert_ce_default_activation_function")
+    name = library.activation_fn or in_config.get("activation_fn", old)
     if name not in _ACTIVATIONS:
         known = ", ".join(str(known) for known in _ACTIVATIONS if known)
         raise ConfigError(

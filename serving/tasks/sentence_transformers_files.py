@@ -163,6 +163,12 @@ def read_library_settings(checkpoint: Checkpoint, model_type: str) -> LibrarySet
     return settings
 
 
+def known_prompts(settings: LibrarySettings) -> dict[str, str]:
+    """What may stand before a text, by name; the library adds two where a checkpoint lacks them."""
+    prompts = {"query": "", "document": "", **settings.prompts}
+    return {name: prompt or "" for name, prompt in prompts.items()}
+
+
 def default_prompt(settings: LibrarySettings) -> str:
     """What the library puts before a text that comes without the name of a prompt.
 
@@ -172,14 +178,13 @@ def default_prompt(settings: LibrarySettings) -> str:
     name = settings.default_prompt_name
     if name is None:
         return ""
-    # The library adds these two, empty, where a checkpoint lacks them.
-    prompts = {"query": "", "document": "", **settings.prompts}
+    prompts = known_prompts(settings)
     if name not in prompts:
         raise ConfigError(
             f"config_sentence_transformers.json: default_prompt_name {name!r} is not one of the "
             f"prompts: {', '.join(prompts)}"
         )
-    return prompts[name] or ""
+    return prompts[name]
 
 
 def read_module_config(checkpoint: Checkpoint, module: ModuleEntry, shape: type[Shape]) -> Shape:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from tokenizers import Tokenizer
 
 from serving.errors import ConfigError
+from serving.rust_panics import panics_as_errors
 from serving.settings import explain
 from serving.tasks.text_items import TextItems, TextSettings
 
@@ -72,6 +73,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """
     file = folder / TOKENIZER_FILE
     try:
-        return Tokenizer.from_file(str(file))
+        with panics_as_errors():
+            return Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises nothing narrower
         raise ConfigError(f"{file}: cannot be read: {error}; prepare the variant again") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, cast
 
 import numpy as np
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from tokenizers import Encoding, Tokenizer
 
 from serving.errors import InvalidField, TooManyTokens
-from serving.seams import Arrays, Input, Item
+from serving.seams import AnswerOptions, Arrays, Input, Item
 
 LENGTH_MULTIPLE = 8
 """Rows are padded to a multiple of this many tokens.
@@ -160,6 +160,13 @@ def only_texts(inputs: Sequence[Input]) -> list[str]:
     if len(texts) < len(inputs):
         raise InvalidField("this model takes single texts, no pairs", param="input")
     return texts
+
+
+def refuse_options(options: AnswerOptions) -> None:
+    """Raise ``InvalidField`` if there are any: for a task whose answers are no embeddings."""
+    for name, value in asdict(options).items():
+        if value is not None:
+            raise InvalidField(f"{name} belongs to embeddings", param=name)
 
 
 def _item(encoding: Encoding) -> TextItem:

@@ -10,6 +10,7 @@ from tokenizers.normalizers import Lowercase, Sequence
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from serving.errors import ConfigError
+from serving.rust_panics import panics_as_errors
 from serving.seams import Checkpoint
 from serving.tasks.checkpoint_files import load_model_config, source_arguments
 from serving.tasks.classifier_config import require_classifier
@@ -96,9 +97,10 @@ def prepare_texts(model: TextModel, transformer: TransformerSettings) -> TextSet
 
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            checkpoint.folder, **source_arguments(checkpoint), use_fast=True
-        )
+        with panics_as_errors():
+            tokenizer = AutoTokenizer.from_pretrained(
+                checkpoint.folder, **source_arguments(checkpoint), use_fast=True
+            )
     except Exception as error:  # whatever the files lead transformers to
         raise ConfigError(f"{checkpoint.folder}: its tokenizer cannot be read: {error}") from error
     if getattr(tokenizer, "backend_tokenizer", None) is None:

@@ -15,7 +15,8 @@ from jinja2 import TemplateError
 
 from serving.generator.json_schema import ANY_OBJECT, schema_rule
 from serving.seams import Tool, ToolUse
-from serving.tasks.chat_template import names_used, render
+from serving.tasks.bounded_rendering import render_bounded
+from serving.tasks.chat_template import names_used
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,8 @@ def _written_call(template: str, variables: Mapping[str, str]) -> str:
     question: dict[str, Any] = {"role": "user", "content": "question"}
     function = {"name": PROBE_NAME, "arguments": PROBE_ARGUMENTS}
     answer = {"role": "assistant", "content": "", "tool_calls": [{**PROBE, "function": function}]}
-    before = render(template, variables, [question], tools=[PROBE_TOOL])
-    after = render(template, variables, [question, answer], False, tools=[PROBE_TOOL])
+    before = render_bounded(template, variables, [question], tools=[PROBE_TOOL])
+    after = render_bounded(template, variables, [question, answer], False, tools=[PROBE_TOOL])
     if PROBE_NAME not in after:
         raise TemplateError("it leaves calls out")
     pairs = enumerate(zip(before, after, strict=False))

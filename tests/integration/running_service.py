@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +24,18 @@ START_S = 900
 PROBED_S = 600
 STOP_S = 60
 POLL_S = 0.3
+
+PORTS = range(20_000, 30_000)
+"""Below those that the kernel gives to whoever asks for any one, and that Ray gives to replicas."""
+
+
+SOURCES = Path(__file__).parents[2] / "serving"
+WARNING = re.compile(rf"{SOURCES}/\S+\.py:\d+: \w*Warning: .*")
+RAY_LOGS = re.compile(r"^logs: (/.+)/serve$", re.MULTILINE)
+
+
+class RayDidNotStart(AssertionError):
+    """The service ended because Ray did not come up."""
 
 
 class RunningService:
@@ -64,12 +79,18 @@ class RunningService:
         """Wait until every variant is ready or has failed; return those that failed."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            assert self.process.poll() is None, f"the service ended: {self.log.read_text()}"
+            self._require_running()
             missing = self.not_ready()
             if missing is not None and all(entry["failed"] for entry in missing):
                 return missing
             time.sleep(POLL_S)
         raise AssertionError(f"not ready within {START_S} s: {self.log.read_text()}")
+
+    def _require_running(self) -> None:
+        if self.process.poll() is None:
+            return
+        said = f"the service ended: {self.log.read_text()}"
+        raise RayDidNotStart(said) if "error: Ray did not start" in said else AssertionError(said)
 
     def wait_until_probed(self) -> None:
         """Wait until every variant has answered its probes: the background is quiet then."""
@@ -109,6 +130,14 @@ class RunningService:
                     found.append(process)
         return found
 
+    def warnings_of_ours(self) -> list[str]:
+        """What Python has warned of in our modules, in any of its processes."""
+        said = self.log.read_text(errors="replace")
+        folders = [Path(folder) for folder in RAY_LOGS.findall(said)]
+        errors = [file for folder in folders for file in folder.glob("*.err")]
+        texts = [said, *(file.read_text(errors="replace") for file in errors)]
+        return [warning for text in texts for warning in WARNING.findall(text)]
+
     def stop(self, signum: int = signal.SIGTERM) -> int:
         """Ask the service to stop, by SIGINT as Ctrl-C would, and wait; returns its exit status."""
         if signum == signal.SIGINT:
@@ -134,21 +163,47 @@ def wait_until_in_flight(service: RunningService, model: str, variant: str) -> N
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on.
+
+    Seconds pass before it is bound, in which Ray's processes take hundreds that nobody chose.
+    """
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.choice(PORTS)))
+            return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
 def running_service(
     config: Path, log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[RunningService]:
-    """Start a service, wait for it, and stop it in the end."""
+    """Start a service, wait for it, and stop it in the end.
+
+    Ray gives up if a process of its own needs more than fifteen seconds to start, which happens on
+    a machine with much else to do. The service says so and ends; it is started once more.
+    """
+    try:
+        service = _start(config, log, environment)
+    except RayDidNotStart as error:
+        warnings.warn(f"Ray did not come up and is started again: {error}", stacklevel=2)
+        service = _start(config, log, environment)
+    try:
+        yield service
+    finally:
+        _end(service)
+    assert service.warnings_of_ours() == []
+
+
+def _start(config: Path, log: Path, environment: Mapping[str, str] | None) -> RunningService:
     service = RunningService(config, log, environment=environment)
     try:
         service.wait_until_settled()
-        yield service
-    finally:
-        if service.process.poll() is None:
-            service.stop()
+    except BaseException:
+        _end(service)
+        raise
+    return service
+
+
+def _end(service: RunningService) -> None:
+    if service.process.poll() is None:
+        service.stop()

@@ -18,6 +18,7 @@ from serving.checkpoint import find_checkpoint
 from serving.demo import DEMO_CONFIG
 from serving.demo.prepare import ENCODER_SOURCE, demo_directory
 from serving.settings import load_config
+from tests.integration.demo_service import KEY
 from tests.integration.running_service import RunningService
 
 VARIANTS = ["fp32", "bf16", "int8-dynamic", "int4"]
@@ -172,7 +173,7 @@ def vector_of(client: httpx.Client, path: str, variant: str, text: str) -> np.nd
 
 @pytest.mark.parametrize("base", ["/v1", "/minilm/bf16/v1"])
 def test_official_openai_client(demo: RunningService, base: str) -> None:
-    with openai.OpenAI(base_url=demo.url + base, api_key="unused") as client_:
+    with openai.OpenAI(base_url=demo.url + base, api_key=KEY) as client_:
         as_base64 = client_.embeddings.create(model="minilm:bf16", input=TEXTS)
         as_floats = client_.embeddings.create(
             model="minilm:bf16", input=TEXTS, encoding_format="float"

@@ -99,7 +99,7 @@ def error_of(answer: httpx.Response, status: int) -> dict[str, str]:
         (422, b'{"model": "minilm", "input": [1, "x"]}'),
         (422, b'{"model": "minilm", "input": "x", "dimensions": 385}'),
         (422, b'{"model": "minilm", "input": [' + b'"x",' * 300 + b'"x"]}'),
-        (422, b'{"model": "minilm", "input": "' + b"word " * 300 + b'"}'),
+        (400, b'{"model": "minilm", "input": "' + b"word " * 300 + b'"}'),
     ],
 )
 def test_bad_requests(http: httpx.Client, prefix: str, status: int, body: bytes) -> None:

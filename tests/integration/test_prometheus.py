@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -21,9 +23,10 @@ from tests.unit.deploy.metric_names import records, rules
 LOAD_S = 300
 PAUSE_S = 0.5  # the quality of the variants is probed only while they have nothing else to do
 VARIANTS = ["fp32", "int4"]
-QUERIES = all_queries(span="1m")
+# No variant of the demo drafts.
+QUERIES = [query for query in all_queries(span="1m") if "drafted_tokens" not in query.expression]
 LABELLED = ("sentiment", "smollm2")
-ROUTES = {
+ROUTES: dict[str, tuple[str, dict[str, Any]]] = {
     "minilm": ("v1/embeddings", {"input": TEXTS}),
     "sentiment": ("v1/classify", {"input": TEXTS}),
     "smollm2": ("v1/completions", {"prompt": TEXTS[0], "max_tokens": 4, "temperature": 0}),
@@ -152,10 +155,13 @@ def test_rates_belong_to_the_variants_that_were_asked(loaded: RunningPrometheus)
         assert {ratios[model, "fp32"] for model in ROUTES} == {1}
 
 
-def test_pictures_show_lines_and_bars(loaded: RunningPrometheus) -> None:
-    tiles = [query for query in QUERIES if query.instant][:2]
-    graphs = [query for query in QUERIES if not query.instant][:2]
+def test_pictures_show_lines_bars_and_bands(loaded: RunningPrometheus) -> None:
+    parts = Counter((query.dashboard, query.row, query.panel) for query in QUERIES)
+    single = [one for one in QUERIES if parts[one.dashboard, one.row, one.panel] == 1]
+    tiles = [query for query in single if query.instant][:2]
+    bands = [query for query in single if query.states][:1]
+    graphs = [query for query in single if not query.instant and not query.states][:2]
     with httpx.Client(base_url=loaded.url, timeout=30) as http:
-        figure = draw("Some panels", tiles + graphs, http, seconds=120)
-    assert [bool(axes.patches) for axes in figure.axes] == [True, True, False, False]
-    assert [bool(axes.lines) for axes in figure.axes] == [False, False, True, True]
+        figure = draw("Some panels", tiles + bands + graphs, http, seconds=120)
+    assert [bool(axes.patches) for axes in figure.axes] == [True, True, True, False, False]
+    assert [bool(axes.lines) for axes in figure.axes] == [False, False, False, True, True]

@@ -177,10 +177,14 @@ def test_an_honest_variant_stays_indistinguishable(http: httpx.Client, texts: li
             http.post("/sentiment/bf16/v1/classify", json={"input": text}).raise_for_status()
         sent += 40
         assert sent < 3 * NUM_HONEST, f"{count} of {sent} were compared"
-        wait_for(lambda sent=sent: compared_or_dropped(http) - before >= sent)
+        wait_until_done(http, before + sent)
     quality = variant_of(http, "bf16")
     assert quality["verdict"] == "indistinguishable", quality["reason"]
     assert evidence_of(http, "bf16", "live")["measures"]["agreement"]["low"] > 0.98
+
+
+def wait_until_done(http: httpx.Client, samples: float) -> None:
+    wait_for(lambda: compared_or_dropped(http) >= samples)
 
 
 def compared_or_dropped(http: httpx.Client) -> float:

@@ -27,6 +27,7 @@ def test_the_command_says_how_far_each_variant_is_and_when_it_is_over(
     for line in ("minilm:fp32: loading", "minilm:fp32: ready", "Server: ready after"):
         assert line in said
     assert f"{NUM_VARIANTS} of {NUM_VARIANTS} variants on {demo.url}" in " ".join(said.split())
+    assert f"console: {demo.url}/\n" in said
     # Ray's own warnings, which would tear the table apart.
     assert "(raylet)" not in said[: said.index("Server: ready after")]
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 
+from serving.errors import InvalidField
 from serving.seams import (
     Description,
     FinishReason,
@@ -19,7 +20,7 @@ from serving.seams import (
     TokenLogprob,
     TokensRequest,
 )
-from tests.unit.fakes import describe_generator
+from tests.unit.fakes.backends import describe_generator
 
 START = GenerationTimings(queue=0.001, tokenize=0.002, prefill=0.004, decode=0, total=0.007)
 END = GenerationTimings(queue=0.001, tokenize=0.002, prefill=0.004, decode=0.008, total=0.016)
@@ -62,11 +63,14 @@ class EchoBackend:
         return tuple(TokenLogprob(token, -0.5, ((token, -0.5),)) for token in request.continuation)
 
     async def tokens(self, request: TokensRequest) -> TokenizedText:
-        """One token per byte; a chat is its contents."""
+        """One token per byte; a chat is the names of its tools and its contents."""
         if self.failure is not None:
             raise self.failure
-        text = request.text or bytes(request.tokens).decode()
-        raw = text.encode() or "|".join(said.content for said in request.messages).encode()
+        if any(token > 255 for token in request.tokens):
+            raise InvalidField("no such token", param="prompt")
+        text = request.text or bytes(request.tokens).decode(errors="replace")
+        said = [*(tool.name for tool in request.tools), *(m.content for m in request.messages)]
+        raw = text.encode() or "|".join(said).encode()
         return TokenizedText(tuple(raw), tuple(map(chr, raw)), text, 128)
 
     async def describe(self) -> Description:

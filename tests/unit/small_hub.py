@@ -26,6 +26,7 @@ class SmallHub:
         is_gated: Whether access has to be granted.
         cuts: Files whose next answer ends after so many bytes, and with it the connection.
         asked: Files that were sent, and from which byte on.
+        sent: Bytes that were sent of each.
         url: Where it answers.
     """
 
@@ -34,6 +35,7 @@ class SmallHub:
     is_gated: bool = False
     cuts: dict[str, int] = field(default_factory=dict)
     asked: list[tuple[str, int]] = field(default_factory=list)
+    sent: dict[str, int] = field(default_factory=dict)
     url: str = ""
 
     @contextmanager
@@ -111,21 +113,24 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "EntryNotFound")
             return
         content = self.hub.files[name]
-        asked = re.match(r"bytes=(\d+)-", self.headers["Range"] or "")
+        asked = re.match(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
         start = int(asked[1]) if asked else 0
+        end = min(int(asked[2]) + 1, len(content)) if asked and asked[2] else len(content)
         self.send_response(206 if asked else 200)
         self.send_header("ETag", f'"{_etag(content)}"')
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("Content-Length", str(end - start))
         if asked:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
         self.end_headers()
         if not with_body:
             return
         self.hub.asked.append((name, start))
         cut = self.hub.cuts.pop(name, None)
-        self.wfile.write(content[start : None if cut is None else start + cut])
+        sent = content[start : end if cut is None else start + cut]
+        self.hub.sent[name] = self.hub.sent.get(name, 0) + len(sent)
+        self.wfile.write(sent)
         if cut is not None:
             self.close_connection = True
             self.connection.close()

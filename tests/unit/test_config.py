@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from serving.config import (
     RESERVED_MODEL_NAMES,
     RESERVED_VARIANT_NAMES,
     Autoscaling,
     Config,
+    DraftConfig,
     ModelConfig,
     ServerConfig,
     VariantConfig,
@@ -101,7 +102,7 @@ def test_the_server_binds_to_loopback_without_being_asked() -> None:
 def test_a_config_cannot_be_changed() -> None:
     config = Config.model_validate({"models": [model()]})
     with pytest.raises(ValidationError):
-        config.server.port = 1  # type: ignore[misc]
+        config.server.port = 1
 
 
 def test_the_api_key_does_not_show_in_a_print() -> None:
@@ -285,7 +286,20 @@ def test_autoscaling_starts_at_one_replica() -> None:
 @pytest.mark.parametrize("key", ["", "  "])
 def test_an_empty_key_is_refused(key: str) -> None:
     with pytest.raises(ValidationError, match="lets everybody in"):
-        ServerConfig(api_key=key)
+        ServerConfig(api_key=SecretStr(key))
+
+
+@pytest.mark.parametrize("key", ["hush\n", " hush", "hu\x00sh", "hush\u200b"])
+def test_a_key_that_no_client_could_send_is_refused(key: str) -> None:
+    with pytest.raises(ValidationError, match="no client could send it in a header"):
+        ServerConfig(api_key=SecretStr(key))
+
+
+@pytest.mark.parametrize("key", ["hush", "two words", "schlüssel", ":"])
+def test_other_keys_are_taken_as_they_are(key: str) -> None:
+    taken = ServerConfig(api_key=SecretStr(key)).api_key
+    assert taken is not None
+    assert taken.get_secret_value() == key
 
 
 @pytest.mark.parametrize(
@@ -337,3 +351,47 @@ def test_an_alias_means_one_thing(alias: str) -> None:
     assert f"alias {alias!r} of model 'minilm' means something already" in problems(
         {"models": models}
     )
+
+
+def drafted(**draft: Any) -> dict[str, Any]:
+    variants = ["fp32", "q4_0", {"name": "fast", "recipe": "fp32", "draft": draft}]
+    return {"models": [model(variants=variants)]}
+
+
+def test_a_draft_proposes_as_many_tokens_as_measurements_say() -> None:
+    section = Config.model_validate(drafted(variant="q4_0")).models[0].variants[2].draft
+    assert section == DraftConfig(variant="q4_0", tokens="auto")
+    section = Config.model_validate(drafted(variant="q4_0", tokens=16)).models[0].variants[2].draft
+    assert section == DraftConfig(variant="q4_0", tokens=16)
+
+
+@pytest.mark.parametrize(
+    ("draft", "message"),
+    [
+        (
+            {"variant": "q8_0"},
+            "models[0]: variant 'fast': draft.variant 'q8_0' is not another of the variants: "
+            "fp32, q4_0",
+        ),
+        ({"variant": "fast"}, "draft.variant 'fast' is not another of the variants: fp32, q4_0"),
+        ({"variant": "q4_0", "tokens": 0}, "models[0].variants[2].draft.tokens"),
+        ({"variant": "q4_0", "tokens": 17}, "models[0].variants[2].draft.tokens"),
+        ({"variant": "q4_0", "tokens": "many"}, "models[0].variants[2].draft.tokens"),
+        ({"variant": "q4_0", "tokens": True}, "models[0].variants[2].draft.tokens"),
+        ({"tokens": 2}, "models[0].variants[2].draft.variant"),
+    ],
+)
+def test_a_draft_that_means_nothing_is_refused(draft: dict[str, Any], message: str) -> None:
+    assert message in problems(drafted(**draft))
+
+
+@pytest.mark.parametrize("tokens", [0, 17, 2.5, "many", [1]])
+def test_tokens_of_a_draft_are_wrong_in_one_line(tokens: Any) -> None:
+    said = problems(drafted(variant="q4_0", tokens=tokens))
+    assert said == "models[0].variants[2].draft.tokens: 1 to 16, or auto"
+
+
+def test_a_draft_has_no_draft() -> None:
+    config = drafted(variant="q4_0")
+    config["models"][0]["variants"][1] = {"name": "q4_0", "draft": {"variant": "fp32"}}
+    assert "draft.variant 'q4_0' has a draft of its own" in problems(config)

@@ -27,11 +27,12 @@ def test_the_list_of_request_errors_is_complete() -> None:
         "TooLarge": 413,
         "InvalidField": 422,
         "InputFails": 422,
+        "CannotScore": 422,
         "QueueFull": 429,
         "InternalError": 500,
         "NotReady": 503,
         "DeadlineExceeded": 504,
-        "TooManyTokens": 422,
+        "TooManyTokens": 400,
     }
 
 

@@ -59,6 +59,7 @@ NOT_READ = dict.fromkeys(
     b"x",
 )
 
+Ask = Callable[..., subprocess.CompletedProcess[str]]
 Find = Callable[..., str]
 
 
@@ -69,14 +70,14 @@ def hub() -> Iterator[SmallHub]:
 
 
 @pytest.fixture
-def find(hub: SmallHub, tmp_path: Path) -> Find:
-    """Finds a source of the hub in a new process; returns its folder, or what was said."""
+def ask(hub: SmallHub, tmp_path: Path) -> Ask:
+    """Runs Python with arguments in a new process whose hub is the small one."""
 
-    def find(source: str = "hf:org/model@main", *, trust: bool = False, **settings: str) -> str:
+    def ask(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         environment = {name: text for name, text in os.environ.items() if name[:3] != "HF_"}
         environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache")}
         child = subprocess.run(
-            [sys.executable, "-c", FIND, json.dumps([source, trust])],
+            [sys.executable, *arguments],
             cwd=ROOT,
             env={**environment, **settings},
             capture_output=True,
@@ -84,9 +85,20 @@ def find(hub: SmallHub, tmp_path: Path) -> Find:
             check=False,
             timeout=120,
         )
+        assert "Traceback" not in child.stderr
+        return child
+
+    return ask
+
+
+@pytest.fixture
+def find(ask: Ask) -> Find:
+    """Finds a source of the hub; returns its folder, or what was said."""
+
+    def find(source: str = "hf:org/model@main", *, trust: bool = False, **settings: str) -> str:
+        child = ask("-c", FIND, json.dumps([source, trust]), **settings)
         if child.returncode == 0:
             return str(json.loads(child.stdout))
-        assert "Traceback" not in child.stderr
         return child.stderr.strip().splitlines()[-1]
 
     return find
@@ -180,3 +192,42 @@ def test_weights_of_another_form_are_named(hub: SmallHub, find: Find) -> None:
     del hub.files["model.safetensors"]
     assert "it holds 2_Dense/model.safetensors, consolidated.safetensors," in find()
     assert "pytorch_model.bin" in find()
+
+
+def test_sizes_are_told_from_headers_alone(hub: SmallHub, ask: Ask) -> None:
+    child = ask("-m", "serving", "sizes", "hf:org/model@main", COLUMNS="200")
+    assert child.returncode == 0
+    assert "bert, encoder, 262,144 numbers" in child.stdout
+    row = next(line.split() for line in child.stdout.splitlines() if "fp32" in line)
+    assert row[:3] == ["fp32", "torch", "1.0"]
+    assert hub.sent.keys() <= {"config.json", "model.safetensors"}
+    assert hub.sent["model.safetensors"] < 200_000 < len(WEIGHTS)
+
+
+def test_sizes_of_shards_are_summed(hub: SmallHub, ask: Ask) -> None:
+    del hub.files["model.safetensors"]
+    parts = {f"part-{n}.safetensors": save({f"{n}": np.zeros(1 << 18)}) for n in range(2)}
+    index = {"weight_map": {str(n): name for n, name in enumerate(parts)}}
+    hub.files |= {**parts, "model.safetensors.index.json": json.dumps(index).encode()}
+    assert "524,288 numbers" in ask("-m", "serving", "sizes", "hf:org/model@main").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.safetensors", b"\xff" * 100, "cannot be read on the hub"),
+        ("config.json", b"[", "cannot be read on the hub"),
+        ("config.json", None, "cannot be read on the hub"),
+        ("model.safetensors", None, "not a safetensors repo"),
+    ],
+)
+def test_headers_that_cannot_be_read_are_told(
+    hub: SmallHub, ask: Ask, name: str, content: bytes | None, said: str
+) -> None:
+    hub.files.pop(name)
+    if content is not None:
+        hub.files[name] = content
+    child = ask("-m", "serving", "sizes", "hf:org/model@main")
+    assert child.returncode == 1
+    assert "source 'hf:org/model@main'" in child.stderr
+    assert said in child.stderr

@@ -10,7 +10,7 @@ from ray.exceptions import RayActorError
 
 from serving import serve_application
 from serving.serve_application import Application, replica_call
-from tests.unit.fakes import MAX_WAIT_S
+from tests.unit.fakes.waiting import MAX_WAIT_S
 
 
 class Serve:

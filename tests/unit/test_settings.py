@@ -1,6 +1,7 @@
 """The YAML file, the environment and the command line become one configuration."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,12 @@ def test_the_folder_of_evidence_likewise(write, monkeypatch) -> None:
     assert load_config(write(MINIMAL)).evidence.folder == "/volume"
 
 
+def test_the_folder_of_reports_likewise(write, monkeypatch) -> None:
+    assert load_config(write(MINIMAL)).reports.folder == "."
+    monkeypatch.setenv("QUANTSERVE_REPORTS__FOLDER", "/volume")
+    assert load_config(write(MINIMAL)).reports.folder == "/volume"
+
+
 @pytest.mark.parametrize("variable", ["QUANTSERVE_SEVER__PORT", "QUANTSERVE_SERVER_PORT"])
 def test_a_variable_of_no_section_is_refused(write, monkeypatch, variable: str) -> None:
     monkeypatch.setenv(variable, "1")
@@ -83,14 +90,56 @@ def test_a_variable_of_no_section_is_refused(write, monkeypatch, variable: str) 
         load_config(write(MINIMAL))
 
 
-def test_a_variable_of_no_key_is_refused(write, monkeypatch) -> None:
+def refusal(file: Path, command_line: dict[str, Any] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, command_line)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("variable", ["QUANTSERVE_SERVER__PROT", "quantserve_server__prot"])
+def test_a_variable_of_no_key_is_named(write, monkeypatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "1")
+    said = refusal(write(MINIMAL))
+    assert said == f"environment variable {variable}: server.prot: unknown key"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("QUANTSERVE_SERVER__PORT", "many"), ("QUANTSERVE_SERVER", '{"port": "many"}')],
+)
+def test_a_variable_with_a_wrong_value_is_named_with_its_key(
+    write, monkeypatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    said = refusal(write(WITH_SERVER))
+    assert said.startswith(
+        f"environment variable {variable}: server.port: Input should be a valid integer"
+    )
+
+
+def test_models_of_a_variable_are_its_own(write, monkeypatch) -> None:
+    monkeypatch.setenv("QUANTSERVE_MODELS", '[{"name": "other", "task": "x", "variants": ["a"]}]')
+    said = refusal(write(MINIMAL))
+    assert said == "environment variable QUANTSERVE_MODELS: models[0].source: Field required"
+
+
+def test_each_problem_is_told_with_its_own_origin(write, monkeypatch) -> None:
+    file = write(MINIMAL + "server: {hots: x}\n")
     monkeypatch.setenv("QUANTSERVE_SERVER__PROT", "1")
-    assert error(write(MINIMAL)) == "server.prot: unknown key"
+    monkeypatch.setenv("QUANTSERVE_SERVER__PORT", "8001")
+    assert sorted(refusal(file).splitlines()) == sorted(
+        [
+            "environment variable QUANTSERVE_SERVER__PROT: server.prot: unknown key",
+            f"{file}: server.hots: unknown key",
+        ]
+    )
 
 
-def test_a_wrong_value_in_the_environment_names_its_key(write, monkeypatch) -> None:
-    monkeypatch.setenv("QUANTSERVE_SERVER__PORT", "many")
-    assert error(write(MINIMAL)).startswith("server.port: Input should be a valid integer")
+def test_a_variable_that_the_command_line_overrides_is_not_blamed(write, monkeypatch) -> None:
+    monkeypatch.setenv("QUANTSERVE_SERVER__PORT", "8001")
+    file = write(MINIMAL)
+    said = refusal(file, {"server": {"port": 70_000}})
+    assert said.startswith(f"{file}: server.port: ")
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from serving.config import ModelConfig
 from serving.monitor.evidence import forgetting, reading, writing
+from serving.monitor.evidence.course import course
 from serving.monitor.evidence.records import (
     NOTHING_KNOWN,
     JudgedPair,
@@ -23,7 +24,7 @@ from serving.monitor.evidence.records import (
 )
 from serving.monitor.evidence.schema import CannotKeep, FileInUse, open_file, open_memory
 from serving.quality.labels import LabelledScore
-from serving.seams import Input, LabelReport, VerdictChange
+from serving.seams import CourseStep, Input, LabelReport, VerdictChange
 
 logger = logging.getLogger("ray.serve.quantserve")
 
@@ -63,7 +64,7 @@ class Evidence:
         self._folder = folder.expanduser().absolute()
         self._qualities = {model.name: model.quality for model in models}
         self._clock = clock
-        self._thread = ThreadPoolExecutor(1, "evidence")
+        self._thread: Executor = ThreadPoolExecutor(1, "evidence")
         self._db = open_memory()
         self._lock: int | None = None
         self._has_no_file = ""
@@ -152,6 +153,11 @@ class Evidence:
         """Changes of verdicts since a time, by model, the oldest first."""
         nothing: dict[str, tuple[VerdictChange, ...]] = {}
         return await self._try(nothing, reading.history, since)
+
+    async def course(self, model: str, since: float, step_s: float) -> tuple[CourseStep, ...]:
+        """How a model's agreements went since a time, by steps of ``step_s`` seconds."""
+        nothing: tuple[CourseStep, ...] = ()
+        return await self._try(nothing, course, model, since, step_s)
 
     def now(self) -> float:
         """Seconds since 1970."""

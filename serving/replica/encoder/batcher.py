@@ -135,11 +135,13 @@ class Batcher:
             background: See ``InferenceRequest``.
 
         Raises:
-            QueueFull: ``max_queued_requests`` requests wait already.
+            QueueFull: ``max_queued_requests`` requests wait already; background requests take no
+                place away from the others.
         """
-        if len(self._waiting) >= self._max_queued_requests:
+        num_alike = sum(place.background == background for place in self._waiting)
+        if num_alike >= self._max_queued_requests:
             raise QueueFull(
-                f"{len(self._waiting)} requests wait already, as many as may; retry later",
+                f"{num_alike} requests wait already, as many as may; retry later",
                 retry_after_s=1,
             )
         place = QueuePlace(background, asyncio.get_running_loop().create_future())

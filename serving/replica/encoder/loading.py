@@ -140,4 +140,5 @@ def _describe(opened: OpenedEncoder, isa: str) -> Description:
         max_tokens=opened.task.max_tokens,
         width=opened.task.width,
         labels=opened.task.labels,
+        prepared_agreement=opened.artifact.manifest.agreement,
     )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from serving.errors import InvalidField
 from serving.metrics import EncoderMetrics
@@ -12,6 +16,7 @@ from serving.replica.deadline import deadline
 from serving.replica.encoder.batcher import Batcher
 from serving.replica.tokenizing import Tokenizing
 from serving.seams import (
+    AnswerOptions,
     Description,
     EncoderTask,
     InferenceRequest,
@@ -21,6 +26,10 @@ from serving.seams import (
     TakesTokenIds,
     Timings,
 )
+
+INLINE_NUMBERS = 16_384
+"""Answers of more numbers are finished in a thread, so that the event loop stays free: some
+checkpoints have layers after the engine's."""
 
 
 class LocalEncoder:
@@ -48,7 +57,7 @@ class LocalEncoder:
         self._metrics = metrics
         self._describe = describe
         self._tokenizing = Tokenizing()
-        self._admission = Admission()
+        self._admission = Admission(metrics.busy.inc)
         metrics.in_flight.set_function(lambda: self._admission.in_flight)
 
     async def infer(self, request: InferenceRequest) -> Outcome:
@@ -66,12 +75,12 @@ class LocalEncoder:
 
     async def _answer(self, request: InferenceRequest) -> Outcome:
         arrived = time.perf_counter()
-        self._task.check_dimensions(request.dimensions)
+        self._check_options(request)
         with self._batcher.place(request.background) as place:
             items = await self._prepare(request)
             prepared = time.perf_counter()
             result = await self._batcher.run(place, items)
-        rows = self._task.decode(result.rows, request.dimensions)
+        rows = await self._finish(result.rows, request.options)
         return Outcome(
             rows=rows,
             labels=self._task.labels,
@@ -85,13 +94,28 @@ class LocalEncoder:
             ),
         )
 
+    def _check_options(self, request: InferenceRequest) -> None:
+        self._task.check_options(request.options)
+        if request.token_ids and request.options.prompt_name is not None:
+            raise InvalidField(
+                "prompt_name: nothing is added to token ids; leave it out, or send text",
+                param="prompt_name",
+            )
+
     async def _prepare(self, request: InferenceRequest) -> list[Item]:
         if request.token_ids:
             return await self._take_ids(request.token_ids, request.truncate)
         characters = sum(len(text) for given in request.inputs for text in _texts(given))
         return await self._tokenizing.run(
-            characters, self._task.prepare, request.inputs, request.truncate
+            characters, self._task.prepare, request.inputs, request.truncate, request.options
         )
+
+    async def _finish(
+        self, rows: NDArray[np.float32], options: AnswerOptions
+    ) -> NDArray[np.float32]:
+        if rows.size <= INLINE_NUMBERS:
+            return self._task.decode(rows, options)
+        return await asyncio.to_thread(self._task.decode, rows, options)
 
     async def _take_ids(self, ids: tuple[tuple[int, ...], ...], truncate: bool) -> list[Item]:
         if not isinstance(self._task, TakesTokenIds):

@@ -212,7 +212,7 @@ def _max_new_tokens(
     if used >= limit:
         raise TooManyTokens(
             f"{name} has {used} tokens; {model!r} takes {limit}, prompt and continuation "
-            "together. Shorten it",
+            "together, so the prompt is too long. Shorten it",
             param="messages" if request.messages else "prompt",
         )
     if request.max_tokens is None:

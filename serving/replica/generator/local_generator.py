@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -65,8 +66,9 @@ class LocalGenerator:
         self._tokenizing = Tokenizing()
         self._grammars = Grammars(task.token_table)
         self._scoring = Scoring(model, task, engine, self._tokenizing)
-        self._admission = Admission()
-        self._num_on_their_way = 0
+        self._admission = Admission(metrics.busy.inc)
+        self._on_their_way: Counter[bool] = Counter()
+        """Sequences that the engine has not got yet, by whether they are background ones."""
         metrics.in_flight.set_function(lambda: self._admission.in_flight)
 
     async def describe(self) -> Description:
@@ -86,7 +88,7 @@ class LocalGenerator:
             check_request(request, self._model, self._max_sequences)
             limit_s = min(request.first_token_timeout_s, request.timeout_s)
             async with deadline(limit_s, "no first token"):
-                with self._room(num_choices(request)):
+                with self._room(num_choices(request), request.background):
                     prompts = await self._encode(request)
                     request = await self._with_grammar(request)
             tokenize = time.perf_counter() - arrived
@@ -104,7 +106,7 @@ class LocalGenerator:
         arrived = time.perf_counter()
         with self._answering("scoring", request.background) as metrics:
             async with deadline(request.timeout_s, "no answer"):
-                with self._room(1):
+                with self._room(1, request.background):
                     asked = await self._scoring.encode(request)
                 metrics.observe_tokenize(time.perf_counter() - arrived)
                 return await self._scoring.score(asked, metrics)
@@ -112,14 +114,15 @@ class LocalGenerator:
     async def tokens(self, request: TokensRequest) -> TokenizedText:
         """Tokenize; see ``GeneratorBackend.tokens``."""
         characters = len(request.text) + len(request.tokens)
-        characters += sum(len(message.content) for message in request.messages)
         async with deadline(request.timeout_s, "no answer"):
+            if request.messages:  # a template is a program, and may take its time
+                return await self._tokenizing.run_in_thread(self._tokenized, request)
             return await self._tokenizing.run(characters, self._tokenized, request)
 
     def _tokenized(self, request: TokensRequest) -> TokenizedText:
         task, tokens, text = self._task, request.tokens, request.text
         if request.messages:
-            tokens = task.encode_chat(request.messages)
+            tokens = task.encode_chat(request.messages, request.tools)
         elif request.tokens:
             text = task.decode_prompt(tokens)
         else:
@@ -143,29 +146,33 @@ class LocalGenerator:
             raise InternalError(f"{what} failed; see the log of the replica") from None
 
     @contextmanager
-    def _room(self, num_sequences: int) -> Iterator[None]:
+    def _room(self, num_sequences: int, background: bool) -> Iterator[None]:
         """Keep room in the engine for sequences whose prompts are tokenized meanwhile.
+
+        Background requests take none away from the others.
 
         Raises:
             QueueFull: The engine would refuse them; so their prompts need no work.
         """
         load = self._engine.load()
-        num_there = load.running + load.waiting + self._num_on_their_way
+        others = load.running + load.waiting - load.background
+        num_there = self._on_their_way[background] + (load.background if background else others)
         if num_there + num_sequences > self._max_sequences:
             raise QueueFull(
                 f"{num_there} sequences run or wait, {num_sequences} more were asked for, and at "
                 f"most {self._max_sequences} may; retry later",
                 retry_after_s=1,
             )
-        self._num_on_their_way += num_sequences
+        self._on_their_way[background] += num_sequences
         try:
             yield
         finally:
-            self._num_on_their_way -= num_sequences
+            self._on_their_way[background] -= num_sequences
 
     async def _encode(self, request: GenerationRequest) -> list[Prompt]:
+        if request.messages:  # a template is a program, and may take its time
+            return await self._tokenizing.run_in_thread(self._prompts, request)
         characters = sum(map(len, request.prompts))
-        characters += sum(len(message.content) for message in request.messages)
         return await self._tokenizing.run(characters, self._prompts, request)
 
     async def _with_grammar(self, request: GenerationRequest) -> GenerationRequest:

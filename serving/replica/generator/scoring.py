@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from serving.errors import InvalidField
+from serving.errors import CannotScore, InvalidField
 from serving.metrics import GeneratorMetrics
 from serving.replica.generator.background_metrics import BackgroundMetrics
 from serving.replica.tokenizing import Tokenizing
@@ -42,10 +42,11 @@ class Scoring:
         """Make a request to the engine out of it.
 
         Raises:
-            InvalidField: There is nothing to score, or more than fits, or the engine cannot.
+            InvalidField: There is nothing to score, or more than fits.
+            CannotScore: The engine never does.
         """
         if not self.engine.can_score:
-            raise InvalidField(
+            raise CannotScore(
                 f"what runs {self.model!r} here cannot say how probable given tokens are",
                 param="model",
             )

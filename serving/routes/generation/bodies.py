@@ -2,33 +2,30 @@
 
 They follow OpenAI's API: ``null`` means that a field is left out, and the defaults are the same.
 Unknown fields are refused. Fields that OpenAI or vLLM has and quantserve does not are accepted only
-at the values that do nothing, since some clients always send those. So are values that mean "none"
+at the values that do nothing (``inert_fields``). So are values that mean "none"
 elsewhere: -1 as seed, ``top_k`` or ``max_tokens``.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-import orjson
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
-    StringConstraints,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from serving.config import ServerConfig
 from serving.errors import InvalidField
 from serving.routes.generation.formats import ResponseFormat
-from serving.routes.generation.tools import ToolCallBody, ToolChoice, Tools, to_tool_use
-from serving.routes.schemas import Body, ChoosingBody, Inputs, Text, as_tuple
+from serving.routes.generation.inert_fields import InertFields, only
+from serving.routes.generation.messages import MessageBody, to_messages
+from serving.routes.generation.tools import ToolChoice, Tools, to_tool_use
+from serving.routes.schemas import Body, Inputs, Text, as_tuple
 from serving.seams import GenerationRequest, Message, Sampling, ToolUse
 
 MAX_SEED = 2**62
@@ -45,29 +42,6 @@ MAX_BIASES = 1_024
 
 NONE = -1
 """Means "none" where a number is asked for, to the clients of several servers."""
-
-TextOrNothing = Annotated[str, StringConstraints(min_length=0)]
-
-
-def only(*harmless: object) -> AfterValidator:
-    """Refuse every value of an unsupported field but those that do nothing."""
-    known = " or ".join(orjson.dumps(value).decode() for value in harmless)
-    advice = f"leave it out or send {known}" if known else "leave it out"
-
-    def check(value: object) -> object:
-        if value not in harmless:
-            raise ValueError(f"not supported; {advice}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _refuse_guided(_: object) -> object:
-    raise ValueError("not supported; send response_format with a JSON schema")
-
-
-Guided = Annotated[Any, AfterValidator(_refuse_guided)]
-"""Another server's way to say what ``response_format`` says; null leaves it out."""
 
 
 def _none_as(value: int | None) -> BeforeValidator:
@@ -107,7 +81,7 @@ class StreamOptions(Body):
     include_obfuscation: Annotated[Any, only(False)] = None
 
 
-class GenerationBody(ChoosingBody):
+class GenerationBody(InertFields):
     """The fields that both routes have.
 
     Attributes:
@@ -129,8 +103,6 @@ class GenerationBody(ChoosingBody):
         min_tokens: Accepted where nothing ends an answer earlier: with ``ignore_eos``, without
             ``stop``.
         response_format: Have each answer be JSON, or JSON that follows a schema.
-        store: Nothing is stored, nor cached under a key, nor served in tiers; so the fields from
-            here to ``service_tier`` are accepted and no answer depends on them.
     """
 
     temperature: float = Field(default=1, ge=0, le=2)
@@ -149,24 +121,6 @@ class GenerationBody(ChoosingBody):
     ignore_eos: bool = False
     min_tokens: int = Field(default=0, ge=0)
     response_format: ResponseFormat | None = None
-
-    store: bool | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_options: dict[str, Any] | None = None
-    prompt_cache_retention: str | None = None
-    service_tier: str | None = None
-
-    guided_choice: Guided = None
-    guided_decoding_backend: Guided = None
-    guided_grammar: Guided = None
-    guided_json: Guided = None
-    guided_regex: Guided = None
-    guided_whitespace_pattern: Guided = None
-    length_penalty: Annotated[Any, only(1)] = None
-    skip_special_tokens: Annotated[Any, only(True)] = None
-    stop_token_ids: Annotated[Any, only([])] = None
-    structured_outputs: Guided = None
-    use_beam_search: Annotated[Any, only(False)] = None
 
     @field_validator("seed", mode="before")
     @classmethod
@@ -282,8 +236,9 @@ class CompletionsBody(GenerationBody):
     logprobs: int | None = Field(default=None, ge=0, le=5)
     echo: bool = False
 
+    add_special_tokens: Annotated[Any, only(True)] = None
     best_of: int | None = None
-    suffix: Annotated[Any, only()] = None
+    suffix: Annotated[Any, only("")] = None
 
     @field_validator("best_of")
     @classmethod
@@ -301,107 +256,6 @@ class CompletionsBody(GenerationBody):
             logprobs=self.logprobs,
             echo=self.echo,
         )
-
-
-class TextPart(Body):
-    """A part of a message; where a client would have the cache end changes no answer."""
-
-    type: Literal["text"]
-    text: TextOrNothing
-    cache_control: dict[str, Any] | None = None
-
-
-class MessageBody(Body):
-    """One turn of a chat.
-
-    Attributes:
-        role: ``developer`` is OpenAI's newer name for ``system`` and means the same; ``tool`` gives
-            the result of a call.
-        content: A text, or parts that are joined by line breaks. The assistant's may be left out,
-            which means the same as an empty one.
-        name: Accepted since clients send it; the model is not told, but of a tool. Likewise
-            ``cache_control``.
-        tool_calls: Of the assistant, as a client got them.
-        tool_call_id: Of the call whose result this is.
-    """
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: TextOrNothing | Annotated[list[TextPart], Field(min_length=1)]
-    name: str | None = None
-    cache_control: dict[str, Any] | None = None
-    tool_calls: list[ToolCallBody] = Field(default_factory=list)
-    tool_call_id: str | None = None
-
-    # Of a turn of the assistant, as a client got it and sends it back.
-    refusal: Annotated[Any, only()] = None
-    annotations: Annotated[Any, only([])] = None
-    audio: Annotated[Any, only()] = None
-    function_call: Annotated[Any, only()] = None
-    reasoning: Annotated[Any, only("")] = None
-    reasoning_content: Annotated[Any, only("")] = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _said_nothing(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("role") == "assistant":
-            return {**data, "content": data["content"] if data.get("content") is not None else ""}
-        return data
-
-    @field_validator("content", mode="before")
-    @classmethod
-    def _parts_are_text(cls, value: object) -> object:
-        for part in value if isinstance(value, list) else []:
-            if isinstance(part, dict) and (kind := part.get("type", "text")) != "text":
-                raise ValueError(f"parts of type {kind!r} are not supported; send text")
-        return value
-
-    @model_validator(mode="after")
-    def _calls_and_results_have_their_roles(self) -> MessageBody:
-        if self.tool_calls and self.role != "assistant":
-            raise ValueError(f"tool_calls are the assistant's, not of role {self.role!r}")
-        if (self.role == "tool") != (self.tool_call_id is not None):
-            raise ValueError("tool_call_id goes with role 'tool', and with no other")
-        return self
-
-    def to_message(self, place: str = "message") -> Message:
-        """The same for the backend.
-
-        Args:
-            place: Where it stands, for messages.
-
-        Raises:
-            InvalidField: The arguments of a call are no JSON object.
-        """
-        content = self.content
-        if not isinstance(content, str):
-            content = "\n".join(part.text for part in content)
-        return Message(
-            role="system" if self.role == "developer" else self.role,
-            content=content,
-            tool_calls=tuple(
-                call.to_call(f"{place}.tool_calls[{number}]")
-                for number, call in enumerate(self.tool_calls)
-            ),
-            tool_call_id=self.tool_call_id,
-            tool_name=self.name if self.role == "tool" else None,
-        )
-
-
-def to_messages(bodies: Sequence[MessageBody]) -> tuple[Message, ...]:
-    """A whole chat for the backend; the name of a tool is that of the call that it answers.
-
-    Raises:
-        InvalidField: See ``MessageBody.to_message``.
-    """
-    names: dict[str | None, str] = {}
-    messages = []
-    for number, body in enumerate(bodies):
-        message = body.to_message(f"messages[{number}]")
-        names |= {call.id: call.name for call in message.tool_calls}
-        if message.role == "tool" and message.tool_name is None:
-            message = replace(message, tool_name=names.get(message.tool_call_id))
-        messages.append(message)
-    return tuple(messages)
 
 
 Limit = Annotated[Annotated[int, Field(ge=1)] | None, _none_as(None)]
@@ -436,8 +290,12 @@ class ChatBody(GenerationBody):
     prediction: dict[str, Any] | None = None
 
     add_generation_prompt: Annotated[Any, only(True)] = None
+    add_special_tokens: Annotated[Any, only(False)] = None
     audio: Annotated[Any, only()] = None
+    chat_template_kwargs: Annotated[Any, only({})] = None
     continue_final_message: Annotated[Any, only(False)] = None
+    documents: Annotated[Any, only([])] = None
+    echo: Annotated[Any, only(False)] = None
     function_call: Annotated[Any, only("none")] = None
     functions: Annotated[Any, only([])] = None
     modalities: Annotated[Any, only(["text"])] = None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from serving.generator.json_schema import ANY_OBJECT, check_schema
-from serving.routes.schemas import Body
+from serving.routes.schemas import Body, JsonObject
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
@@ -26,7 +26,7 @@ class SchemaFormat(Body):
     name: Name
     description: str | None = None
     strict: bool | None = None
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: JsonObject = Field(alias="schema")
 
 
 class ResponseFormat(Body):

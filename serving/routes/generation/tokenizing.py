@@ -9,7 +9,9 @@ from pydantic import Field
 
 from serving.errors import InvalidField
 from serving.routes.choosing import choose
-from serving.routes.generation.bodies import MessageBody, only, to_messages
+from serving.routes.generation.inert_fields import only
+from serving.routes.generation.messages import MessageBody, to_messages
+from serving.routes.generation.tools import Tools, to_tool_use
 from serving.routes.json_response import json_response
 from serving.routes.schemas import Body, ChoosingBody, Text, TokenIds
 from serving.routes.services import services_of
@@ -24,6 +26,7 @@ class TokenizeBody(ChoosingBody):
     Attributes:
         prompt: A text; special tokens are added as the model's tokenizer does.
         messages: A chat, in the model's template up to where the answer begins.
+        tools: What the model is told of with the chat, as in ``POST /v1/chat/completions``.
         return_token_strs: Say what each token says, too.
         add_special_tokens: A prompt gets them from the tokenizer, and a chat from the template; so
             nothing but true is accepted with the one, and nothing but false with the other.
@@ -31,6 +34,7 @@ class TokenizeBody(ChoosingBody):
 
     prompt: Text | None = None
     messages: Annotated[list[MessageBody], Field(min_length=1)] | None = None
+    tools: Tools = Field(default_factory=list)
     return_token_strs: bool = False
     add_special_tokens: bool | None = None
     add_generation_prompt: Annotated[Any, only(True)] = None
@@ -41,6 +45,8 @@ class TokenizeBody(ChoosingBody):
         if (self.prompt is None) == (self.messages is None):
             raise InvalidField("prompt: send either prompt or messages", param="prompt")
         is_prompt = self.prompt is not None
+        if is_prompt and self.tools:
+            raise InvalidField("tools: only with messages", param="tools")
         if self.add_special_tokens not in (None, is_prompt):
             raise InvalidField(
                 f"add_special_tokens: not supported; leave it out or send {str(is_prompt).lower()}",
@@ -74,7 +80,9 @@ async def tokenize(request: Request, body: TokenizeBody) -> Response:
     """The tokens of a text or a chat, however long the text."""
     body.check()
     messages = to_messages(body.messages or ())
-    asked = TokensRequest(body.prompt or "", messages, (), _timeout_s(request))
+    use = to_tool_use(body.tools, None, is_parallel=True)
+    tools = () if use is None else use.tools
+    asked = TokensRequest(body.prompt or "", messages, (), _timeout_s(request), tools)
     found = await _ask(request, body, asked)
     return json_response(
         {

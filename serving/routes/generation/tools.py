@@ -10,7 +10,8 @@ from pydantic import Field, StringConstraints, field_validator
 
 from serving.errors import InvalidField
 from serving.generator.json_schema import ANY_OBJECT, check_schema
-from serving.routes.schemas import Body
+from serving.routes.json_nesting import MAX_NESTING, is_too_deep
+from serving.routes.schemas import Body, JsonObject, check_writable
 from serving.seams import Tool, ToolCall, ToolUse
 
 MAX_TOOLS = 128
@@ -32,7 +33,7 @@ class FunctionBody(Body):
 
     name: FunctionName
     description: str | None = None
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: JsonObject = Field(default_factory=dict)
     strict: bool | None = None
 
     @field_validator("parameters")
@@ -116,10 +117,14 @@ def to_tool_use(
 
 
 class CalledFunction(Body):
-    """What a model asked for; ``arguments`` are a JSON object as text."""
+    """What a model asked for; ``arguments`` are a JSON object as text.
+
+    ``parsed_arguments`` is what OpenAI's client has read out of them.
+    """
 
     name: str
     arguments: str
+    parsed_arguments: Any = None
 
 
 class ToolCallBody(Body):
@@ -134,18 +139,27 @@ class ToolCallBody(Body):
         """The same for the backend.
 
         Raises:
-            InvalidField: The arguments are no JSON object.
+            InvalidField: The arguments are no JSON object, nested too deep, or have half of a
+                character.
         """
         return ToolCall(self.id, self.function.name, self._arguments(place))
 
     def _arguments(self, place: str) -> Mapping[str, Any]:
         text = self.function.arguments
+        if is_too_deep(text.encode()):
+            raise InvalidField(
+                f"{place}.function.arguments: nested more than {MAX_NESTING} deep", param="messages"
+            )
         try:
             arguments = json.loads(text) if text.strip() else {}
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             arguments = error
         if not isinstance(arguments, dict):
             raise InvalidField(
                 f"{place}.function.arguments: no JSON object, but {text[:50]!r}", param="messages"
             )
+        try:
+            check_writable(arguments)
+        except ValueError as error:
+            raise InvalidField(f"{place}.function.arguments: {error}", param="messages") from None
         return arguments

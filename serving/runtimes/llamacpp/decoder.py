@@ -30,6 +30,9 @@ CACHE_NUMBER_BYTES = {FLOAT32: 4, FLOAT16: 2}
 
 _TO_THE_END = -1
 
+READ_TOGETHER = 256
+"""Places of a slot that attention reads at once, whether they are used or not."""
+
 
 class LlamaCppDecoder:
     """A GGUF file behind ``num_slots`` sequences of llama.cpp, each with its own part of the cache.
@@ -75,6 +78,10 @@ class LlamaCppDecoder:
             raise ConfigError(f"llama.cpp cannot open {file.name}: {library.reason()}")
         self._memory = self._api.llama_get_memory(self._context)
         self._held = [0] * num_slots
+        self._most_held = [0] * num_slots
+        """Places of each slot that were written since it was last wiped, or empty."""
+        self._dirty: set[int] = set()
+        """Slots whose cache has numbers that are NaN or infinite."""
         self._sequences = np.arange(num_slots, dtype=np.int32)
 
     def __del__(self) -> None:
@@ -107,51 +114,74 @@ class LlamaCppDecoder:
 
     def step(self, segments: Sequence[Segment]) -> NDArray[np.float32]:
         self._forget(segments)
-        counts = [len(segment.token_ids) for segment in segments]
-        slots = np.repeat([segment.slot for segment in segments], counts)
-        tokens = np.concatenate([np.asarray(s.token_ids, np.int32) for s in segments])
-        places = [np.arange(s.start, s.start + n) for s, n in zip(segments, counts, strict=True)]
-        wanted = [np.arange(n) >= n - s.num_logits for s, n in zip(segments, counts, strict=True)]
-        positions = np.concatenate(places).astype(np.int32)
-        self._decode(tokens, positions, slots, np.concatenate(wanted).astype(np.int8))
-        for segment, count in zip(segments, counts, strict=True):
-            self._held[segment.slot] = segment.start + count
-        return self._logits(sum(segment.num_logits for segment in segments))
+        ends = np.cumsum([segment.num_logits for segment in segments])
+        logits = np.empty((int(ends[-1]), self._vocabulary), np.float32)
+        for group in computed_together(segments):
+            computed = self._decode([segments[i] for i in group])
+            for i, rows in zip(group, computed, strict=True):
+                # In the last row all that the slot holds comes together.
+                if not np.isfinite(rows[-1]).all():
+                    self._dirty.add(segments[i].slot)
+                wanted = segments[i].num_logits
+                logits[ends[i] - wanted : ends[i]] = rows[len(rows) - wanted :]
+        for segment in segments:
+            self._held[segment.slot] = segment.start + len(segment.token_ids)
+        return logits
 
     def _forget(self, segments: Sequence[Segment]) -> None:
         """Drop what earlier sequences left in the slots from the segments' starts on."""
         for segment in segments:
-            if self._held[segment.slot] != segment.start:
-                removed = self._api.llama_memory_seq_rm(
-                    self._memory, segment.slot, segment.start, _TO_THE_END
-                )
-                if not removed:
-                    raise RuntimeError(f"llama.cpp cannot cut slot {segment.slot} there")
+            slot, end = segment.slot, segment.start + len(segment.token_ids)
+            if self._held[slot] != segment.start:
+                self._cut(slot, segment.start)
+                if slot in self._dirty and segment.start == 0:
+                    self._wipe(slot)
             # Unless the step ends well, nobody knows what it holds.
-            self._held[segment.slot] = -1
+            self._held[slot] = -1
+            self._most_held[slot] = max(self._most_held[slot], end)
 
-    def _decode(
-        self,
-        tokens: NDArray[np.int32],
-        positions: NDArray[np.int32],
-        slots: NDArray[np.intp],
-        wanted: NDArray[np.int8],
-    ) -> None:
-        number_of_slots = np.ones(len(tokens), np.int32)
+    def _cut(self, slot: int, start: int) -> None:
+        if not self._api.llama_memory_seq_rm(self._memory, slot, start, _TO_THE_END):
+            raise RuntimeError(f"llama.cpp cannot cut slot {slot} there")
+
+    def _wipe(self, slot: int) -> None:
+        """Write over what an empty slot held before.
+
+        Attention multiplies places that it leaves out by zero, so NaN in them would reach whoever
+        comes next. It reads whole blocks of places, so as many are written at once.
+        """
+        for start in range(0, self._most_held[slot], READ_TOGETHER):
+            length = min(READ_TOGETHER, self.slot_tokens - start)
+            self._decode([Segment(slot, start, [0] * length)])
+        self._cut(slot, 0)
+        self._dirty.discard(slot)
+        self._most_held[slot] = 0
+
+    def _decode(self, segments: Sequence[Segment]) -> list[NDArray[np.float32]]:
+        """Compute segments of one length, in ascending order of their slots.
+
+        Returns:
+            Logits of each segment: those that it wants, and of the last place in any case. The next
+            call writes over them.
+        """
+        length = len(segments[0].token_ids)
+        tokens = np.array([segment.token_ids for segment in segments], np.int32)
+        starts = np.array([segment.start for segment in segments])
+        positions = (starts[:, None] + np.arange(length)).astype(np.int32)
+        slots = np.repeat([segment.slot for segment in segments], length)
+        num_logits = np.array([max(segment.num_logits, 1) for segment in segments])
+        wanted = (np.arange(length) >= length - num_logits[:, None]).astype(np.int8)
+        number_of_slots = np.ones(tokens.size, np.int32)
         places = self._sequences.ctypes.data + self._sequences.itemsize * slots.astype(np.uint64)
         batch = batch_of(
             token=tokens, pos=positions, n_seq_id=number_of_slots, seq_id=places, logits=wanted
         )
-        batch.n_tokens = len(tokens)
+        batch.n_tokens = tokens.size
         if (status := self._api.llama_decode(self._context, batch)) != 0:
-            raise RuntimeError(f"llama_decode of {len(tokens)} tokens returned {status}")
-
-    def _logits(self, num_rows: int) -> NDArray[np.float32]:
-        if num_rows == 0:
-            return np.empty((0, self._vocabulary), np.float32)
-        shape = (num_rows, self._vocabulary)
-        # The next step writes over them.
-        return np.ctypeslib.as_array(self._api.llama_get_logits(self._context), shape).copy()
+            raise RuntimeError(f"llama_decode of {tokens.size} tokens returned {status}")
+        shape = int(num_logits.sum()), self._vocabulary
+        logits = np.ctypeslib.as_array(self._api.llama_get_logits(self._context), shape)
+        return np.split(logits, np.cumsum(num_logits)[:-1])
 
     def _open_context(self) -> int | None:
         parameters = self._api.llama_context_default_params()
@@ -191,3 +221,16 @@ class LlamaCppDecoder:
         value = ctypes.create_string_buffer(256)
         length = self._api.llama_model_meta_val_str(self._model, key.encode(), value, len(value))
         return value.value.decode() if length >= 0 else ""
+
+
+def computed_together(segments: Sequence[Segment]) -> list[list[int]]:
+    """Say which segments go into one call of ``llama_decode``, as their places.
+
+    llama.cpp takes sequences together only in ascending order and, where their lengths differ, cuts
+    the longer ones, down to a single token, which another kernel of its attention computes. So a
+    prompt's logits would depend on what else the step brings.
+    """
+    groups: dict[int, list[int]] = {}
+    for place in sorted(range(len(segments)), key=lambda place: segments[place].slot):
+        groups.setdefault(len(segments[place].token_ids), []).append(place)
+    return list(groups.values())

@@ -187,9 +187,9 @@ def load_library() -> Library:
     """
     folder = package_folder()
     try:
-        base, ggml, functions = (
-            ctypes.CDLL(str(folder / file), mode=ctypes.RTLD_GLOBAL) for file in _LIBRARIES
-        )
+        # Not RTLD_GLOBAL: other runtimes would find parts of C++'s library in here that look for
+        # the thread's variables elsewhere, and crash.
+        base, ggml, functions = (ctypes.CDLL(str(folder / file)) for file in _LIBRARIES)
     except OSError as error:
         raise ConfigError(f"llama.cpp cannot be loaded: {error}") from error
     for name, (arguments, result) in _SIGNATURES.items():

@@ -6,6 +6,9 @@ from math import prod
 
 from serving.seams import WeightShape
 
+BLOCK = 32
+"""Numbers of a block of ``Q4_0`` and ``Q8_0``, which share a scale of float16."""
+
 
 def bytes_of(numbers: int, kind: str) -> int:
     """Bytes of so many numbers of a ggml type, named as in GGUF files, e.g. ``Q4_1``."""

@@ -40,6 +40,8 @@ def prepare_generator(request: PrepareRequest) -> Prepared:
 
 def _make(request: PrepareRequest, file: Path) -> tuple[str, ...]:
     from serving.runtimes.llamacpp.conversion import check_converted, convert
+    from serving.runtimes.llamacpp.stored_blocks import write_blocks
+    from serving.runtimes.torch.expanding import read_integers
     from serving.runtimes.torch.pretrained import load_pretrained
 
     # Float32 whatever the checkpoint holds: no number is rounded twice.
@@ -49,7 +51,10 @@ def _make(request: PrepareRequest, file: Path) -> tuple[str, ...]:
         notes = convert(request.checkpoint, whole)
         check_converted(whole, model, request.threads)
         del model
-        quantize(whole, file, MIXTURES[request.recipe].number, request.threads)
+        if request.quantized is not None and request.recipe == "stored":
+            write_blocks(whole, file, read_integers(request.quantized))
+        else:
+            quantize(whole, file, MIXTURES[request.recipe].number, request.threads)
     finally:
         whole.unlink(missing_ok=True)
     return (*notes, *_tokenizer_notes(request, file))

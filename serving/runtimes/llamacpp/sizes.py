@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import prod
 
 from serving.runtimes.llamacpp.mixtures import MIXTURES, mixed_bytes
-from serving.runtimes.llamacpp.number_types import stored_bytes
-from serving.seams import SizeEstimate, SizeRequest
+from serving.runtimes.llamacpp.number_types import bytes_of, stored_bytes
+from serving.seams import SizeEstimate, SizeRequest, WeightShape
 
 PROCESS_BYTES = 170 * 2**20
 """Resident memory of a replica with Ray, FastAPI and llama.cpp, before any weights."""
@@ -27,6 +27,9 @@ def estimate(request: SizeRequest) -> SizeEstimate:
         weights = mixed_bytes(request.recipe, request.shapes)
         # The model itself, which the float32 file is compared with.
         written = 2 * sum(4 * prod(shape.shape) for shape in request.shapes)
+    elif any(shape.stored_bytes is not None for shape in request.shapes):
+        weights = sum(_kept_bytes(shape) for shape in request.shapes)
+        written = 2 * sum(4 * prod(shape.shape) for shape in request.shapes)  # likewise
     else:
         weights = written = sum(stored_bytes(shape) for shape in request.shapes)
     return SizeEstimate(
@@ -38,3 +41,11 @@ def estimate(request: SizeRequest) -> SizeEstimate:
         preparing_bytes=PREPARING_BYTES + written + weights,
         kv_number_bytes=KV_NUMBER_BYTES,
     )
+
+
+def _kept_bytes(shape: WeightShape) -> int:
+    """Bytes of a quantized checkpoint's tensor in blocks; what is not quantized is float32."""
+    numbers = prod(shape.shape)
+    if shape.stored_bytes is None:
+        return 4 * numbers
+    return bytes_of(numbers, "Q4_0" if shape.stored_bytes < numbers else "Q8_0")

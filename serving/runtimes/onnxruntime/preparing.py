@@ -57,7 +57,9 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
         converted = Path(scratch) / "converted.onnx"
         onnx.save(graph, converted, save_as_external_data=True, location="converted.data")
         del graph
-        pack(converted, request.folder, request.threads)
+        # In int8 a replica's own copies are small, and the file a third smaller without them.
+        keep_packed = request.recipe == "fp32"
+        pack(converted, request.folder, request.threads, keep_packed=keep_packed)
     return Prepared(size, notes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serving.recipes.smoothing import SmoothingOptions
 from serving.runtimes.onnxruntime.sizes import estimate
 from serving.seams import (
     Combination,
@@ -21,6 +22,9 @@ def why_not(combination: Combination) -> str | None:
         return f"onnxruntime has no recipe {combination.recipe}; it has {', '.join(RECIPES_HERE)}"
     if combination.kind != "encoder":
         return "onnxruntime makes encoders only"
+    options = combination.options
+    if isinstance(options, SmoothingOptions) and options.smooth is not None:
+        return "onnxruntime smooths int8-static at strengths of its own; leave out smooth"
     return None
 
 

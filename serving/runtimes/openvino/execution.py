@@ -55,6 +55,7 @@ GENERATOR_EXECUTIONS: Mapping[str, Execution] = {
     # In bfloat16 a last bit would tip the rounding of a later number: the logits of a text would
     # depend on the pieces in which it came.
     "int4": Execution("f32"),
+    "stored": Execution("f32"),
 }
 """Likewise of generators, whose keys and values are cached in the same precision."""
 

@@ -1,4 +1,4 @@
-"""What nncf makes of a float32 graph, by recipe."""
+"""What becomes of a float32 graph by recipe: nncf quantizes it, or a checkpoint did."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from serving.machine.isa import multiplies_int8_exactly
 from serving.recipes.int4 import Int4Options
 from serving.runtimes.openvino.embedding_tables import compress_tables
+from serving.runtimes.openvino.stored_integers import keep_integers
+from serving.runtimes.torch.expanding import read_integers
 from serving.seams import PrepareRequest
 
 nncf.set_log_level(logging.ERROR)
@@ -51,40 +53,58 @@ def compress_int8(graph: openvino.Model, request: PrepareRequest) -> openvino.Mo
         return nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
 
 
+METHODS: Mapping[str, Mapping[str, bool]] = {
+    "rtn": {},
+    "scale-estimation": {"scale_estimation": True},
+    "awq": {"awq": True},
+    "gptq": {"gptq": True},
+}
+"""What nncf is asked for, by ``Int4Options.method``."""
+
+
 def compress_int4(graph: openvino.Model, request: PrepareRequest) -> openvino.Model:
     """Linear layers to 4 bits in groups; the embedding tables and the last layer to int8.
 
-    Scales of a generator are chosen with its layers' inputs in mind, which takes minutes: that
-    makes a third of the loss good.
+    Unless the options name another method, scales of a generator are chosen with its layers'
+    inputs in mind, on random tokens, and an encoder's weights are rounded to the nearest.
     """
-    assert isinstance(request.options, Int4Options)
+    options = request.options
+    assert isinstance(options, Int4Options)
+    method, texts = options.method, [dict(batch) for batch in request.calibration]
+    if request.kind == "generator":
+        if method is None:
+            method, texts = "scale-estimation", random_texts(graph)
+        texts = [_as_inputs(text["input_ids"]) for text in texts]
+    asked = METHODS[method or "rtn"]
+    mode = nncf.CompressWeightsMode
     adjust = AdvancedCompressionParameters(group_size_fallback_mode=GroupSizeFallbackMode.ADJUST)
-    texts = random_texts(graph) if request.kind == "generator" else None
     with _no_progress_bars():
         return nncf.compress_weights(
             graph,
-            mode=nncf.CompressWeightsMode.INT4_ASYM,
-            group_size=request.options.group_size,
-            dataset=None if texts is None else nncf.Dataset(texts),
-            scale_estimation=None if texts is None else True,
-            subset_size=NUM_TEXTS,
+            mode=mode.INT4_SYM if options.symmetric else mode.INT4_ASYM,
+            group_size=options.group_size,
+            dataset=nncf.Dataset(texts) if asked else None,
+            subset_size=max(len(texts), 1),
             advanced_parameters=adjust,
+            **asked,
         )
 
 
 def random_texts(graph: openvino.Model) -> list[dict[str, NDArray[Any]]]:
-    """Inputs of a generator's graph: random tokens show which inputs are large; see decision 10."""
+    """Token ids for a generator's graph: random ones show which inputs are large (decision 10)."""
     (vocabulary,) = list(graph.output("logits").get_partial_shape())[-1:]
     ids = np.random.default_rng(0).integers(vocabulary.get_length(), size=(NUM_TEXTS, TEXT_TOKENS))
-    return [
-        {
-            "input_ids": row[None],
-            "attention_mask": np.ones((1, TEXT_TOKENS), np.int64),
-            "position_ids": np.arange(TEXT_TOKENS)[None],
-            "beam_idx": np.zeros(1, np.int32),
-        }
-        for row in ids
-    ]
+    return [{"input_ids": row[None]} for row in ids]
+
+
+def _as_inputs(ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """All inputs of a generator's graph for one text, int64 (1, tokens)."""
+    return {
+        "input_ids": ids,
+        "attention_mask": np.ones_like(ids),
+        "position_ids": np.arange(ids.shape[1])[None],
+        "beam_idx": np.zeros(1, np.int32),
+    }
 
 
 def quantize_static(graph: openvino.Model, request: PrepareRequest) -> openvino.Model:
@@ -111,6 +131,13 @@ def _overflow_fix() -> OverflowFix:
     return OverflowFix.DISABLE if multiplies_int8_exactly() else OverflowFix.ENABLE
 
 
+def keep_stored(graph: openvino.Model, request: PrepareRequest) -> openvino.Model:
+    """Linear layers with the checkpoint's own integers, scales and zeros; the rest in float32."""
+    assert request.quantized is not None, "stored is made of a quantized checkpoint"
+    keep_integers(graph, read_integers(request.quantized), str(request.quantized.folder))
+    return graph
+
+
 QUANTIZATIONS: Mapping[str, Callable[[openvino.Model, PrepareRequest], openvino.Model]] = {
     "fp32": keep,
     "bf16": keep,
@@ -118,4 +145,5 @@ QUANTIZATIONS: Mapping[str, Callable[[openvino.Model, PrepareRequest], openvino.
     "int8-static": quantize_static,
     "int8-weights": compress_int8,
     "int4": compress_int4,
+    "stored": keep_stored,
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from serving.runtimes.openvino.execution import EXECUTIONS, why_not_here
+from serving.quantized_checkpoints import why_not_kept
+from serving.recipes.int4 import Int4Options
+from serving.recipes.smoothing import SmoothingOptions
+from serving.runtimes.openvino.execution import EXECUTIONS, GENERATOR_EXECUTIONS, why_not_here
 from serving.runtimes.openvino.generation.architectures import (
     why_not_architecture,
     why_not_so_long,
@@ -11,6 +14,7 @@ from serving.runtimes.openvino.generation.architectures import (
 from serving.runtimes.openvino.sizes import estimate
 from serving.seams import (
     Combination,
+    Decoder,
     EncoderEngine,
     GeneratorEngine,
     OpenGeneratorRequest,
@@ -20,15 +24,26 @@ from serving.seams import (
     Runtime,
 )
 
+STORED_BITS = (4, 8)
+"""Widths of the integers that the plugin multiplies with, and that ``stored`` can so keep."""
+
+INT4_METHODS = ("rtn", "scale-estimation", "awq", "gptq")
+
 
 def why_not(combination: Combination) -> str | None:
     """Say what is missing for a combination; None if it can be done here."""
-    if combination.recipe not in EXECUTIONS:
-        return f"openvino has no recipe {combination.recipe}; it has {', '.join(EXECUTIONS)}"
+    recipes = {**EXECUTIONS, **GENERATOR_EXECUTIONS}
+    if combination.recipe not in recipes:
+        return f"openvino has no recipe {combination.recipe}; it has {', '.join(recipes)}"
     if combination.kind == "generator":
         reason = _why_not_generated(combination)
         if reason is not None:
             return reason
+    options = combination.options
+    if isinstance(options, Int4Options) and options.method not in (None, *INT4_METHODS):
+        return f"on openvino, the methods of int4 are {', '.join(INT4_METHODS)}, which nncf has"
+    if isinstance(options, SmoothingOptions) and options.smooth is not None:
+        return "on openvino, nncf smooths as much as it finds right; leave out smooth"
     reason = why_not_here(combination.recipe)
     if reason is None:
         return None
@@ -37,6 +52,10 @@ def why_not(combination: Combination) -> str | None:
 
 
 def _why_not_generated(combination: Combination) -> str | None:
+    if combination.recipe == "stored":
+        reason = why_not_kept(combination.config, STORED_BITS)
+        if reason is not None:
+            return f"on openvino, stored keeps the integers of quantized checkpoints; {reason}"
     architecture = combination.config.get("model_type")
     if architecture is None:
         return None
@@ -71,6 +90,13 @@ def open_generator(request: OpenGeneratorRequest) -> GeneratorEngine:
     return opening.open_generator(request)
 
 
+def open_decoder(request: OpenGeneratorRequest) -> Decoder:
+    """Open what a generator steps, alone."""
+    from serving.runtimes.openvino.generation import opening
+
+    return opening.open_decoder(request)
+
+
 RUNTIME = Runtime(
     summary="OpenVINO, for the CPU; its replicas are small",
     packages=("openvino",),
@@ -82,5 +108,6 @@ RUNTIME = Runtime(
     prepare=prepare,
     open_encoder=open_encoder,
     open_generator=open_generator,
+    open_decoder=open_decoder,
     kv_caches=("float", "int8"),
 )

@@ -27,6 +27,9 @@ CALIBRATING_BYTES = 200 * 2**20
 
 SMALLEST_GROUP = 32
 
+INTEGERS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
+"""Types of tensors that are no weights, such as positions, as safetensors files name them."""
+
 KV_GROUP = 32
 """Numbers of an 8-bit cache that share two float32 of scale and zero point: keys of a block, in
 each place of a head, or a value; of heads that are wider, somewhat more."""
@@ -49,7 +52,7 @@ def estimate(request: SizeRequest) -> SizeEstimate:
         extra_bytes=packed + GROWN_BYTES,
         preparing_bytes=PREPARING_PROCESS_BYTES
         + 4 * float32  # the model, the graph, and what nncf compiles to compare
-        + (CALIBRATING_BYTES if RECIPES[request.recipe].calibrates else 0),
+        + (CALIBRATING_BYTES if RECIPES[request.recipe].calibrates(request.options) else 0),
         kv_number_bytes=_cached_number_bytes(request),
     )
 
@@ -68,7 +71,7 @@ def _kept(shapes: Sequence[WeightShape]) -> list[WeightShape]:
     return [
         shape
         for shape in shapes
-        if shape.dtype.startswith(("F", "BF")) and (has_classifier or "pooler" not in shape.name)
+        if shape.dtype not in INTEGERS and (has_classifier or "pooler" not in shape.name)
     ]
 
 
@@ -93,16 +96,22 @@ def _bytes(shape: WeightShape, request: SizeRequest, is_last: bool) -> int:
     numbers = prod(shape.shape)
     if request.recipe == "bf16":
         return 2 * numbers
+    if request.recipe == "stored":
+        return 4 * numbers if shape.stored_bytes is None else shape.stored_bytes
     if request.recipe == "fp32" or len(shape.shape) != 2:
         return 4 * numbers
     rows, width = shape.shape
     if request.recipe == "int8-static":
         return numbers + 4 * rows  # a float32 scale
-    group = _group(width, request.options) if isinstance(request.options, Int4Options) else None
-    if group is None or shape.is_embedding or is_last:
-        return numbers + 3 * rows  # a float16 scale and a zero point
+    int8 = numbers + 3 * rows  # a float16 scale and a zero point
+    if not isinstance(request.options, Int4Options) or shape.is_embedding or is_last:
+        return int8
+    group = _group(width, request.options)
+    if group is None:
+        return int8
     groups = rows * width // group
-    return ceil(numbers / 2 + 2.5 * groups)  # likewise, with a zero point of 4 bits
+    has_zero_points = not request.options.symmetric
+    return ceil(numbers / 2 + (2.5 if has_zero_points else 2) * groups)  # likewise, in 4 bits
 
 
 def _group(width: int, options: Int4Options) -> int | None:

@@ -15,7 +15,9 @@ MIXES_TYPES = frozenset({"minimax", "openai-gpt"})
 def why_not_encoder(recipe: str, device: DeviceName, config: Mapping[str, Any]) -> str | None:
     """Say why an encoder with this ``config.json`` cannot be made in a recipe; None if it can."""
     kind = config.get("model_type")
-    is_half = recipe in ("bf16", "int4") and (device == "cuda" or multiplies_bf16())
+    is_half = recipe in ("bf16", "int4") and multiplies_bf16()
+    if device == "cuda":
+        is_half = recipe != "fp32"
     if kind in MIXES_TYPES and is_half:
-        return f"{kind} mixes float32 with the bfloat16 that {recipe} computes in"
+        return f"{kind} mixes float32 with the 16 bits that {recipe} computes in"
     return None

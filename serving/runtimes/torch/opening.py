@@ -27,11 +27,22 @@ def open_encoder(request: OpenRequest) -> EncoderEngine:
             the device.
     """
     torch.set_num_threads(request.threads)
-    model = read_encoder(request.folder, request.recipe, request.head)
     if request.device == "cuda":
-        move_to_cuda = CONVERSIONS[request.recipe].move_to_cuda
-        assert move_to_cuda is not None, f"{request.recipe} was prepared for CUDA"
-        model = move_to_cuda(model, request.options)
+        return open_on_gpu(request)
+    model = read_encoder(request.folder, request.recipe, request.head)
+    return TorchEncoder(model, request.head, request.device, request.threads)
+
+
+def open_on_gpu(request: OpenRequest) -> EncoderEngine:
+    """Likewise in the recipe's form for GPUs, on the request's device, which may stand in for one.
+
+    Raises:
+        ConfigError: As ``open_encoder``.
+    """
+    move_to_gpu = CONVERSIONS[request.recipe].move_to_gpu
+    assert move_to_gpu is not None, f"{request.recipe} was prepared for CUDA"
+    model = read_encoder(request.folder, request.recipe, request.head)
+    model = move_to_gpu(model, request.options, request.device)
     return TorchEncoder(model, request.head, request.device, request.threads)
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod
+
+from serving.seams import WeightShape
+
 FBGEMM_BLOCK_IN, FBGEMM_BLOCK_OUT = 512, 32
 """fbgemm pads int8 weights to blocks of this size (with AVX-512 but no VNNI, to 256 inputs)."""
 
@@ -16,6 +21,45 @@ GROUP_SIZES = (128, 64, 32)
 MIN_OUTPUTS = 32
 """Layers with fewer outputs stay as they are: a classifier's last one above all, whose errors would
 go straight into the answer, and which the kernels' padding would make larger, not smaller."""
+
+CUDA_ALIGNED = 16
+"""Inputs and outputs that CUDA's kernels take are multiples: of 8, or of 16 for float8."""
+
+KEPT_IN_FLOAT = frozenset({"pooler"})
+"""A pooler sees one token and feeds the classifier: its rounding goes straight into the answer."""
+
+
+def is_kept(name: str) -> bool:
+    """Whether a tensor of this name is of a layer in ``KEPT_IN_FLOAT``."""
+    return bool(KEPT_IN_FLOAT & set(name.split(".")))
+
+
+def cuda_weight_bytes(
+    tensor: WeightShape, packed_bytes: Callable[[tuple[int, ...]], int | None]
+) -> int:
+    """Return the size of a tensor on CUDA: tables in int8, and bfloat16 where nothing is packed.
+
+    Args:
+        tensor: Of a checkpoint.
+        packed_bytes: Size of a linear layer's weight of a shape; None if it stays bfloat16.
+    """
+    if tensor.is_embedding:
+        return int8_embedding_bytes(tensor.shape)
+    packed = None
+    if len(tensor.shape) == 2 and fits_cuda(*tensor.shape) and not is_kept(tensor.name):
+        packed = packed_bytes(tensor.shape)
+    return 2 * prod(tensor.shape) if packed is None else packed
+
+
+def cuda_eight_bit_bytes(tensor: WeightShape) -> int:
+    """Likewise of 8-bit weights with a float32 scale per output."""
+    return cuda_weight_bytes(tensor, lambda shape: prod(shape) + 4 * shape[0])
+
+
+def fits_cuda(outputs: int, inputs: int) -> bool:
+    """Whether the kernels for GPUs take a weight of these sizes, and it is worth it."""
+    is_aligned = outputs % CUDA_ALIGNED == 0 and inputs % CUDA_ALIGNED == 0
+    return outputs >= MIN_OUTPUTS and is_aligned
 
 
 def int8_embedding_bytes(shape: tuple[int, ...]) -> int:
@@ -40,6 +84,17 @@ def int8_compact_linear_bytes(shape: tuple[int, ...]) -> int:
     """
     outputs, inputs = shape
     return _pad(outputs, ONEDNN_BLOCK) * _pad(inputs, ONEDNN_BLOCK) + outputs * 8
+
+
+def num_outliers(inputs: int, share: float) -> int:
+    """Return how many of a layer's inputs are multiplied in float: a share, at least one."""
+    return max(1, round(share * inputs))
+
+
+def outlier_bytes(shape: tuple[int, ...], share: float) -> int:
+    """Return the size of the float32 weights (out, in) of these inputs, and of their places."""
+    outputs, inputs = shape
+    return num_outliers(inputs, share) * (4 * outputs + 8)
 
 
 def int4_linear_bytes(shape: tuple[int, ...], group_size: int) -> int:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel
+
+from serving.recipes.int4 import Int4Options
+from serving.recipes.smoothing import SmoothingOptions
 from serving.runtimes.torch.conversions import CONVERSIONS
 from serving.runtimes.torch.decoder.architectures import (
     why_not_architecture,
@@ -11,6 +15,8 @@ from serving.runtimes.torch.encoder_architectures import why_not_encoder
 from serving.runtimes.torch.sizes import estimate
 from serving.seams import (
     Combination,
+    Decoder,
+    DeviceName,
     EncoderEngine,
     GeneratorEngine,
     OpenGeneratorRequest,
@@ -30,10 +36,12 @@ def why_not(combination: Combination) -> str | None:
         "encoder": conversion.convert_encoder,
         "generator": conversion.generator_numerics,
     }
-    if makes_kind[combination.kind] is None:
-        return f"on torch, {combination.recipe} makes no {combination.kind}s"
-    if combination.device == "cuda" and conversion.move_to_cuda is None:
+    if combination.device == "cuda" and conversion.move_to_gpu is None:
         return f"on torch, {combination.recipe} runs on the CPU only"
+    if combination.device == "cpu" and makes_kind[combination.kind] is None:
+        if any(makes_kind.values()):
+            return f"on torch, {combination.recipe} makes no {combination.kind}s"
+        return f"on torch, {combination.recipe} runs on CUDA only"
     if combination.kind == "encoder":
         reason = why_not_encoder(combination.recipe, combination.device, combination.config)
         if reason is not None:
@@ -42,7 +50,35 @@ def why_not(combination: Combination) -> str | None:
         reason = _why_not_generated(combination)
         if reason is not None:
             return reason
+    if combination.options is not None:
+        reason = _why_not_options(combination.options, combination.device)
+        if reason is not None:
+            return reason
     return conversion.why_not(combination.device)
+
+
+INT4_METHODS = ("rtn", "hqq", "awq", "gptq")
+
+
+def _why_not_options(options: BaseModel, device: DeviceName) -> str | None:
+    if isinstance(options, SmoothingOptions) and options.smooth is not None and device == "cuda":
+        return "on CUDA, activations are rounded as they come; leave out smooth"
+    return _why_not_int4(options, device) if isinstance(options, Int4Options) else None
+
+
+def _why_not_int4(options: Int4Options, device: DeviceName) -> str | None:
+    """Say which ways to round there are here, and of which grids."""
+    if device == "cuda" and (options.method, options.symmetric) != (None, None):
+        return (
+            "on CUDA, int4 has one way to round, by scale and offset for the least error of each "
+            "group; leave out method and symmetric"
+        )
+    if options.method not in (None, *INT4_METHODS):
+        return f"on torch, the methods of int4 are {', '.join(INT4_METHODS)}; leave it out for ours"
+    if options.symmetric and options.method in (None, "hqq"):
+        way = "its own way to round" if options.method is None else "hqq"
+        return f"on torch, {way} chooses offsets; symmetric goes with rtn, awq and gptq"
+    return None
 
 
 def _why_not_generated(combination: Combination) -> str | None:
@@ -80,6 +116,13 @@ def open_generator(request: OpenGeneratorRequest) -> GeneratorEngine:
     return opening.open_generator(request)
 
 
+def open_decoder(request: OpenGeneratorRequest) -> Decoder:
+    """Open what a generator steps, alone."""
+    from serving.runtimes.torch.decoder import opening
+
+    return opening.open_decoder(request)
+
+
 RUNTIME = Runtime(
     summary="PyTorch, with kernels of its own for int8 and int4",
     packages=("torch", "transformers"),
@@ -91,5 +134,6 @@ RUNTIME = Runtime(
     prepare=prepare,
     open_encoder=open_encoder,
     open_generator=open_generator,
+    open_decoder=open_decoder,
     preload=("serving.runtimes.torch.opening", "serving.runtimes.torch.decoder.opening"),
 )

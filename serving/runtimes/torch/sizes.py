@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from serving.recipes.int4 import Int4Options
 from serving.runtimes.torch.conversions import CONVERSIONS
 from serving.seams import SizeEstimate, SizeRequest
 
@@ -34,7 +35,16 @@ def estimate(request: SizeRequest) -> SizeEstimate:
         weights_bytes=weights,
         process_bytes=PROCESS_BYTES,
         extra_bytes=FREED_BYTES if request.device == "cpu" else 0,
-        preparing_bytes=PROCESS_BYTES + float32 + 2 * weights + FREED_BYTES,
+        preparing_bytes=PROCESS_BYTES + float32 + 2 * weights + FREED_BYTES + _moments(request),
         kv_number_bytes=conversion.kv_number_bytes if is_generator else 0,
         preloaded_bytes=PRELOADED_BYTES,
     )
+
+
+def _moments(request: SizeRequest) -> int:
+    """What is held of each layer where its inputs' products are measured, float32 (in, in)."""
+    options = request.options
+    if not isinstance(options, Int4Options) or options.method not in ("awq", "gptq"):
+        return 0
+    layers = [s.shape for s in request.shapes if len(s.shape) == 2 and not s.is_embedding]
+    return sum(4 * inputs * inputs for _, inputs in layers)

@@ -96,9 +96,9 @@ def test_the_environment_where_ray_runs_gives_the_key(
 ) -> None:
     arguments = arguments_of(write_config())
     monkeypatch.setenv("QUANTSERVE_SERVER__API_KEY", "secret")
-    *_, server = deployment_of(builders.variant(arguments["tiny--fp32"])).init_args
+    *_, server, _ = deployment_of(builders.variant(arguments["tiny--fp32"])).init_args
     assert server.api_key.get_secret_value() == "secret"
-    [config] = deployment_of(builders.gateway(arguments["gateway"])).init_args
+    config, _ = deployment_of(builders.gateway(arguments["gateway"])).init_args
     assert config.server == server
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -33,6 +34,7 @@ frontend http_frontend
     use_backend dead if {{ path_beg /dead }}
     use_backend silent if {{ path_beg /silent }}
     use_backend echo if {{ path_beg /echo }}
+    use_backend strict if {{ path_beg /strict }}
     default_backend default_backend
 backend default_backend
     http-request return status 404 content-type text/plain lf-string "Path \\'%[path]\\' not found."
@@ -40,9 +42,32 @@ backend dead
     server gone 127.0.0.1:{free}
 backend silent
     server silent 127.0.0.1:{silent}
+backend strict
+    server strict 127.0.0.1:{strict}
 backend echo
     http-request return status 200 content-type text/plain lf-string "%[req.hdrs]"
 """
+
+REFUSALS = {
+    b"/strict/uvicorn": b"text/plain; charset=utf-8",
+    b"/strict/ours": b"application/json",
+}
+
+
+def refuse_all(server: socket.socket) -> None:
+    """Answer 400, in the type that the path says."""
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:  # closed
+            return
+        with connection:
+            path = connection.recv(65536).split(b" ")[1]
+            connection.sendall(
+                b"HTTP/1.1 400 Bad Request\r\nContent-Type: " + REFUSALS[path] + b"\r\n"
+                b"Content-Length: 7\r\nConnection: close\r\n\r\nrefused"
+            )
+
 
 Ask = Callable[..., tuple[int, dict[str, str], str]]
 
@@ -54,15 +79,22 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     if binary is None:
         pytest.skip("no HAProxy here")
     folder = tmp_path_factory.mktemp("haproxy")
-    listening, silent, free = socket.socket(), socket.socket(), socket.socket()
-    for one in (listening, silent, free):
+    listening, silent, free, strict = (socket.socket() for _ in range(4))
+    for one in (listening, silent, free, strict):
         one.bind(("127.0.0.1", 0))
     silent.listen()
+    strict.listen()
+    threading.Thread(target=refuse_all, args=(strict,), daemon=True).start()
     port = listening.getsockname()[1]
     listening.close()
     file = folder / "haproxy.cfg"
     file.write_text(
-        CONFIGURATION.format(port=port, free=free.getsockname()[1], silent=silent.getsockname()[1])
+        CONFIGURATION.format(
+            port=port,
+            free=free.getsockname()[1],
+            silent=silent.getsockname()[1],
+            strict=strict.getsockname()[1],
+        )
     )
     # Ray starts HAProxy anew with the same file.
     for _ in range(2):
@@ -92,8 +124,8 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     yield send
     process.terminate()
     process.wait()
-    silent.close()
-    free.close()
+    for one in (silent, free, strict):
+        one.close()
 
 
 def get(path: str, *headers: bytes) -> bytes:
@@ -132,6 +164,7 @@ def test_a_sender_that_closes_its_side_is_answered_in_our_shape(ask: Ask) -> Non
     [
         (b"nonsense\r\n\r\n", 400),
         (get("/echo", b"A: " + b"x" * 70_000), 400),
+        (get("/echo", b"Transfer-Encoding: identity, chunked"), 422),
         (b"GET /echo HTTP/1.1\r\nHost: a\r\n", 408),
     ],
 )
@@ -141,6 +174,17 @@ def test_what_is_no_whole_request_gets_a_page_of_html(
     """The exception that ``docs/deployment.md`` states; HAProxy has it compiled in."""
     found, headers, _ = ask(request_)
     assert (found, headers["content-type"]) == (status, "text/html")
+
+
+def test_what_the_server_behind_cannot_parse_is_said_in_our_shape(ask: Ask) -> None:
+    found, headers, body = ask(get("/strict/uvicorn"))
+    assert (found, headers["content-type"]) == (400, "application/json")
+    assert "no HTTP/1.1" in json.loads(body)["error"]["message"]
+
+
+def test_what_the_routes_refuse_themselves_passes(ask: Ask) -> None:
+    found, headers, body = ask(get("/strict/ours"))
+    assert (found, headers["content-type"], body) == (400, "application/json", "refused")
 
 
 def test_headers_of_20_kilobytes_are_let_through(ask: Ask) -> None:
@@ -164,10 +208,31 @@ def test_what_ray_cannot_decode_does_not_reach_it(ask: Ask, name: str) -> None:
     assert "other:" in dropped
 
 
+@pytest.mark.parametrize("method", ["FOO", "get", "PROPFIND"])
+def test_a_method_that_no_route_has(ask: Ask, method: str) -> None:
+    found, headers, body = ask(get("/echo").replace(b"GET", method.encode(), 1))
+    assert (found, json.loads(body)["error"]["code"]) == (405, "method_not_allowed")
+    assert headers["allow"] == "get, head, post"  # in small letters as all headers here
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_methods_that_the_routes_answer_reach_them(ask: Ask, method: str) -> None:
+    assert ask(get("/echo").replace(b"GET", method.encode(), 1))[0] == 200
+
+
 @pytest.mark.parametrize("path", ["/-/routes", "/-/ROUTES", "/-/routes?x=1"])
 def test_ray_s_list_of_models_is_not_shown(ask: Ask, path: str) -> None:
     found, _, body = ask(get(path))
     assert (found, json.loads(body)["error"]["code"]) == (404, "not_found")
+
+
+def test_the_server_as_a_whole_is_no_route(ask: Ask) -> None:
+    found, _, body = ask(get("*").replace(b"GET", b"OPTIONS", 1))
+    assert (found, json.loads(body)["error"]["code"]) == (404, "not_found")
+
+
+def test_a_whole_address_is_the_path_in_it(ask: Ask) -> None:
+    assert ask(get("http://a/echo"))[0] == 200
 
 
 def test_a_client_cannot_change_how_ray_waits(ask: Ask) -> None:

@@ -9,10 +9,11 @@ from safetensors.numpy import save_file
 
 from serving.app import plan as module
 from serving.app.plan import SERVICE_BYTES, Plan, longest_request_s, make_plan
-from serving.config import DEFAULT_MAX_TOKENS, ModelConfig, ServerConfig
+from serving.config import DEFAULT_MAX_TOKENS, ModelConfig, ServerConfig, VariantConfig
 from serving.errors import ConfigError, SourceError
 from serving.seams import Checkpoint
 from serving.settings import load_config
+from tests.unit.app.planning import FOLDED, TWO, plan_of, refusal
 from tests.unit.conftest import WriteConfig
 from tests.unit.paper import Paper
 
@@ -21,9 +22,6 @@ pytestmark = pytest.mark.usefixtures("paper")
 NUMBERS = 60
 """Numbers in the weights of ``checkpoint_folder``."""
 
-FOLDED = "{name: folded, runtime: paper}"
-TWO = f"[{FOLDED}, {{name: twice, recipe: folded, runtime: paper, options: {{folds: 2}}}}]"
-MEASURED = "{name: measured, runtime: paper, calibration: %s}"
 
 MEBIBYTE = 1024**2
 REPLICA_BYTES = NUMBERS + 10 * MEBIBYTE + 2 * MEBIBYTE
@@ -31,16 +29,6 @@ PREPARING_BYTES = 20 * MEBIBYTE
 PRELOADED_BYTES = 3 * MEBIBYTE
 """As ``paper`` estimates them: weights, process and extra of a replica, preparing, and what
 replicas share."""
-
-
-def plan_of(config: Path) -> Plan:
-    return make_plan(load_config(config))
-
-
-def refusal(config: Path) -> str:
-    with pytest.raises(ConfigError) as caught:
-        plan_of(config)
-    return str(caught.value)
 
 
 def test_every_variant_is_planned_in_order(
@@ -193,7 +181,8 @@ def test_a_key_of_the_other_kind_of_engine_is_refused(
         (
             "[{name: mine, recipe: int2}]",
             "embeddings",
-            "models[0].variants[0].recipe: unknown recipe 'int2'; known: fp32, bf16, int8-dynamic",
+            "models[0].variants[0].recipe: unknown recipe 'int2'; known: fp32, bf16, fp8, "
+            "int8-dynamic",
         ),
         (
             "[{name: fp32, runtime: pen}]",
@@ -213,7 +202,8 @@ def test_a_key_of_the_other_kind_of_engine_is_refused(
         (
             "[{name: fp32, calibration: {count: 10}}]",
             "embeddings",
-            "models[0].variants[0].calibration: recipe 'fp32' measures no activations. Remove it",
+            "models[0].variants[0].calibration: recipe 'fp32' measures no activations with "
+            "these options. Remove it",
         ),
         (
             "[{name: folded, runtime: paper, device: cuda}]",
@@ -241,6 +231,14 @@ def test_what_a_runtime_cannot_do_is_refused_with_what_is_possible(
         "recipe 'bf16' works on: torch"
     )
     assert said.endswith("; runtime 'paper' can: fp32, folded, measured")
+
+
+def test_a_runtime_without_encoders_says_so(write_config: WriteConfig) -> None:
+    said = refusal(write_config("[{name: q4_0, runtime: llama.cpp}]"))
+    assert said == (
+        "models[0].variants[0]: recipe 'q4_0' on runtime 'llama.cpp': no encoders in q4_0. "
+        "runtime 'llama.cpp' serves generators only"
+    )
 
 
 def test_a_recipe_for_encoders_is_refused_where_text_is_generated(
@@ -285,93 +283,6 @@ def test_a_missing_source_is_refused(write_config: WriteConfig, checkpoint_folde
         plan_of(write_config(TWO))
 
 
-LINES = "".join(f'{{"input": "{word}", "label": "b"}}\n' for word in "abcdefghijklm")
-PROBES = "".join(f'{{"input": "{word}"}}\n' for word in "abcdefghijklm")
-
-
-@pytest.mark.parametrize(
-    ("data", "quality", "name", "file"),
-    [
-        ("{}", "{}", "probes", None),
-        ("{data: probes}", "{probes: P, dataset: D}", "probes", "P"),
-        ("{count: 5}", "{probes: P, dataset: D}", "dataset", "D"),
-        ("{data: dataset}", "{dataset: D}", "dataset", "D"),
-        ("{data: P}", "{dataset: D}", "P", "P"),
-    ],
-)
-def test_inputs_to_calibrate_with_are_found(
-    write_config: WriteConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    data: str,
-    quality: str,
-    name: str,
-    file: str | None,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("P").write_text(PROBES)
-    Path("D.jsonl").write_text(LINES)
-    config = write_config(f"[{MEASURED % data}]", "classification")
-    with_quality(config, quality.replace("D", "D.jsonl"))
-    origin = plan_of(config).variants[0].artifact.calibration
-    assert origin is not None
-    assert origin.name == name
-    assert origin.is_labelled == (name == "dataset")
-    assert origin.path == (tmp_path / file.replace("D", "D.jsonl") if file else None)
-    assert origin.count == (5 if "count" in data else 300)
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        ("dataset", "model 'tiny' has no quality.dataset"),
-        ("none.jsonl", "none.jsonl; give probes, dataset, or a file of the form"),
-    ],
-)
-def test_inputs_to_calibrate_with_that_are_not_there_name_their_key(
-    write_config: WriteConfig, data: str, said: str
-) -> None:
-    told = refusal(write_config(f"[{MEASURED % f'{{data: {data}}}'}]"))
-    assert told.startswith("models[0].variants[0].calibration.data: ")
-    assert said in told
-
-
-def with_quality(file: Path, quality: str) -> Path:
-    file.write_text(file.read_text().replace("name: tiny", f"name: tiny, quality: {quality}"))
-    return file
-
-
-@pytest.mark.parametrize(
-    ("task", "key", "content", "said"),
-    [
-        ("embeddings", "probes", '{"input": "a"}', r"lines\.jsonl: 1 probes; at least 11"),
-        ("embeddings", "dataset", '{"input": "a"}', "no labels"),
-        ("classification", "dataset", '{"input": "a"}', r"lines\.jsonl: no labels"),
-        ("generation", "dataset", '{"input": "a"}', "line 1: prompt: Field required"),
-        ("generation", "dataset", None, r"lines\.jsonl: cannot be read"),
-    ],
-)
-def test_a_wrong_file_to_judge_variants_by_names_its_key(
-    write_config: WriteConfig, tmp_path: Path, task: str, key: str, content: str | None, said: str
-) -> None:
-    data = tmp_path / "lines.jsonl"
-    if content is not None:
-        data.write_text(content)
-    config = with_quality(write_config("[fp32]", task), f"{{{key}: {data}}}")
-    with pytest.raises(ConfigError, match=rf"models\[0\]\.quality\.{key}: .*{said}"):
-        plan_of(config)
-
-
-def test_good_files_to_judge_variants_by_are_let_through(
-    write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "probes.jsonl").write_text('{"input": "a"}\n' * 11)
-    (tmp_path / "data.jsonl").write_text('{"input": "a", "label": "b"}')
-    quality = "{probes: ~/probes.jsonl, dataset: ~/data.jsonl}"
-    assert plan_of(with_quality(write_config(TWO, "classification"), quality)).variants
-
-
 def test_a_plan_that_fits_is_let_through(
     write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,38 +310,10 @@ def test_a_plan_that_does_not_fit_names_its_largest_part(
         plan.require_fit()
 
 
-OWN = "{name: own, recipe: folded, runtime: paper, cores: exclusive, threads: 2, replicas: 2}"
-
-
-@pytest.mark.parametrize(
-    ("variants", "num_cores"), [(f"[{OWN}]", 4), (f"[{OWN}, {FOLDED}]", 5), (TWO, 1)]
-)
-def test_exclusive_cores_that_there_are_are_let_through(
-    write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch, variants: str, num_cores: int
-) -> None:
-    monkeypatch.setattr(module, "available_cores", lambda: num_cores)
-    assert plan_of(write_config(variants)).variants
-
-
-@pytest.mark.parametrize(
-    ("variants", "num_cores", "beside"),
-    [(f"[{OWN}]", 3, ""), (f"[{OWN}, {FOLDED}]", 4, " and one core for all others")],
-)
-def test_more_exclusive_cores_than_there_are_are_refused(
-    write_config: WriteConfig,
-    monkeypatch: pytest.MonkeyPatch,
-    variants: str,
-    num_cores: int,
-    beside: str,
-) -> None:
-    monkeypatch.setattr(module, "available_cores", lambda: num_cores)
-    expected = f"cores: exclusive: tiny:own want 4 cores{beside}; this machine has {num_cores}"
-    assert expected in refusal(write_config(variants))
-
-
 def test_a_generation_may_take_longer_than_other_requests() -> None:
     server = ServerConfig(request_timeout_s=20, generation_timeout_s=90)
-    encoder = ModelConfig(name="a", task="embeddings", source="x", variants=("fp32",))
-    generator = ModelConfig(name="b", task="generation", source="x", variants=("fp32",))
+    fp32 = (VariantConfig(name="fp32"),)
+    encoder = ModelConfig(name="a", task="embeddings", source="x", variants=fp32)
+    generator = ModelConfig(name="b", task="generation", source="x", variants=fp32)
     assert longest_request_s([encoder], server) == 20
     assert longest_request_s([encoder, generator], server) == 90

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def test_ray_gets_its_settings(prepare) -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
         "GOMP_SPINCOUNT": "10000",
+        "OMP_WAIT_POLICY": "active",
         "RAY_worker_niceness": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }
@@ -143,7 +145,7 @@ def test_without_haproxy_ray_s_own_proxy_is_used(prepare, monkeypatch) -> None:
 
 
 def test_a_system_that_is_not_linux_has_no_haproxy(monkeypatch) -> None:
-    monkeypatch.setattr(ray_environment.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     assert ray_environment._haproxy_binary() is None
 
 

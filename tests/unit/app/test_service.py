@@ -10,7 +10,7 @@ from serving.app import service as module
 from serving.app.plan import Plan
 from serving.app.preloading import start_fork_servers
 from serving.app.service import Service
-from serving.config import Config, ModelConfig, ServerConfig
+from serving.config import Config, ModelConfig, ServerConfig, VariantConfig
 from serving.errors import StartError
 from tests.integration.running_service import free_port
 
@@ -19,8 +19,9 @@ def test_what_keeps_ray_from_starting_is_one_message(tmp_path: Path, monkeypatch
     def fail(**settings: object) -> None:
         raise TimeoutError("The current node timed out during startup.")
 
-    monkeypatch.setattr(module.ray, "init", fail)
-    model = ModelConfig(name="m", task="embeddings", source="x", variants=("fp32",))
+    monkeypatch.setattr("ray.init", fail)
+    variant = VariantConfig(name="fp32")
+    model = ModelConfig(name="m", task="embeddings", source="x", variants=(variant,))
     config = Config(models=(model,), server=ServerConfig(port=free_port()))
     stages: list[str] = []
     plan = Plan((), 0, 0)

@@ -91,6 +91,15 @@ def test_a_classifier_of_several_labels_for_rerank(
     assert "its classifier has 2 logits; a cross-encoder has one (num_labels: 1)" in said
 
 
+def test_a_cross_encoder_whose_activation_is_not_built(
+    write_config: WriteConfig, checkpoint_folder: Path
+) -> None:
+    own = {"activation_fn": "torch.nn.modules.activation.Tanh"}
+    configure(checkpoint_folder, **CLASSIFIER, num_labels=1, sentence_transformers=own)
+    said = refusal(write_config(f"[{REFERENCE}]", "rerank"))
+    assert f"unsupported activation function {own['activation_fn']}; supported: torch.nn" in said
+
+
 def test_embeddings_of_modules_that_are_not_built(
     write_config: WriteConfig, checkpoint_folder: Path
 ) -> None:

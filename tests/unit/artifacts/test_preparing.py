@@ -2,10 +2,19 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from serving.artifacts import ArtifactStore, PreparingEvent, ensure, prepare_all, preparing
+from serving.artifacts import (
+    AgreementFloor,
+    ArtifactStore,
+    CalibrationOrigin,
+    PreparingEvent,
+    ensure,
+    prepare_all,
+    preparing,
+)
 from tests.unit.paper import Paper
 
 PLENTY = 10**12
@@ -89,6 +98,27 @@ def test_what_cannot_be_made_says_why_for_each(paper: Paper, store: ArtifactStor
     assert [event.state for event in ended] == ["failed", "failed"]
     assert ended[0].reason == "origami:a: paper cannot hold [this] checkpoint"
     assert paper.tries == 1
+
+
+def test_each_request_is_held_to_its_own_floor(
+    paper: Paper, store: ArtifactStore, tmp_path: Path
+) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(f'{{"input": "text {n}"}}\n' for n in range(50)))
+    origin = CalibrationOrigin(name="t", path=file, is_labelled=False, count=9, holds_out=True)
+    reference = paper.request("reference", options={"folds": 1})
+    requests = [
+        paper.request(
+            name,
+            options={"folds": 2},
+            floor=AgreementFloor(least=least, origin=origin, reference=reference),
+        )
+        for name, least in (("strict", 0.9), ("lax", 0.0001), ("lax too", 0.0001))
+    ]
+    ended = prepare_all(requests, store, PLENTY, Events())
+    states = {event.request.variant: event.state for event in ended}
+    assert states == {"strict": "failed", "lax": "made", "lax too": "present"}
+    assert "below its min_agreement 0.9: " in ended[0].reason
 
 
 def test_one_that_another_makes_is_waited_for(paper: Paper, store: ArtifactStore) -> None:

@@ -24,14 +24,15 @@ QUERY = "encoder.layer.0.attention.self.query.weight"
 Tensors = dict[str, torch.Tensor]
 
 
-def check(tmp_path: Path, folder: Path, task: str = "embeddings", **model: Any) -> None:
-    """What ``quantserve check`` does with one source, served in two variants."""
+def check(tmp_path: Path, folder: Path, task: str = "embeddings", **model: Any) -> list[str]:
+    """What ``quantserve check`` does with one source, served in two variants: what was tried."""
     entry = {"name": "tiny", "source": str(folder), "task": task, **model}
     entry["variants"] = [{"name": "fp32"}, {"name": "int8-dynamic"}]
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"models": [entry]}))
     plan = make_plan(load_config(file))
-    rehearse((planned.artifact, planned.model.max_tokens) for planned in plan.variants)
+    tried = rehearse((planned.artifact, planned.model.max_tokens) for planned in plan.variants)
+    return [request.name for request in tried]
 
 
 def change(folder: Path, how: Callable[[Tensors], None]) -> None:
@@ -41,7 +42,7 @@ def change(folder: Path, how: Callable[[Tensors], None]) -> None:
 
 
 def test_what_can_be_loaded_passes(tmp_path: Path) -> None:
-    check(tmp_path, save_checkpoint(tmp_path / "model", "bert"))
+    assert check(tmp_path, save_checkpoint(tmp_path / "model", "bert")) == ["tiny:int8-dynamic"]
 
 
 def make_nan(weights: Tensors) -> None:

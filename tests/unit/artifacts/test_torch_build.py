@@ -1,6 +1,7 @@
 """A real checkpoint becomes an artifact of the torch runtime, and answers from it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from serving.app.plan import make_plan
 from serving.artifacts import Artifact, ArtifactStore, ensure
 from serving.recipes import RECIPES
-from serving.runtimes import RUNTIMES
-from serving.seams import EncoderEngine, EncoderTask, OpenRequest
 from serving.settings import load_config
-from serving.tasks import TASKS
+from tests.unit.artifacts.opened import opened
 
 WORDS = ["[PAD]", "[UNK]", *"abcdefgh"]
 TEXTS = ["a b c", "d", "e f g h a b"]
@@ -27,7 +26,7 @@ def config(tmp_path: Path) -> Path:
     """A configuration of a tiny BERT of random weights."""
     torch.manual_seed(0)
     folder = tmp_path / "bert"
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": len(WORDS),
         "hidden_size": 64,
         "num_hidden_layers": 2,
@@ -53,19 +52,8 @@ def config(tmp_path: Path) -> Path:
 
 def rows_of(artifact: Artifact) -> np.ndarray:
     """What the artifact answers to ``TEXTS``."""
-    key = artifact.manifest.key
-    task: EncoderTask = TASKS[key.task].open(artifact.task_folder, None)
-    engine: EncoderEngine = RUNTIMES[key.runtime].open_encoder(
-        OpenRequest(
-            folder=artifact.weights_folder,
-            recipe=key.recipe,
-            options=RECIPES[key.recipe].options(**key.options),
-            head=task.head,
-            device=key.device,
-            threads=1,
-        )
-    )
-    return task.decode(engine.forward(task.collate(task.prepare(TEXTS, False))), None)
+    task, engine = opened(artifact)
+    return task.decode(engine.forward(task.collate(task.prepare(TEXTS, False))))
 
 
 def expected(folder: Path) -> np.ndarray:
@@ -88,7 +76,9 @@ def test_an_artifact_answers_as_its_source_does(config: Path, tmp_path: Path) ->
     # Another order of float32 sums, and nothing else.
     np.testing.assert_allclose(rows_of(made), reference, atol=1e-5)
     cosines = (rows_of(quantized) * reference).sum(axis=1)
-    assert cosines.min() > RECIPES["int8-dynamic"].encoder.cosine
+    promised = RECIPES["int8-dynamic"].encoder
+    assert promised is not None
+    assert cosines.min() > promised.cosine
     # Of so small a model, fbgemm pads the packed weights to more than float32 has.
     assert quantized.size < made.size
     assert made.manifest.key.versions["torch"] == torch.__version__

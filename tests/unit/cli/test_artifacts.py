@@ -1,12 +1,27 @@
 """``quantserve artifacts`` lists, removes and prunes what a store holds."""
 
+import io
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from serving.artifacts import Artifact, ArtifactStore, ensure
+from serving.app.plan import make_plan
+from serving.artifacts import (
+    AgreementFloor,
+    Artifact,
+    ArtifactStore,
+    CalibrationOrigin,
+    ensure,
+    key_of,
+)
+from serving.artifacts.pruning import survey
+from serving.cli.artifacts import store_table
+from serving.cli.console import mebibytes
+from serving.settings import load_config
 from tests.unit.cli.conftest import Run
 from tests.unit.conftest import WriteConfig
 from tests.unit.paper import Paper
@@ -32,11 +47,46 @@ def test_a_list_has_a_line_for_each(run: Run, three: list[Artifact], store: Arti
     assert result.exit_code == 0
     for artifact in (three[0], three[2]):
         [line] = [line for line in result.stdout.splitlines() if artifact.id[:8] in line]
-        assert artifact.manifest.made_for in line
-        assert "letters, folded, paper, cpu" in line
+        assert f"{artifact.manifest.made_for}, folded, paper, cpu" in line
     [line] = [line for line in result.stdout.splitlines() if three[1].id[:8] in line]
     assert "damaged" in line
     assert "3 artifacts, " in result.stdout
+
+
+def test_a_list_is_whole_at_80_columns(three: list[Artifact], store: ArtifactStore) -> None:
+    screen = Console(width=80, record=True, file=io.StringIO())
+    screen.print(store_table(store, survey(store)))
+    text = screen.export_text()
+    assert "…" not in text
+    for artifact, one in zip(three, survey(store), strict=True):
+        [line] = [line for line in text.splitlines() if artifact.id[:8] in line]
+        used = datetime.fromtimestamp(one.last_used, UTC).strftime("%Y-%m-%d")
+        assert f"{artifact.manifest.made_for}, folded, paper, cpu" in line
+        assert line.split()[-2:] == [used, mebibytes(one.size)]
+
+
+@pytest.fixture
+def measured(paper: Paper, store: ArtifactStore, tmp_path: Path) -> Artifact:
+    """An artifact with a floor that it reaches."""
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(f'{{"input": "text {n}"}}\n' for n in range(50)))
+    origin = CalibrationOrigin(
+        name="texts.jsonl", path=file, is_labelled=False, count=300, holds_out=True
+    )
+    reference = paper.request("reference", options={"folds": 1})
+    floor = AgreementFloor(least=0.9, origin=origin, reference=reference)
+    return ensure(paper.request("held", floor=floor), store)
+
+
+def test_a_list_has_what_was_measured(measured: Artifact, store: ArtifactStore) -> None:
+    screen = Console(width=80, record=True, file=io.StringIO())
+    screen.print(store_table(store, survey(store)))
+    lines = screen.export_text().splitlines()
+    [line] = [line for line in lines if measured.id[:8] in line]
+    assert "origami:held, folded, paper, cpu, cosine 1.0000" in line
+    [reference] = [one for one in store.ids() if one != measured.id]
+    [line] = [line for line in lines if reference[:8] in line]
+    assert "cosine" not in line
 
 
 def test_the_beginning_of_an_id_is_enough_to_remove_it(
@@ -88,6 +138,21 @@ def test_what_no_configuration_uses_goes(
     result = run("artifacts", "prune", "--unused", config, "--folder", store.folder)
     assert result.exit_code == 0
     assert store.ids() == [three[1].id]
+
+
+def test_what_a_variant_is_measured_against_is_used(
+    run: Run, three: list[Artifact], store: ArtifactStore, write_config: WriteConfig
+) -> None:
+    variant = "{name: x, recipe: folded, runtime: paper, min_agreement: 0.9"
+    config = write_config(f"[{variant}, calibration: {{data: probes}}}}]")
+    [planned] = make_plan(load_config(config)).variants
+    assert planned.artifact.floor is not None
+    used = [key_of(planned.artifact, store), key_of(planned.artifact.floor.reference, store)]
+    for key in used:
+        (store.folder / key.id).mkdir()
+    result = run("artifacts", "prune", "--unused", config, "--folder", store.folder)
+    assert result.exit_code == 0
+    assert store.ids() == sorted(key.id for key in used)
 
 
 def test_pruning_clears_away_what_the_dead_left(run: Run, store: ArtifactStore) -> None:

@@ -12,6 +12,7 @@ from serving.cli.check import plan_table
 from serving.settings import load_config
 from tests.unit.cli.conftest import Run
 from tests.unit.conftest import WriteConfig
+from tests.unit.paper import Paper
 
 FOLDED = "{name: folded, runtime: paper}"
 TWO = f"[{FOLDED}, {{name: twice, recipe: folded, runtime: paper, options: {{folds: 2}}}}]"
@@ -32,6 +33,32 @@ def test_a_good_config_prints_every_variant(run: Run, write_config: WriteConfig)
     for word in ("tiny:folded", "tiny:fp32", "folded, paper, cpu", "2–3", "missing"):
         assert word in result.stdout
     assert "16,384.0 MiB are available" in result.stdout
+    last = result.stdout.splitlines()[-1]
+    assert last == "all is well: 2 variants can be prepared and served"
+
+
+def numbers_of(text: str, first: str) -> list[float]:
+    """The sizes in the row of a table that begins with this word."""
+    [line] = [line for line in text.splitlines() if line.split()[:1] == [first]]
+    return [float(word.replace(",", "")) for word in line.split() if word[0].isdigit()]
+
+
+def test_rows_sum_to_what_is_needed(run: Run, write_config: WriteConfig) -> None:
+    result = run("check", write_config(TWO, "letters"))
+    rows = ["tiny:folded", "tiny:twice", "shared", "service"]
+    each = [numbers_of(result.stdout, first)[-1] for first in rows]
+    assert each[2:] == [3.0, 1_200.0]
+    [together] = numbers_of(result.stdout, "together")
+    assert together == pytest.approx(sum(each), abs=0.2)
+    assert f"needs about {together:,.1f} MiB, " in result.stdout
+
+
+def test_what_preparing_needs_is_said_to_be_that(
+    run: Run, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "SERVICE_BYTES", 0)
+    result = run("check", write_config(f"[{FOLDED}]", "letters"))
+    assert "needs about 20.0 MiB to prepare, " in result.stdout
 
 
 def test_what_is_prepared_already_is_told(
@@ -57,6 +84,19 @@ def test_too_little_to_calibrate_with_is_told(run: Run, write_config: WriteConfi
     )
 
 
+def test_a_floor_is_told_and_not_measured(
+    run: Run, write_config: WriteConfig, paper: Paper
+) -> None:
+    entry = "{name: folded, runtime: paper, min_agreement: 0.98, calibration: {data: probes}}"
+    result = run("check", write_config(f"[{entry}]"))
+    assert result.exit_code == 0
+    assert (
+        "tiny:folded: `prepare` measures its cosine to fp32 on torch over 14 held-out inputs of "
+        "probes, and installs nothing below 0.98"
+    ) in result.stdout
+    assert paper.tries == 0
+
+
 def test_a_plan_with_long_names_fits_80_columns(write_config: WriteConfig) -> None:
     file = write_config("[{name: int8-dynamic, recipe: fp32, runtime: paper}]", "generation")
     file.write_text(file.read_text().replace("tiny", "sentiment"))
@@ -74,14 +114,22 @@ def test_a_plan_with_long_names_fits_80_columns(write_config: WriteConfig) -> No
     [
         (
             {"variants": "[fp32, int2]"},
-            "error: models[0].variants[1].recipe: unknown recipe 'int2'; known: fp32",
+            "models[0].variants[1].recipe: unknown recipe 'int2'; known: fp32",
         ),
         (
             {"variants": "[{name: fp32, runtime: pen}]"},
-            "error: models[0].variants[0].runtime: unknown runtime 'pen'; known: torch",
+            "models[0].variants[0].runtime: unknown runtime 'pen'; known: torch",
         ),
         ({"variants": "[auto]"}, "models[0].variants[0].name: 'auto' is reserved"),
-        ({"task": "poetry"}, "error: models[0].task: unknown task 'poetry'"),
+        ({"task": "poetry"}, "models[0].task: unknown task 'poetry'"),
+        (
+            {"variants": "[{name: fp32, draft: {variant: bf16}}, bf16]"},
+            "models[0].variants[0].draft: a key of generators",
+        ),
+        (
+            {"variants": "[fp32, {name: bf16, source: /nowhere}]"},
+            "models[0].variants[1].source: ",
+        ),
         ({"more": "sever: {}"}, "sever: unknown key"),
         ({"more": "- ]["}, "not valid YAML"),
     ],
@@ -89,10 +137,10 @@ def test_a_plan_with_long_names_fits_80_columns(write_config: WriteConfig) -> No
 def test_a_bad_config_prints_one_message(
     run: Run, write_config: WriteConfig, arguments: dict[str, str], expected: str
 ) -> None:
-    result = run("check", write_config(**arguments))
+    file = write_config(**arguments)
+    result = run("check", file)
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: ")
-    assert expected in result.stderr
+    assert result.stderr.startswith(f"error: {file}: {expected}")
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
 

@@ -49,6 +49,7 @@ def test_what_fails_is_told_and_the_others_are_made(
 
 @pytest.mark.usefixtures("paper", "store")
 def test_a_wrong_config_is_refused(run: Run, write_config: WriteConfig) -> None:
-    result = run("prepare", write_config("[int2]"))
+    file = write_config("[int2]")
+    result = run("prepare", file)
     assert result.exit_code == 1
-    assert "models[0].variants[0].recipe: unknown recipe 'int2'" in result.stderr
+    assert f"{file}: models[0].variants[0].recipe: unknown recipe 'int2'" in result.stderr

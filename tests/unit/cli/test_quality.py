@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.cli import evaluate
-from serving.cli.quality_tables import labels_table, measures_table, verdict_table
+from serving.cli.quality_tables import drafts_table, labels_table, measures_table, verdict_table
 from serving.cli.verdict_history import history_table
+from serving.seams import DraftDescription
 from serving.seams.quality import (
     Estimate,
     EvaluationProgress,
@@ -234,6 +235,34 @@ def test_progress_that_is_the_reason_is_said_once() -> None:
     assert text.count("probing 31 of 72") == 1
 
 
+def model(variant: str, draft: DraftDescription | None = None) -> dict[str, Any]:
+    """What ``GET /v1/models`` says of a variant, as far as it is read."""
+    said = {"model": "sentiment", "variant": variant, "draft": draft and asdict(draft)}
+    return {"id": f"sentiment:{variant}", "quantserve": said}
+
+
+def drafted(accepted: int, rejected: int, by: str = "int8-dynamic") -> dict[str, Any]:
+    judged = accepted + rejected
+    acceptance = accepted / judged if judged else None
+    return model("fast", DraftDescription(by, "auto", accepted, rejected, 9, acceptance))
+
+
+def test_what_was_accepted_stands_beside_the_draft_s_agreement() -> None:
+    models = [model("fp32"), drafted(4_000, 1_000), {**drafted(1, 1)}]
+    models[2]["quantserve"] = {**models[2]["quantserve"], "model": "other"}
+    screen = screen_of(drafts_table(entry(SENTIMENT), models))
+    assert "0.800 n=5,000" in screen
+    assert "live 0.981 [0.964, 0.990] n=512" in screen
+    assert "n=2" not in screen
+    assert drafts_table(entry(SENTIMENT), models[:1]) is None
+
+
+def test_a_draft_that_was_not_read_yet_or_is_the_reference() -> None:
+    screen = screen_of(drafts_table(entry(SENTIMENT), [drafted(0, 0, by="fp32")]))
+    assert "–" in screen
+    assert "the reference" in screen
+
+
 class Service:
     """Answers with one list of entries after the other, the last one again and again."""
 
@@ -241,6 +270,7 @@ class Service:
         self.requests: list[tuple[str, str, dict[str, Any]]] = []
         self.refusal: httpx.Response | None = None
         self.history: list[dict[str, Any]] = []
+        self.models = [model("fp32"), model("int8-dynamic")]
         self._answers = list(answers)
         monkeypatch.setattr(httpx, "request", self._answer)
         monkeypatch.setattr(evaluate, "POLL_S", 0)
@@ -253,6 +283,8 @@ class Service:
             return self.refusal
         if method == "POST":
             return httpx.Response(202, json={"model": "sentiment", "state": "running"})
+        if url.endswith("/v1/models"):
+            return httpx.Response(200, json={"object": "list", "data": self.models})
         now = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         data = {**entry(now), "history": self.history}
         return httpx.Response(200, json={"object": "list", "data": [data]})
@@ -267,7 +299,10 @@ def test_quality_prints_every_table(run: Run, monkeypatch) -> None:
     result = run("quality", "--url", "http://there:1/", "--model", "sentiment")
     assert result.exit_code == 0
     url = "http://there:1/v1/quality"
-    assert service.requests == [("GET", url, {"params": {"model": "sentiment"}})]
+    assert service.requests == [
+        ("GET", url, {"params": {"model": "sentiment"}}),
+        ("GET", "http://there:1/v1/models", {"params": {}}),
+    ]
     for shown in (INT8.reason, "n=512", "n=1,961", "evaluation running: 120 of 3,922 answers"):
         assert shown in result.stdout
 

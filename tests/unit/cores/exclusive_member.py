@@ -17,7 +17,12 @@ def main() -> None:
     folder, count = Path(sys.argv[1]), int(sys.argv[2])
     started = threading.Event()
     ended = threading.Event()
-    waiting = threading.Thread(target=lambda: (started.set(), ended.wait()), daemon=True)
+
+    def wait() -> None:
+        started.set()
+        ended.wait()
+
+    waiting = threading.Thread(target=wait, daemon=True)
     waiting.start()
     started.wait()
     try:

@@ -11,6 +11,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from serving.metrics import (
+    DraftMetrics,
     EdgeMetrics,
     QualityDrops,
     QualityMetrics,
@@ -46,13 +47,16 @@ def exported() -> dict[str, Series]:
 
 def _registries() -> list[CollectorRegistry]:
     """Of every process of the service."""
-    processes = [
-        EdgeMetrics("r"),
-        ScrapeMetrics("r"),
-        QualityMetrics("r"),
-        QualityDrops([], "r", []),
+    drafting = generator()[0]
+    DraftMetrics(drafting)
+    return [
+        EdgeMetrics("r").registry,
+        ScrapeMetrics("r").registry,
+        QualityMetrics("r").registry,
+        QualityDrops([], "r", []).registry,
+        encoder()[0].registry,
+        drafting.registry,
     ]
-    return [process.registry for process in (*processes, encoder()[0], generator()[0])]
 
 
 def rules() -> list[dict[str, Any]]:

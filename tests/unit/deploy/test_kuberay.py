@@ -55,7 +55,9 @@ def test_every_variant_scales_by_itself() -> None:
         arguments = {key: value for key, value in one["args"].items() if key != "variant"}
         [model] = make_config(arguments, one["name"]).models
         bounds = {variant.name: variant.autoscaling for variant in model.variants}
-        assert bounds[one["args"]["variant"]].max > 1
+        chosen = bounds[one["args"]["variant"]]
+        assert chosen is not None
+        assert chosen.max > 1
 
 
 def test_scaling_that_the_configuration_gives_is_kept() -> None:
@@ -89,8 +91,8 @@ def test_a_pod_may_do_little(pod: dict[str, Any]) -> None:
     assert not may["allowPrivilegeEscalation"]
     assert f"USER {may['runAsUser']}" in (FOLDER / "Dockerfile").read_text()
     mounts = {one["name"]: one["mountPath"] for one in container(pod)["volumeMounts"]}
-    kept = {"artifacts": ArtifactsConfig(), "evidence": EvidenceConfig()}
-    folders = {name: config.folder.replace("~", HOME) for name, config in kept.items()}
+    kept = {"artifacts": ArtifactsConfig().folder, "evidence": EvidenceConfig().folder}
+    folders = {name: folder.replace("~", HOME) for name, folder in kept.items()}
     assert mounts == {"tmp": "/tmp", **folders}
     assert {one["name"] for one in pod["spec"]["volumes"]} == set(mounts)
     key = next(one for one in container(pod)["env"] if one["name"].startswith("QUANTSERVE_"))

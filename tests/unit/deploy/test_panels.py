@@ -130,6 +130,30 @@ def test_a_variant_that_refuses_everything_is_never_in_time(shows: Shows) -> Non
     shows("Answered within 0.222 s", {refused: "0+1x60"}, {INT4: 0})
 
 
+def test_in_time_is_of_encoders_and_generators_each_by_its_own_limit(shows: Shows) -> None:
+    expected = {INT4: 0.9, BF16: 0.8, GENERATOR: 0.75}
+    shows("In time", ENCODERS_AND_A_GENERATOR, expected)
+
+
+def test_goodput_leaves_out_what_was_late(shows: Shows) -> None:
+    """Nine a minute of an encoder, three first tokens a minute of a generator."""
+    expected = {INT4: 0.15, BF16: 0.1333, GENERATOR: 0.05}
+    shows("Goodput", ENCODERS_AND_A_GENERATOR, expected)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "number"),
+    [("indistinguishable", 0), ("not enough samples", 1), ("degraded", 2), ("failing", 3)],
+)
+def test_a_verdict_is_its_number(shows: Shows, verdict: str, number: int) -> None:
+    labels = f'{INT4}, replica="q"'
+    series = {
+        f'quantserve_quality_verdict{{{labels}, verdict="{name}"}}': f"{int(name == verdict)}x60"
+        for name in ("indistinguishable", "not enough samples", "degraded", "failing")
+    }
+    shows("Verdict", series, {INT4: number})
+
+
 @pytest.mark.parametrize(
     ("panel", "series"),
     [

@@ -89,6 +89,17 @@ def test_replicas_know_the_recipe_of_the_reference_and_the_folder_of_artifacts()
     assert given["artifacts"] == {"folder": "/shared"}
 
 
+def test_replicas_know_what_drafts_for_them() -> None:
+    small = {"name": "small", "recipe": "q4_0", "runtime": "llama.cpp", "threads": 2}
+    fast = {"name": "fast", "recipe": "fp32", "draft": {"variant": "small"}}
+    model = {**CONFIG["models"][0], "task": "generation", "variants": ["fp32", small, fast]}
+    given = arguments({"models": [model]})["m--fast"]["models"][0]["variants"]
+    assert given == [fast, small, {"name": "fp32", "recipe": "fp32"}]
+    model["reference"] = "small"
+    given = arguments({"models": [model]})["m--fast"]["models"][0]["variants"]
+    assert given == [fast, small]
+
+
 def test_a_key_is_not_written_into_a_manifest(write_config: WriteConfig) -> None:
     file = write_config(more="server: {api_key: secret}")
     with pytest.raises(ConfigError, match="QUANTSERVE_SERVER__API_KEY"):

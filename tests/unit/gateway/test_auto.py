@@ -14,20 +14,20 @@ from serving.gateway.auto import AutoRouter
 from serving.gateway.latencies import Latencies
 from serving.seams import (
     NO_LIMITS,
-    EvaluationProgress,
-    Input,
     Limits,
     ModelQuality,
     VariantQuality,
     VariantStatus,
     Verdict,
 )
-from tests.unit.fakes import FakeTask, describe, let_others_act
+from tests.unit.fakes.backends import SilentBoard, describe
+from tests.unit.fakes.encoder import FakeTask
+from tests.unit.fakes.waiting import let_others_act
 
 VARIANTS = ("fp32", "bf16", "int4")
 
 
-class FakeBoard:
+class FakeBoard(SilentBoard):
     """Knows the quality of minilm's variants; a test changes it, or makes it fail or hang."""
 
     def __init__(self) -> None:
@@ -54,6 +54,7 @@ class FakeBoard:
                 labels=None,
                 worst=(),
                 probe_p95_s=self.probe_s[variant],
+                num_timed=40,
             )
             for variant in VARIANTS
         )
@@ -63,12 +64,6 @@ class FakeBoard:
         if variant in self.unjudged:
             return "not enough samples"
         return "failing" if variant in self.failing else "indistinguishable"
-
-    async def inputs(self, model: str) -> tuple[Input, ...]:
-        raise NotReady("nothing is kept here")
-
-    async def evaluate(self, model: str) -> EvaluationProgress:
-        raise NotReady("nothing is evaluated here")
 
 
 class Site:
@@ -88,7 +83,7 @@ class Site:
             "source": "hf:a/b",
             "variants": list(VARIANTS),
         }
-        config = ModelConfig(**{**model, **changes})
+        config = ModelConfig.model_validate({**model, **changes})
         self.router = AutoRouter([config], self.statuses, self.latencies, board)
 
     async def statuses(self) -> list[VariantStatus]:
@@ -287,12 +282,9 @@ async def test_before_any_state_is_known_nothing_is_chosen(board, monkeypatch) -
     async def unreachable() -> list[VariantStatus]:
         raise TimeoutError
 
-    router = AutoRouter(
-        [ModelConfig(name="minilm", task="embeddings", source="hf:a/b", variants=["fp32"])],  # type: ignore[list-item]
-        unreachable,
-        Latencies(),
-        board,
-    )
+    model = {"name": "minilm", "task": "embeddings", "source": "hf:a/b", "variants": ["fp32"]}
+    config = ModelConfig.model_validate(model)
+    router = AutoRouter([config], unreachable, Latencies(), board)
     with pytest.raises(NotReady, match=r"no variant is ready: fp32 \(not known yet\)") as caught:
         await router.choose("minilm", NO_LIMITS)
     assert caught.value.retry_after_s == 5

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -26,9 +27,9 @@ ROWS = list(product([None, 0.01, 0.2], [0.01, 0.1], [0.9, 1.0], [True, False], [
 """p95, service seconds, quality, whether auto may choose it, bytes."""
 
 
-def candidate(name: str = "a", **changes) -> Candidate:
+def candidate(name: str = "a", **changes: Any) -> Candidate:
     """A good variant: 10 ms, quality 0.99, 100 bytes, the whole machine."""
-    good = {
+    good: dict[str, Any] = {
         "p95_latency_s": 0.01,
         "service_s": 0.01,
         "device": "cpu",

@@ -8,7 +8,7 @@ import pytest
 from serving.errors import NotReady
 from serving.gateway import background_refresh as module
 from serving.gateway.background_refresh import RefreshedValue
-from tests.unit.fakes import let_others_act
+from tests.unit.fakes.waiting import let_others_act
 
 
 class Source:

@@ -13,7 +13,7 @@ from serving.errors import NotReady
 from serving.gateway import cluster as module
 from serving.gateway.cluster import Cluster, VariantPages
 from serving.gateway.variant_status import application_name
-from tests.unit.fakes import MAX_WAIT_S, let_others_act
+from tests.unit.fakes.waiting import MAX_WAIT_S, let_others_act
 
 NAMES = [("minilm", "fp32"), ("minilm", "int4"), ("minilm", "bf16")]
 

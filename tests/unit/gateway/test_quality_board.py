@@ -15,7 +15,7 @@ from serving import serve_application
 from serving.errors import InvalidField, NotReady
 from serving.gateway import quality_board as module
 from serving.gateway.quality_board import RemoteQuality
-from tests.unit.fakes import MAX_WAIT_S
+from tests.unit.fakes.waiting import MAX_WAIT_S
 
 
 class Serve:

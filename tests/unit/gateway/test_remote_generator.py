@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ray.exceptions import RayActorError
@@ -16,8 +16,9 @@ from ray.serve.exceptions import DeploymentUnavailableError, RequestCancelledErr
 
 from serving.errors import DeadlineExceeded, InternalError, InvalidField, NotReady, QueueFull
 from serving.gateway import replica_calls
+from serving.gateway.cluster import Cluster
 from serving.gateway.remote_generator import RemoteGenerator
-from serving.gateway.remote_variants import RemoteVariants
+from serving.gateway.replica_calls import ReplicaCalls
 from serving.seams import (
     GenerationChunk,
     GenerationRequest,
@@ -114,7 +115,7 @@ class FakeCluster:
 @pytest.fixture
 def backend_over(monkeypatch) -> Callable[[FakeCluster], RemoteGenerator]:
     monkeypatch.setattr(replica_calls, "RETRY_PAUSE_S", 0.001)
-    return lambda cluster: RemoteVariants(cluster).generator("smollm2", "int4")  # type: ignore
+    return lambda cluster: RemoteGenerator(ReplicaCalls(cast(Cluster, cluster), "smollm2", "int4"))
 
 
 async def read(backend: RemoteGenerator, request: GenerationRequest, got: list[Any]) -> None:

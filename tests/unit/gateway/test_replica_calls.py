@@ -16,6 +16,7 @@ from serving.gateway import replica_calls
 from serving.gateway.cluster import Cluster
 from serving.gateway.remote_variants import RemoteVariants
 from serving.seams import (
+    NO_OPTIONS,
     Description,
     EncoderBackend,
     GeneratorBackend,
@@ -26,11 +27,12 @@ from serving.seams import (
     TokenLogprob,
     TokensRequest,
 )
-from tests.unit.fakes import TIMINGS, FakeTask, describe
+from tests.unit.fakes.backends import describe
+from tests.unit.fakes.encoder import TIMINGS, FakeTask
 
 OUTCOME = Outcome(np.zeros((1, 2), np.float32), (), 3, TIMINGS)
-REQUEST = InferenceRequest(("x",), truncate=False, dimensions=None, timeout_s=5)
-SHORT = InferenceRequest(("x",), truncate=False, dimensions=None, timeout_s=0.05)
+REQUEST = InferenceRequest(("x",), truncate=False, options=NO_OPTIONS, timeout_s=5)
+SHORT = InferenceRequest(("x",), truncate=False, options=NO_OPTIONS, timeout_s=0.05)
 SCORES = (TokenLogprob(3, -0.5, ((3, -0.5),)),)
 
 Answer = Outcome | tuple[TokenLogprob, ...] | TokenizedText | BaseException
@@ -83,6 +85,7 @@ class FakeCluster:
             await asyncio.Event().wait()
         if isinstance(answer, RayActorError | RayServeException | asyncio.CancelledError):
             raise answer
+        assert answer is not None
         return answer
 
 

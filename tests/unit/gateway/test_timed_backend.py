@@ -8,14 +8,10 @@ import pytest
 from serving.errors import InternalError, InvalidField
 from serving.gateway.latencies import Latencies
 from serving.gateway.timed_backend import TimedEncoder, TimedGenerator
-from serving.seams import GREEDY, GenerationRequest, InferenceRequest, TokensRequest
-from tests.unit.fakes import (
-    GENERATION_TIMINGS,
-    FakeEncoderBackend,
-    FakeGeneratorBackend,
-)
+from serving.seams import GREEDY, NO_OPTIONS, GenerationRequest, InferenceRequest, TokensRequest
+from tests.unit.fakes.backends import GENERATION_TIMINGS, FakeEncoderBackend, FakeGeneratorBackend
 
-REQUEST = InferenceRequest(("a cat",), truncate=False, dimensions=None, timeout_s=5)
+REQUEST = InferenceRequest(("a cat",), truncate=False, options=NO_OPTIONS, timeout_s=5)
 GENERATION = GenerationRequest(
     prompts=("a cat",),
     messages=(),

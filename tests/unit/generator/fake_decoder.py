@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.seams import Footprint, Segment
-from tests.unit.fakes import FOOTPRINT, MAX_WAIT_S
+from serving.seams import DeviceName, Footprint, Segment
+from tests.unit.fakes.encoder import FOOTPRINT
+from tests.unit.fakes.waiting import MAX_WAIT_S
 from tests.unit.generator.reference import NEVER_GENERATED, VOCABULARY, logits_after
 
 POISON = NEVER_GENERATED
@@ -20,7 +21,7 @@ class FakeDecoder:
     A test can hold its steps at a gate and make them fail.
     """
 
-    device = "cpu"
+    device: DeviceName = "cpu"
     kv_cache_bytes = 1_000
 
     def __init__(self, num_slots: int = 4, slot_tokens: int = 64) -> None:

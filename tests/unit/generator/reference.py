@@ -19,7 +19,7 @@ NEVER_GENERATED = 47
 
 def sampling(**changes: Any) -> Sampling:
     """Greedy without log-probabilities, but for ``changes``."""
-    defaults = {
+    defaults: dict[str, Any] = {
         "temperature": 0.0,
         "top_p": 1.0,
         "top_k": 0,
@@ -84,6 +84,7 @@ def choose(
     counts: Counter[int],
     index: int,
     prompt: Sequence[int] = (),
+    is_raced: bool = False,
 ) -> int:
     """The token that follows, as the ``index``-th new one of its sequence."""
     scores = logits.copy()
@@ -99,6 +100,12 @@ def choose(
         scores[token] -= count * how.frequency_penalty + how.presence_penalty
     if how.temperature == 0:
         return ranked(scores.tolist())[0]
+    if is_raced:
+        numbers = np.random.Generator(np.random.Philox(key=how.seed, counter=index * 2**128))
+        times = numbers.standard_exponential(len(logits))
+        every = probabilities(scores.tolist(), how)
+        shares = {token: share for token, share in every.items() if share}
+        return min(shares, key=lambda token: Fraction(float(times[token])) / shares[token])
     generator = np.random.Generator(np.random.Philox(key=how.seed))
     uniform = Fraction(float(generator.random(index + 1)[index]))
     reached = Fraction(0)
@@ -109,12 +116,13 @@ def choose(
     raise AssertionError("the probabilities do not add up to 1")
 
 
-def continuation(asked: TokenRequest) -> list[int]:
+def continuation(asked: TokenRequest, is_raced: bool = False) -> list[int]:
     """All new tokens of a request, alone."""
     tokens = list(asked.prompt)
     counts: Counter[int] = Counter()
     for index in range(asked.max_new_tokens):
-        tokens.append(choose(logits_after(tokens), asked.sampling, counts, index, asked.prompt))
+        logits = logits_after(tokens)
+        tokens.append(choose(logits, asked.sampling, counts, index, asked.prompt, is_raced))
         counts[tokens[-1]] += 1
         if tokens[-1] in asked.stop_tokens:
             break

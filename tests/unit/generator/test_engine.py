@@ -4,9 +4,10 @@ import asyncio
 import gc
 import random
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from serving.errors import (
 from serving.generator import SlotGenerator
 from serving.generator.token_stream import TokenStream
 from serving.seams import GeneratorEngine, TokenRequest
-from tests.unit.fakes import MAX_WAIT_S
+from tests.unit.fakes.waiting import MAX_WAIT_S
 from tests.unit.generator import reference
 from tests.unit.generator.fake_decoder import POISON, FakeDecoder
 from tests.unit.generator.leaving import WAYS_TO_LEAVE
@@ -35,7 +36,7 @@ LONG = 40
 class Bench:
     """An engine over a decoder that a test can hold."""
 
-    def __init__(self, num_slots: int = 2, max_waiting: int = 100, **options: float) -> None:
+    def __init__(self, num_slots: int = 2, max_waiting: int = 100, **options: Any) -> None:
         self.decoder = FakeDecoder(num_slots)
         self.engine = SlotGenerator(lambda: self.decoder, UnsharedCores(2), max_waiting, **options)
 
@@ -54,10 +55,10 @@ class Bench:
 
 
 @pytest.fixture
-def build() -> AsyncIterator[Callable[..., Bench]]:
+def build() -> Iterator[Callable[..., Bench]]:
     benches: list[Bench] = []
 
-    def build_bench(num_slots: int = 2, max_waiting: int = 100, **options: float) -> Bench:
+    def build_bench(num_slots: int = 2, max_waiting: int = 100, **options: Any) -> Bench:
         benches.append(Bench(num_slots, max_waiting, **options))
         return benches[-1]
 
@@ -149,6 +150,21 @@ async def test_a_full_queue_refuses_and_says_when_to_retry(build: Callable[..., 
         await stream.aclose()
 
 
+async def test_background_sequences_take_no_place_away_from_others(
+    build: Callable[..., Bench],
+) -> None:
+    bench = build(num_slots=2, max_waiting=1)
+    running = await bench.occupy(2)
+    behind = [bench.engine.generate(replace(request([7], 1), background=True)) for _ in range(3)]
+    assert bench.engine.load().background == 3
+    waiting = bench.engine.generate(request([7], 1))
+    with pytest.raises(QueueFull, match="1 sequences wait already"):
+        bench.engine.generate(request([8], 1))
+    bench.release()
+    for stream in (*running, *behind, waiting):
+        await collect(stream)
+
+
 async def test_sequences_that_come_and_go_during_a_step_do_not_pile_up(
     build: Callable[..., Bench],
 ) -> None:
@@ -179,7 +195,7 @@ async def test_free_slots_are_no_queue(build: Callable[..., Bench]) -> None:
 
 @pytest.mark.parametrize("leave", WAYS_TO_LEAVE)
 async def test_a_consumer_that_leaves_frees_its_slot_before_the_next_step(
-    build: Callable[..., Bench], leave: Callable[[TokenStream], object]
+    build: Callable[..., Bench], leave: Callable[[TokenStream], Awaitable[object]]
 ) -> None:
     bench = build(num_slots=2)
     streams = await bench.occupy(2)
@@ -337,6 +353,7 @@ async def test_one_thread_loads_and_steps(build: Callable[..., Bench]) -> None:
     assert await collect(engine.generate(asked)) == reference.continuation(asked)
     engine.close()
     assert threads[0] is not threading.current_thread()
+    assert isinstance(engine._decoder, FakeDecoder)
     assert engine._decoder.threads == set(threads)
     assert not threads[0].is_alive()
 
@@ -349,18 +366,20 @@ def test_what_the_decoder_s_maker_raises_the_engine_raises() -> None:
         SlotGenerator(make_decoder, UnsharedCores(2), 4)
 
 
-async def test_the_tokens_of_a_step_arrive_together(build: Callable[..., Bench]) -> None:
+async def test_the_tokens_of_a_step_arrive_together(
+    build: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench = build(num_slots=4)
     loop = asyncio.get_running_loop()
     calls: list[int] = []
     call_soon = loop.call_soon_threadsafe
 
-    def count(callback: Callable[..., object], *args: list[object]) -> object:
+    def count(callback: Callable[..., object], *args: Any) -> object:
         if threading.current_thread().name == "generate":
             calls.append(len(args[0]))
         return call_soon(callback, *args)
 
-    loop.call_soon_threadsafe = count
+    monkeypatch.setattr(loop, "call_soon_threadsafe", count)
     asked = [request([i], 5 + i) for i in range(6)]
     await asyncio.gather(*[generate(bench, one) for one in asked])
     assert len(calls) == len(bench.decoder.steps)

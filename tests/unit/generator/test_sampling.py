@@ -1,7 +1,7 @@
 """Tokens are drawn as the reference draws them, and as often as their probability says."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import Any
 
@@ -60,13 +60,13 @@ def draw_many(row: Row, how: Sampling, num_draws: int) -> Counter[int]:
     return Counter(draw(row, how, (i + 0.5) / num_draws) for i in range(num_draws))
 
 
-@given(ROWS, CHOICES)
-def test_a_sequence_of_choices_is_the_reference_s(row: Row, how: Sampling) -> None:
+@given(ROWS, CHOICES, st.booleans())
+def test_a_sequence_of_choices_is_the_reference_s(row: Row, how: Sampling, is_raced: bool) -> None:
     prompt = [0, len(row) - 1, 0]
-    sampler, counts = Sampler(how, prompt), Counter[int]()
+    sampler, counts = Sampler(how, prompt, is_raced), Counter[int]()
     for index in range(4):
         token, logprob = sampler.choose(row)
-        assert token == reference.choose(row, how, counts, index, prompt)
+        assert token == reference.choose(row, how, counts, index, prompt, is_raced)
         assert logprob is None
         counts[token] += 1
 
@@ -116,6 +116,7 @@ def test_large_vocabularies(vocabulary: int, changes: dict[str, Any]) -> None:
         assert draw(row, how, uniform) == order[np.argmax(cdf > uniform * cdf[-1])]
 
 
+@pytest.mark.parametrize("is_raced", [False, True])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -127,15 +128,17 @@ def test_large_vocabularies(vocabulary: int, changes: dict[str, Any]) -> None:
         {"temperature": 1.0, "presence_penalty": 1.0},
     ],
 )
-def test_tokens_come_as_often_as_their_probability_over_many_seeds(changes: dict[str, Any]) -> None:
+def test_tokens_come_as_often_as_their_probability_over_many_seeds(
+    changes: dict[str, Any], is_raced: bool
+) -> None:
     """Pearson's statistic for the second token of 3,000 seeds; 40 is beyond 1e-6 for 7 degrees."""
     row = np.array([0.5, 2.0, -1.0, 1.0, 1.5, 0.0, 2.0, -0.5], np.float32)
     num_draws = 3_000
-    expected: Counter[int] = Counter()
+    expected: defaultdict[int, float] = defaultdict(float)
     observed: Counter[int] = Counter()
     for seed in range(num_draws):
         how = sampling(seed=seed, **changes)
-        sampler = Sampler(how)
+        sampler = Sampler(how, is_raced=is_raced)
         first, _ = sampler.choose(row)
         second, _ = sampler.choose(row)
         observed[second] += 1
@@ -147,9 +150,10 @@ def test_tokens_come_as_often_as_their_probability_over_many_seeds(changes: dict
     assert statistic < 40
 
 
-def test_one_sequence_draws_as_often_as_probabilities_say() -> None:
+@pytest.mark.parametrize("is_raced", [False, True])
+def test_one_sequence_draws_as_often_as_probabilities_say(is_raced: bool) -> None:
     row = np.log(np.array([0.1, 0.2, 0.3, 0.4], np.float32))
-    sampler = Sampler(sampling(temperature=1.0, seed=5))
+    sampler = Sampler(sampling(temperature=1.0, seed=5), is_raced=is_raced)
     observed = Counter(sampler.choose(row)[0] for _ in range(4_000))
     statistic = sum((observed[i] - 400 * (i + 1)) ** 2 / (400 * (i + 1)) for i in range(4))
     assert statistic < 30
@@ -261,7 +265,7 @@ def scores_of_transformers(row: Row, text: list[int], how: Sampling) -> torch.Te
     """What transformers' own processors make of a row in float64, in its own order."""
     processors: list[Any] = []
     if how.logit_bias:
-        bias = [[[token], addend] for token, addend in how.logit_bias]
+        bias: list[Any] = [[[token], addend] for token, addend in how.logit_bias]
         processors.append(logits_process.SequenceBiasLogitsProcessor(bias))
     if how.repetition_penalty != 1:
         penalty = how.repetition_penalty
@@ -428,6 +432,9 @@ class OnlyEven:
     def advance(self, token: int) -> None:
         self.taken.append(token)
 
+    def copy(self) -> "OnlyEven":
+        return OnlyEven()
+
 
 class TestGrammar:
     @given(row=ROWS.filter(lambda row: np.isfinite(row[::2]).any()), how=CHOICES)
@@ -452,3 +459,34 @@ class TestGrammar:
         row[3] = math.nan
         with pytest.raises(InternalError):
             Sampler(sampling(temperature=temperature, grammar=OnlyEven())).choose(row)
+
+
+class TestForks:
+    @given(row=ROWS.filter(lambda row: np.isfinite(row[::2]).any()), how=CHOICES)
+    def test_a_fork_chooses_the_same_and_changes_nothing(self, row: Row, how: Sampling) -> None:
+        how = replace(how, grammar=OnlyEven() if len(row) % 3 else None, logprobs=2)
+        sampler = Sampler(how, [1], is_raced=True)
+        for _ in range(3):
+            fork = sampler.fork()
+            proposed, logprob = fork.choose(row)
+            assert logprob is None
+            following = fork.choose(row)[0]
+            assert sampler.choose(row)[0] == proposed
+            assert sampler.fork().choose(row)[0] == following
+
+    def test_two_models_mostly_draw_the_same(self) -> None:
+        """Beyond the bound, by three standard deviations at most; the CDF's way is far below it."""
+        random = np.random.default_rng(0)
+        one = random.standard_normal(200, dtype=np.float32) * 3
+        other = one + random.standard_normal(200, dtype=np.float32) * np.float32(0.5)
+        p, q = (np.exp(row - row.max()) / np.exp(row - row.max()).sum() for row in (one, other))
+        distance = np.abs(p - q).sum() / 2
+        bound = (1 - distance) / (1 + distance)
+        assert 0.5 < bound < 0.9
+        num = 2_000
+        same = sum(
+            Sampler(how, is_raced=True).choose(one)[0]
+            == Sampler(how, is_raced=True).choose(other)[0]
+            for how in (sampling(temperature=1.0, seed=seed) for seed in range(num))
+        )
+        assert same / num > bound - 3 * math.sqrt(bound * (1 - bound) / num)

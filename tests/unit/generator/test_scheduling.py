@@ -71,6 +71,7 @@ class Hotel:
         self.cache: list[list[int]] = [[] for _ in range(num_slots)]
         self.present: list[TokenSequence] = []
         self.admitted: list[TokenSequence] = []
+        self.passed: list[TokenSequence] = []
         self.ended: list[TokenSequence] = []
         self.num_computed: dict[TokenSequence, int] = {}
         self.num_rows: dict[TokenSequence, int] = {}
@@ -113,8 +114,9 @@ class Hotel:
         assert set(slots) <= set(range(self.num_slots))
         if len(running) < self.num_slots:
             assert all(map(self.is_being_computed, waiting[: self.num_slots]))
-        # First come, first served: who waits came after all who run, or for their sake.
-        kept = [s for s in self.present if s in running or not self.is_being_computed(s)]
+        self.passed += [s for s in waiting if self.is_being_computed(s)]
+        # First come, first served: who waits came after all who run, or once let them pass.
+        kept = [s for s in self.present if s in running or s not in self.passed]
         assert kept == running + [s for s in waiting if s in kept]
 
     def is_being_computed(self, sequence: TokenSequence) -> bool:

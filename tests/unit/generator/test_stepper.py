@@ -10,23 +10,33 @@ from numpy.typing import NDArray
 
 from serving.cores import UnsharedCores
 from serving.errors import InputFails, InternalError, InvalidField, RequestError
+from serving.generator.drafting import Drafter
 from serving.generator.scheduling import PromptBudget
-from serving.generator.stepper import SequenceJob, Stepper
+from serving.generator.sequence_job import SequenceJob
+from serving.generator.stepper import Stepper
 from serving.seams import GeneratedToken, Segment, TokenRequest
 from tests.unit.generator import reference
 from tests.unit.generator.fake_decoder import POISON, FakeDecoder
+from tests.unit.generator.fickle_decoder import FickleDecoder
 from tests.unit.generator.reference import assert_same_logprobs, request, text_logprobs
 
 BUDGET = PromptBudget(busy=3, idle=8)
 
 
-def build_stepper(num_slots: int = 4, budget: PromptBudget = BUDGET) -> Stepper:
-    return Stepper(FakeDecoder(num_slots), UnsharedCores(2), budget)
+def build_stepper(
+    num_slots: int = 4, budget: PromptBudget = BUDGET, drafter: Drafter | None = None
+) -> Stepper:
+    return Stepper(FakeDecoder(num_slots), UnsharedCores(2), budget, drafter)
+
+
+def decoder_of(stepper: Stepper) -> FakeDecoder:
+    assert isinstance(stepper.decoder, FakeDecoder)
+    return stepper.decoder
 
 
 def run(stepper: Stepper, *asked: TokenRequest) -> list[list[GeneratedToken]]:
     """Add requests at once and step until all of them have ended."""
-    jobs = [SequenceJob(one) for one in asked]
+    jobs = [SequenceJob(one, is_drafted=stepper.drafter is not None) for one in asked]
     for job in jobs:
         stepper.add(job)
     events: dict[SequenceJob, list[GeneratedToken]] = {job: [] for job in jobs}
@@ -75,11 +85,19 @@ def test_a_bias_that_is_refused_ends_its_sequence_alone() -> None:
     assert stepper.broken is None
 
 
+@pytest.mark.parametrize("is_drafted", [False, True])
 @pytest.mark.parametrize("seed", range(25))
-def test_the_same_tokens_alone_and_in_any_company(seed: int) -> None:
+def test_the_same_tokens_alone_and_in_any_company(seed: int, is_drafted: bool) -> None:
     chance = random.Random(seed)
-    stepper = build_stepper(chance.randint(1, 5), PromptBudget(chance.randint(1, 9), 12))
-    jobs = {SequenceJob(random_request(chance)): chance.randint(0, 40) for _ in range(16)}
+    num_slots, budget = chance.randint(1, 5), PromptBudget(chance.randint(1, 9), 12)
+    drafter = None
+    if is_drafted:
+        drafter = Drafter(FickleDecoder(num_slots), chance.choice([None, 1, 4]))
+    stepper = build_stepper(num_slots, budget, drafter)
+    jobs = {
+        SequenceJob(random_request(chance), is_drafted=is_drafted): chance.randint(0, 40)
+        for _ in range(16)
+    }
     leaves = {job: chance.randint(0, 60) for job in jobs if chance.random() < 0.3}
     events: dict[SequenceJob, list[GeneratedToken]] = {job: [] for job in jobs}
     for step in range(1_000):
@@ -94,7 +112,7 @@ def test_the_same_tokens_alone_and_in_any_company(seed: int) -> None:
                 events[job].append(event)
     assert stepper.is_idle
     for job, tokens in events.items():
-        expected = reference.continuation(job.request)
+        expected = reference.continuation(job.request, is_drafted)
         if job in leaves:
             assert ids(tokens) == expected[: len(tokens)]
         else:
@@ -157,12 +175,12 @@ def test_a_shared_prefix_is_not_computed_again(
     stepper = build_stepper()
     shared = list(range(num_shared))
     run(stepper, request([*shared, 40, 41, 42], 6))
-    num_steps = len(stepper.decoder.steps)
+    num_steps = len(decoder_of(stepper).steps)
     asked = request([*shared, *range(30, 30 + num_own)], 6)
     [tokens] = run(stepper, asked)
     assert ids(tokens) == reference.continuation(asked)
     assert {token.progress.cached_tokens for token in tokens} == {num_reused}
-    assert stepper.decoder.steps[num_steps][0].start == num_reused
+    assert decoder_of(stepper).steps[num_steps][0].start == num_reused
 
 
 def test_the_next_turn_of_a_chat_reuses_the_answer_too() -> None:
@@ -210,13 +228,13 @@ def test_a_step_that_failed_once_is_taken_again_alone() -> None:
     jobs = [SequenceJob(request([*range(20), own], 5)) for own in (30, 31, 32)]
     for job in jobs:
         stepper.add(job)
-    stepper.decoder.failures = [ValueError("a kernel is broken")]
+    decoder_of(stepper).failures = [ValueError("a kernel is broken")]
     tokens: dict[SequenceJob, list[int]] = {job: [] for job in jobs}
     while not stepper.is_idle:
         for job, event in stepper.step():
             assert isinstance(event, GeneratedToken)
             tokens[job].append(event.token)
-    assert not stepper.decoder.failures
+    assert not decoder_of(stepper).failures
     for job in jobs:
         assert tokens[job] == reference.continuation(job.request)
 
@@ -233,7 +251,7 @@ def fail_on_bad(stepper: Stepper) -> None:
             raise IndexError("index out of range in self")
         return take(segments)
 
-    stepper.decoder.step = step
+    vars(stepper.decoder)["step"] = step
 
 
 @pytest.mark.parametrize("num_prompt", [1, 30])
@@ -273,7 +291,7 @@ def test_a_decoder_that_fails_on_what_it_had_answered_is_broken(is_nan: bool) ->
             raise RuntimeError("a kernel is broken")
         return np.full_like(logits, np.nan)
 
-    stepper.decoder.step = step
+    vars(stepper.decoder)["step"] = step
     jobs = [SequenceJob(asked) for _ in range(3)]
     for job in jobs:
         stepper.add(job)
@@ -282,7 +300,7 @@ def test_a_decoder_that_fails_on_what_it_had_answered_is_broken(is_nan: bool) ->
     assert stepper.broken is not None
     assert ("NaN" if is_nan else "a kernel is broken") in stepper.broken
     assert stepper.is_idle
-    stepper.decoder.step = take
+    vars(stepper.decoder)["step"] = take
     [tokens] = run(stepper, asked)
     assert ids(tokens) == reference.continuation(asked)
     assert stepper.broken is None
@@ -293,7 +311,7 @@ def test_what_a_failed_step_left_in_its_slots_is_not_reused() -> None:
     asked = request(range(30), 5)
     stepper.add(SequenceJob(asked))
     assert stepper.step() == []
-    stepper.decoder.failures = [ValueError("a kernel is broken")]
+    decoder_of(stepper).failures = [ValueError("a kernel is broken")]
     [(_, error)] = stepper.step()
     assert isinstance(error, RequestError)
     assert "kernel is" not in error.message
@@ -304,7 +322,7 @@ def test_what_a_failed_step_left_in_its_slots_is_not_reused() -> None:
 
 def test_a_decoder_that_answers_too_few_rows_fails_its_step() -> None:
     stepper = build_stepper()
-    stepper.decoder.step = lambda segments: reference.logits_after([1])[None][:0]
+    vars(stepper.decoder)["step"] = lambda segments: reference.logits_after([1])[None][:0]
     for _ in range(2):
         stepper.add(SequenceJob(request([1], 5)))
     assert [type(error) for _, error in stepper.step()] == [InternalError] * 2

@@ -70,12 +70,12 @@ def test_steps_have_a_rate_each_and_say_the_duration() -> None:
 
 @pytest.mark.parametrize("kind", ["poisson", "gamma", "steps"])
 def test_the_seed_decides(kind) -> None:
-    more = {
+    more: dict[str, dict[str, Any]] = {
         "poisson": {"rate": 5},
         "gamma": {"rate": 5, "burstiness": 2},
         "steps": {"steps": [{"rate": 5, "duration_s": 30}]},
-    }[kind]
-    first, again, other = (times_of(30, seed, kind=kind, **more) for seed in (1, 1, 2))
+    }
+    first, again, other = (times_of(30, seed, kind=kind, **more[kind]) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert len(first) != len(other) or (first != other).any()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import resource
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from typer.testing import CliRunner
 
-from loadtests import cli
+from loadtests import libraries
 from loadtests.results import read_results
 from serving.cli import app
 
@@ -114,7 +115,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_the_run(tmp_path) 
 
 
 def test_users_beyond_the_limit_of_open_files_are_refused(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(cli.resource, "getrlimit", lambda what: (1024, 4096))
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (1024, 4096))
     closed = PLAN.replace("kind: poisson, rate: 100", "kind: closed, users: 5000")
     (tmp_path / "plan.yaml").write_text(closed)
     status, output = run(tmp_path / "plan.yaml", "--url", "http://127.0.0.1:1")
@@ -133,3 +134,14 @@ def test_a_mistake_is_one_message(tmp_path, plan, message) -> None:
     assert (status, "Traceback" in output) == (1, False)
     assert message in " ".join(output.split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [["loadtest", "smoke"], ["report", "no-such-run"]])
+def test_a_missing_library_is_named_with_the_extra(
+    monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr(libraries, "MODULES", (*libraries.MODULES, "not_installed_here"))
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert "load tests need not_installed_here, which the extra loadtest brings" in result.output
+    assert "pip install 'quantserve[loadtest]'" in result.output

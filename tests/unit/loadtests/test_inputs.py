@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import TypeAdapter
 
-from loadtests.arrivals import Arrivals, planned_times
+from loadtests.arrivals import Poisson, planned_times
 from loadtests.inputs import Inputs, Synthetic, input_source, read_inputs
 from serving.errors import ConfigError
 
@@ -111,8 +110,7 @@ def test_a_missing_file_is_named(file, message) -> None:
 
 def test_lengths_do_not_follow_the_gaps_between_requests() -> None:
     """Both come of one seed: where they are the same numbers, long texts come after long gaps."""
-    rate = TypeAdapter(Arrivals).validate_python({"kind": "poisson", "rate": 50})
-    gaps = np.diff(planned_times(rate, 0, 40, (0, 5, 0), HERE))
+    gaps = np.diff(planned_times(Poisson(kind="poisson", rate=50), 0, 40, (0, 5, 0), HERE))
     texts = input_source(Inputs(synthetic=Synthetic()), HERE, (0, 5))(0, len(gaps) + 1)
     lengths = [len(str(text).split()) for text in texts[1:]]
     assert abs(np.corrcoef(gaps, lengths)[0, 1]) < 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from loadtests.arrivals import measured_s, planned_times
+from loadtests.arrivals import Closed, measured_s, planned_times
 from loadtests.bodies import make_body
 from loadtests.inputs import input_source
 from loadtests.plan import SHIPPED, find_plan, load_plan
@@ -49,6 +49,7 @@ def test_a_shipped_plan_plans_enough_requests_to_recommend_something(name) -> No
     plan = load_plan(find_plan(name))
     for scenario in plan.scenarios:
         seed = seed_of(plan, scenario)
+        assert not isinstance(scenario.arrivals, Closed)
         counts = [
             (
                 planned_times(

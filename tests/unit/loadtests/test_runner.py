@@ -62,7 +62,8 @@ async def test_a_result_holds_what_clients_and_server_saw(server) -> None:
     assert server_side.queue is not None
     assert server_side.queue.value == pytest.approx(0.002)
     assert (server_side.weights_bytes, server_side.recipe) == (1000, "as trained")
-    assert server_side.tokenize is server_side.resident_bytes is server_side.replica_cpu is None
+    unknown = (server_side.tokenize, server_side.resident_bytes, server_side.replica_cpu)
+    assert unknown == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,7 @@ async def test_a_generator_that_limits_the_peak_leaves_the_rounds_valid(server) 
         "slo": {"latency_ms": 60_000},
         "arrivals": {"kind": "constant", "rate": 50},
     }
-    limits = {"max_in_flight": 1, "max_lag_share": 1}
+    limits: dict[str, Any] = {"max_in_flight": 1, "max_lag_share": 1}
     plan = make_plan(server.url, scenario, duration_s=0.02, warmup_s=0, **limits)
     results = await run(plan, find_peaks=True)
     (peak,) = results.scenarios[0].peaks

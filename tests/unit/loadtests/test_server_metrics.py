@@ -5,7 +5,6 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from loadtests import processes
 from loadtests.processes import CpuReading, cpu_between, read_cpu
 from loadtests.server_metrics import ServerReading, read_page, server_round
 
@@ -50,7 +49,7 @@ def test_replicas_are_found_by_their_title(monkeypatch) -> None:
     """A Ray worker's name and command line are its actor's; this process stands in for one."""
     monkeypatch.setattr(psutil.Process, "name", lambda self: "ray::ServeReplica:m--int4:M")
     monkeypatch.setattr(psutil.Process, "cmdline", lambda self: ["ray::ServeReplica:m--int4:M"])
-    monkeypatch.setattr(processes.psutil, "process_iter", lambda: [psutil.Process()])
+    monkeypatch.setattr(psutil, "process_iter", lambda: [psutil.Process()])
     found = read_cpu("http://127.0.0.1:8000", "m", "int4")
     assert found is not None
     assert found.replicas == found.service

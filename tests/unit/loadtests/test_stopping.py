@@ -30,7 +30,9 @@ def test_errors(ok, most, stops) -> None:
 
 def test_a_queue_that_grows_is_over_saturation() -> None:
     reason = saturation_stops(
-        SECONDS, 20 * SECONDS + 3 + noise(4), 0.5 * SECONDS + 0.1 + noise(0.1)
+        SECONDS.tolist(),
+        (20 * SECONDS + 3 + noise(4)).tolist(),
+        (0.5 * SECONDS + 0.1 + noise(0.1)).tolist(),
     )
     assert reason.startswith("over-saturated: in 10 s the requests in flight went from")
 
@@ -48,7 +50,7 @@ def test_a_queue_that_grows_is_over_saturation() -> None:
     ],
 )
 def test_anything_else_is_not(in_flight, latencies) -> None:
-    assert saturation_stops(SECONDS, in_flight, latencies) == ""
+    assert saturation_stops(SECONDS.tolist(), in_flight.tolist(), latencies.tolist()) == ""
 
 
 def test_few_moments_say_nothing() -> None:

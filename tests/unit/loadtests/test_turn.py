@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from loadtests.bodies import make_body
-from loadtests.client import Client
+from loadtests.client import Client, clock
 from loadtests.turn import Moment, Turn, TurnRecord
 from tests.unit.loadtests.plans import make_plan
 
@@ -160,22 +160,28 @@ async def test_reasoning_and_tool_calls_are_tokens(server, delta) -> None:
 
 async def test_time_to_first_token_ends_with_the_reasoning(server) -> None:
     """The text comes a while after it."""
+    said_text: list[float] = []
 
     async def completions(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        for delta, pause in (({"reasoning_content": "hm"}, 0.3), ({"content": "x"}, 0.0)):
-            event = json.dumps({"choices": [{"delta": delta}]})
-            await response.write(f"data: {event}\n\n".encode())
-            await asyncio.sleep(pause)
+        await response.write(event_of({"reasoning_content": "hm"}))
+        await asyncio.sleep(0.3)
+        said_text.append(clock())
+        await response.write(event_of({"content": "x"}))
         await response.write(b"data: [DONE]\n\n")
         return response
 
     server.completions_with = completions
     record = await run(server, operation="completions")
     assert outcomes(record) == ["ok"] * NUM
-    for exchange in record.exchanges:
-        assert exchange.last - exchange.first > 0.25
+    first = sorted(exchange.first for exchange in record.exchanges)
+    assert all(one < text for one, text in zip(first, sorted(said_text), strict=True))
+
+
+def event_of(delta: dict[str, str]) -> bytes:
+    """A piece of a chat as a server sends it."""
+    return f"data: {json.dumps({'choices': [{'delta': delta}]})}\n\n".encode()
 
 
 async def test_a_stream_without_its_last_event_has_a_kind_of_its_own(server) -> None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+import psutil
 import pytest
 
-from serving.machine import memory as module
 from serving.machine.memory import available_bytes
 
 
@@ -27,6 +27,6 @@ def test_a_container_s_limit_counts_where_it_is_smaller(
     class Machine:
         available = 1000
 
-    monkeypatch.setattr(module.psutil, "virtual_memory", Machine)
-    monkeypatch.setattr(module.Path, "read_text", read_text)
+    monkeypatch.setattr(psutil, "virtual_memory", Machine)
+    monkeypatch.setattr(Path, "read_text", read_text)
     assert available_bytes() == expected

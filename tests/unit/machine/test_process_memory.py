@@ -43,3 +43,25 @@ def test_what_a_fork_shares_counts_by_its_share_and_not_as_private() -> None:
 def test_the_peak_is_never_below_what_is_resident() -> None:
     for _, resident, peak in measure():
         assert peak >= resident
+
+
+def test_all_that_is_resident_counts_what_is_shared_and_its_peak_what_is_gone() -> None:
+    program = f"""
+import os
+from serving.machine.process_memory import *
+block = bytearray(os.urandom(1) * {BLOCK})
+if os.fork() == 0:
+    print(all_resident_bytes(), peak_all_resident_bytes(), flush=True)
+    del block
+    print(all_resident_bytes(), peak_all_resident_bytes(), flush=True)
+    os._exit(0)
+os.wait()
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    numbers = [[int(number) for number in line.split()] for line in said.stdout.splitlines()]
+    (before, peak), (after, later_peak) = numbers
+    assert BLOCK <= before <= peak
+    assert after < before - BLOCK / 2
+    assert later_peak >= before

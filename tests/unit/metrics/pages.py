@@ -8,11 +8,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving.config import VariantConfig
 from serving.metrics import EncoderMetrics, GeneratorMetrics, Labels, ReplicaMetrics
 from serving.seams import GeneratorLoad
-from tests.unit.fakes import FakeTask, describe, describe_generator
+from tests.unit.fakes.backends import describe, describe_generator
+from tests.unit.fakes.encoder import FakeTask
 
 EMBEDDINGS = Labels("minilm", "int4", "embeddings")
 GENERATION = Labels("smollm2", "int4", "generation")
-LOAD = GeneratorLoad(running=2, waiting=3, kv_cache_bytes=4_000, kv_cache_used=0.25)
+LOAD = GeneratorLoad(running=2, waiting=3, background=0, kv_cache_bytes=4_000, kv_cache_used=0.25)
 
 
 def encoder(labels: Labels = EMBEDDINGS, name: str = "r1") -> tuple[ReplicaMetrics, EncoderMetrics]:

@@ -29,7 +29,7 @@ from serving.seams import (
     Progress,
     VariantQuality,
 )
-from tests.unit.fakes import TIMINGS
+from tests.unit.fakes.encoder import TIMINGS
 from tests.unit.metrics.pages import encoder, families, generator, samples
 
 MODELS = {"minilm": "embeddings", "sentiment": "classification", "smollm2": "generation"}
@@ -105,8 +105,8 @@ def test_the_page_of_three_models_asked_on_both_paths_is_below_200_kb() -> None:
             for one in (edge, gateway):
                 one.observe(labels, 422, 0.001)
             drops = QualityDrops([model], name, SENDER_REASONS)
-            own = [edge.registry, *([drops.registry] if variant != "fp32" else [])]
-            pages.append(_busy_page(labels, name) + exposition(own))
+            counted = [edge.registry, *([drops.registry] if variant != "fp32" else [])]
+            pages.append(_busy_page(labels, name) + exposition(counted))
     own = exposition([gateway.registry, scrape.registry])
     page = merge_expositions([own, *pages, _quality_page("q8f3kd0s")])
     assert len(page.encode()) < 200_000

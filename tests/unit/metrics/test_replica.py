@@ -4,7 +4,7 @@ import pytest
 
 from serving.metrics import exposition
 from serving.seams import Progress, Timings
-from tests.unit.fakes import TIMINGS
+from tests.unit.fakes.encoder import TIMINGS
 from tests.unit.metrics.pages import EMBEDDINGS, GENERATION, encoder, families, generator, value
 
 OF_EVERY_REPLICA = {
@@ -12,6 +12,7 @@ OF_EVERY_REPLICA = {
     "tokenize_duration_seconds": "histogram",
     "core_wait_seconds": "histogram",
     "input_tokens": "counter",
+    "busy_seconds": "counter",
     "in_flight_requests": "gauge",
     "queued_requests": "gauge",
     "queue_limit_requests": "gauge",

@@ -15,7 +15,15 @@ from serving.monitor.assessment import Assessment
 from serving.monitor.evidence import Evidence, ProbeStep
 from serving.quality.dataset import Example, Passage
 from serving.quality.labels import LabelledScore
-from serving.seams import Comparison, EncodedSample, Input, Origin, Sample
+from serving.seams import (
+    NO_OPTIONS,
+    Comparison,
+    EncodedSample,
+    Input,
+    Origin,
+    Sample,
+    VariantQuality,
+)
 from serving.tasks import TASKS
 
 PROBES = tuple(f"probe {number}" for number in range(60))
@@ -97,7 +105,7 @@ class FakeJudge:
             raise self.failures.pop(0)
 
 
-def model_config(**quality: object) -> ModelConfig:
+def model_config(**quality: Any) -> ModelConfig:
     """A classifier in three variants."""
     return ModelConfig.model_validate(
         {
@@ -127,7 +135,7 @@ class EvidenceAtOnce(Evidence):
 
     def __init__(self, *models: ModelConfig) -> None:
         super().__init__(Path("nowhere"), models, clock=lambda: self.time)
-        self._thread = _AtOnce()  # type: ignore[assignment]
+        self._thread = _AtOnce()
         self.time = 1_000.0
 
 
@@ -137,7 +145,7 @@ class Assessed:
     Another one with the same ``evidence`` is the quality process after a restart.
     """
 
-    def __init__(self, evidence: EvidenceAtOnce | None = None, **quality: object) -> None:
+    def __init__(self, evidence: EvidenceAtOnce | None = None, **quality: Any) -> None:
         self.judge = FakeJudge()
         self.seen: list[tuple[str, Origin, Comparison]] = []
         config = model_config(**quality)
@@ -170,11 +178,12 @@ class Assessed:
         for variant in self.assessment.reference_first:
             await self.probe(variant)
 
-    def of(self, variant: str):  # type: ignore[no-untyped-def]
+    async def of(self, variant: str) -> VariantQuality:
         """The report of one variant."""
-        return next(v for v in self.assessment.report().variants if v.variant == variant)
+        report = await self.assessment.report()
+        return next(v for v in report.variants if v.variant == variant)
 
 
 def sample(variant: str = "int4", given: Input = "a text") -> EncodedSample:
     """A sample of a live request."""
-    return EncodedSample("sentiment", variant, given, False, None, np.ones(2, np.float32))
+    return EncodedSample("sentiment", variant, given, False, NO_OPTIONS, np.ones(2, np.float32))

@@ -16,7 +16,7 @@ from serving.quality.dataset import read_examples
 from serving.quality.probes import probe_line, read_pair_probes
 from serving.seams import EncoderJudging, Outcome, ProbeRows, Task
 from serving.tasks import TASKS
-from tests.unit.fakes import FakeTask
+from tests.unit.fakes.encoder import FakeTask
 
 NAME = "likeness"
 PROBES = tuple((f"query {number}", f"document {number}") for number in range(60))

@@ -7,8 +7,10 @@ import pytest
 from serving.errors import NotReady, QueueFull
 from serving.monitor import background
 from serving.monitor.background import ANSWER_S, Background
-from serving.seams import InferenceRequest, Outcome
-from tests.unit.fakes import FakeBackends, let_others_act, served_model
+from serving.seams import Description, InferenceRequest, Outcome
+from tests.unit.fakes.backends import FakeBackends, describe, served_model
+from tests.unit.fakes.encoder import FakeTask
+from tests.unit.fakes.waiting import let_others_act
 
 MODEL = served_model("minilm", "embeddings", ("fp32", "int4"), "fp32", "fp32")
 NAME = ("minilm", "int4")
@@ -39,11 +41,23 @@ class BusyBackend:
         self.at_work -= 1
         return await FakeBackends([MODEL]).encoders[NAME].infer(request)
 
+    async def describe(self) -> Description:
+        return describe(FakeTask())
+
+
+class BusyBackends(FakeBackends):
+    """One of them stands for all."""
+
+    def __init__(self, backend: BusyBackend) -> None:
+        super().__init__([MODEL])
+        self.backend = backend
+
+    def encoder(self, model: str, variant: str) -> BusyBackend:
+        return self.backend
+
 
 def over(backend: BusyBackend) -> Background:
-    backends = FakeBackends([MODEL])
-    backends.encoders[NAME] = backend  # type: ignore[assignment]
-    return Background(backends)
+    return Background(BusyBackends(backend))
 
 
 async def test_a_busy_replica_is_asked_again_until_it_is_idle() -> None:

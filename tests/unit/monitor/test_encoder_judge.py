@@ -10,9 +10,9 @@ from serving.monitor.encoder_judge import TIMED_PROBES, EncoderJudge
 from serving.monitor.evidence import ProbeStep
 from serving.monitor.judge import NotComparable
 from serving.quality.dataset import Example
-from serving.seams import EncodedSample, EncoderJudging, InferenceRequest
+from serving.seams import AnswerOptions, EncodedSample, EncoderJudging, InferenceRequest
 from serving.tasks import TASKS
-from tests.unit.fakes import FakeBackends, served_model
+from tests.unit.fakes.backends import FakeBackends, served_model
 
 PROBES = tuple(f"probe number {number}" for number in range(12))
 
@@ -20,8 +20,8 @@ PROBES = tuple(f"probe number {number}" for number in range(12))
 def judge(task: str) -> tuple[EncoderJudge, FakeBackends]:
     backends = FakeBackends([served_model("model", task, ("fp32", "int4"), "fp32", "fp32")])
     # The variant answers as the reference does, until a test breaks it.
-    reference = backends.encoder("model", "fp32").engine
-    backends.encoder("model", "int4").engine.variant = reference.variant
+    reference = backends.encoders["model", "fp32"].engine
+    backends.encoders["model", "int4"].engine.variant = reference.variant
     return EncoderJudge(Background(backends), "model", "fp32", judging(task), PROBES), backends
 
 
@@ -41,10 +41,10 @@ async def probe(subject: EncoderJudge, variant: str) -> list[ProbeStep]:
 
 
 async def sampled(backends: FakeBackends, text: str, dimensions: int | None) -> EncodedSample:
-    outcome = await backends.encoder("model", "int4").infer(
-        InferenceRequest((text,), False, dimensions, 10)
+    outcome = await backends.encoders["model", "int4"].infer(
+        InferenceRequest((text,), False, AnswerOptions(dimensions), 10)
     )
-    return EncodedSample("model", "int4", text, False, dimensions, outcome.rows[0])
+    return EncodedSample("model", "int4", text, False, AnswerOptions(dimensions), outcome.rows[0])
 
 
 @pytest.mark.parametrize("task", ["embeddings", "classification"])
@@ -56,7 +56,7 @@ async def test_a_variant_that_answers_as_the_reference_agrees(task: str) -> None
     assert (batch.answered, batch.seconds) == (len(PROBES), None)
     assert [(one.answered, one.comparisons) for one in singles] == [(0, ())] * TIMED_PROBES
     assert all(one.seconds is not None and one.seconds > 0 for one in singles)
-    asked = [request.inputs for request in backends.encoder("model", "int4").requests]
+    asked = [request.inputs for request in backends.encoders["model", "int4"].requests]
     assert asked[0] == PROBES
     assert [len(inputs) for inputs in asked[1:]] == [1] * TIMED_PROBES
     assert {inputs[0] for inputs in asked[1:]} <= set(PROBES)
@@ -71,7 +71,7 @@ async def test_a_variant_that_answers_as_the_reference_agrees(task: str) -> None
 @pytest.mark.parametrize("task", ["embeddings", "classification"])
 async def test_a_variant_that_answers_at_random_does_not(task: str) -> None:
     subject, backends = judge(task)
-    backends.encoder("model", "int4").engine.variant = "broken"
+    backends.encoders["model", "int4"].engine.variant = "broken"
     await probe(subject, "fp32")
     batch, *_ = await probe(subject, "int4")
     assert np.mean([one.agreement for one in batch.comparisons]) < 0.95

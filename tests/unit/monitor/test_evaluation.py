@@ -10,7 +10,7 @@ from serving.errors import DeadlineExceeded, InternalError, InvalidField, NotRea
 from serving.monitor import evaluation
 from serving.monitor.evaluation import evaluate
 from serving.seams import EvaluationProgress
-from tests.unit.fakes import MAX_WAIT_S, let_others_act
+from tests.unit.fakes.waiting import MAX_WAIT_S, let_others_act
 from tests.unit.monitor.fakes import Assessed
 
 
@@ -37,7 +37,7 @@ async def assessed(monkeypatch: pytest.MonkeyPatch) -> Assessed:
 async def run(assessed: Assessed, dataset: Path) -> EvaluationProgress:
     """Evaluate, and return the progress at the end."""
     await evaluate(assessed.assessment, dataset)
-    progress = assessed.assessment.report().evaluation
+    progress = (await assessed.assessment.report()).evaluation
     assert progress is not None
     return progress
 
@@ -46,7 +46,7 @@ async def test_every_variant_gets_its_share_of_labels(assessed: Assessed, datase
     assessed.judge.agreements["int4"] = 0.0
     progress = await run(assessed, dataset)
     assert (progress.state, progress.done, progress.total) == ("done", 60, 60)
-    reference, int4 = assessed.of("fp32").labels, assessed.of("int4").labels
+    reference, int4 = (await assessed.of("fp32")).labels, (await assessed.of("int4")).labels
     assert reference is not None
     assert int4 is not None
     assert reference.accuracy is not None
@@ -77,8 +77,8 @@ async def test_a_variant_that_does_not_answer_is_left_out(
     progress = await run(assessed, dataset)
     assert (progress.state, progress.done) == ("done", 60)
     assert progress.reason == f"int4 is left out: {words}"
-    assert assessed.of("int4").labels is None
-    assert assessed.of("bf16").labels is not None
+    assert (await assessed.of("int4")).labels is None
+    assert (await assessed.of("bf16")).labels is not None
 
 
 async def test_data_that_does_not_fit_the_model_ends_it(assessed: Assessed, dataset: Path) -> None:
@@ -113,7 +113,7 @@ async def test_it_waits_until_it_is_known_what_is_deployed(
     await assessed.identify_all()
     assert (await evaluating).state == "done"
     for variant in ("fp32", "int4", "bf16"):
-        assert assessed.of(variant).labels is not None
+        assert (await assessed.of(variant)).labels is not None
     assert assessed.judge.scored[1:4] == [("fp32", 8), ("fp32", 8), ("fp32", 4)]
 
 
@@ -124,7 +124,7 @@ async def test_it_does_not_wait_for_that_for_ever(
     assessed.assessment.outdate("int4")
     progress = await run(assessed, dataset)
     assert progress.reason == "int4 is left out: int4 has not said within 0 s what it is"
-    assert assessed.of("bf16").labels is not None
+    assert (await assessed.of("bf16")).labels is not None
 
 
 async def test_what_was_answered_before_is_not_asked_again(
@@ -149,7 +149,7 @@ async def test_what_was_answered_before_is_not_asked_again(
     progress = await run(again, dataset)
     assert (progress.state, progress.done) == ("done", 60)
     assert again.judge.scored == [("int4", 8), ("int4", 4), ("bf16", 8), ("bf16", 8), ("bf16", 4)]
-    labels = again.of("int4").labels
+    labels = (await again.of("int4")).labels
     assert labels is not None
     assert labels.difference is not None
     assert (labels.difference.value, labels.difference.count) == (-1.0, 20)
@@ -175,8 +175,8 @@ async def test_results_of_a_variant_that_is_deployed_again_are_dropped(
     progress = await run(assessed, dataset)
     assert progress.state == "done"
     assert progress.reason == "bf16 is left out: bf16 was deployed again meanwhile"
-    assert assessed.of("bf16").labels is None
-    assert assessed.of("int4").labels is not None
+    assert (await assessed.of("bf16")).labels is None
+    assert (await assessed.of("int4")).labels is not None
 
 
 @pytest.mark.parametrize("error", [None, NotReady("not ready")])
@@ -192,4 +192,4 @@ async def test_nothing_is_compared_with_a_reference_that_is_gone(
         assessed.judge.cannot_score["int4"] = error
     progress = await run(assessed, dataset)
     assert (progress.state, progress.reason) == ("failed", "fp32 was deployed again meanwhile")
-    assert assessed.of("int4").labels is None
+    assert (await assessed.of("int4")).labels is None

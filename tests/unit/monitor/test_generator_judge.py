@@ -1,6 +1,6 @@
 """Generators: the reference scores what a variant wrote."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -11,6 +11,7 @@ from serving.monitor.judge import NotComparable
 from serving.quality.dataset import Passage
 from serving.seams import (
     GeneratedSample,
+    GenerationChunk,
     GenerationRequest,
     GenerationSummary,
     GenerationTimings,
@@ -18,6 +19,7 @@ from serving.seams import (
     TokenLogprob,
     Trace,
 )
+from tests.unit.fakes.backends import FakeBackends, FakeGeneratorBackend, served_model
 
 PROBES = tuple(f"prompt {number}" for number in range(20))
 TIMINGS = GenerationTimings(queue=1.0, tokenize=0.5, prefill=0.25, decode=0.25, total=2.0)
@@ -28,15 +30,17 @@ def token(first: int) -> TokenLogprob:
     return TokenLogprob(1, -0.5, ((first, -0.5), (first + 1, -2.0)))
 
 
-class FakeWriter:
+class FakeWriter(FakeGeneratorBackend):
     """Writes token 1 each time; scores of the reference put token 1 or ``first`` first."""
 
     def __init__(self, first: int = 1) -> None:
+        super().__init__()
         self.first = first
         self.asked: list[GenerationRequest] = []
-        self.scored: list[ScoreRequest] = []
 
-    async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationSummary, None]:
+    async def stream(
+        self, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
         self.asked.append(request)
         assert request.max_tokens is not None
         trace = Trace((7, 8), (token(1),) * request.max_tokens)
@@ -47,19 +51,17 @@ class FakeWriter:
         return tuple(token(self.first) for _ in request.continuation)
 
 
-class Writers:
+class Writers(FakeBackends):
     def __init__(self, first: int = 1) -> None:
+        super().__init__([served_model("model", "generation", ["fp32", "int4"], "fp32", "fp32")])
         self.all = {"fp32": FakeWriter(first), "int4": FakeWriter()}
 
     def generator(self, model: str, variant: str) -> FakeWriter:
         return self.all[variant]
 
-    async def statuses(self) -> Sequence[object]:
-        return []
-
 
 def judge(writers: Writers) -> GeneratorJudge:
-    return GeneratorJudge(Background(writers), "model", "fp32", PROBES)  # type: ignore[arg-type]
+    return GeneratorJudge(Background(writers), "model", "fp32", PROBES)
 
 
 async def probe(subject: GeneratorJudge, variant: str) -> list[ProbeStep]:

@@ -11,9 +11,9 @@ from serving.config import ModelConfig
 from serving.monitor.assessment import Assessment
 from serving.monitor.background import Background
 from serving.monitor.judges import judge_of
-from serving.seams import EncodedSample, InferenceRequest
+from serving.seams import NO_OPTIONS, EncodedSample, InferenceRequest
 from serving.tasks import TASKS
-from tests.unit.fakes import FakeBackends, served_model
+from tests.unit.fakes.backends import FakeBackends, served_model
 from tests.unit.monitor.fakes import EvidenceAtOnce
 from tests.unit.monitor.made_up_task import NAME, PROBES, installed, write_probes
 
@@ -38,7 +38,7 @@ async def test_it_is_probed_compared_and_judged_by_its_entry(tmp_path: Path) -> 
     )
     backends = FakeBackends([served_model("pairs", NAME, VARIANTS, "my-own", "fp32")])
     for variant in VARIANTS[:-1]:  # the last one answers something else
-        backends.encoder("pairs", variant).engine.variant = "the same"
+        backends.encoders["pairs", variant].engine.variant = "the same"
     file = tmp_path / "pairs.jsonl"
     write_probes(file)
     task = TASKS[NAME]
@@ -52,7 +52,7 @@ async def test_it_is_probed_compared_and_judged_by_its_entry(tmp_path: Path) -> 
         await assessment.identify(variant, 1.0, f"{variant}-1")
         while (number := assessment.next_step(variant)) is not None:
             await assessment.take_step(variant, await judge.probe(variant, number))
-    report = assessment.report()
+    report = await assessment.report()
     assert (report.task, report.floor, report.tolerance) == (NAME, 0.125, 0.0625)
     verdicts = {one.variant: one.verdict for one in report.variants}
     assert verdicts == dict.fromkeys(VARIANTS, "indistinguishable") | {VARIANTS[-1]: "failing"}
@@ -62,9 +62,9 @@ async def test_it_is_probed_compared_and_judged_by_its_entry(tmp_path: Path) -> 
     assert report.variants[-1].worst[0].input in PROBES
 
     pair = ("a query", "a document")
-    engine = backends.encoder("pairs", "my-own")
-    row = (await engine.infer(InferenceRequest((pair,), False, None, 10))).rows[0]
-    sample = EncodedSample("pairs", "my-own", pair, False, None, row)
+    engine = backends.encoders["pairs", "my-own"]
+    row = (await engine.infer(InferenceRequest((pair,), False, NO_OPTIONS, 10))).rows[0]
+    sample = EncodedSample("pairs", "my-own", pair, False, NO_OPTIONS, row)
     comparison = await judge.compare(sample)
     assert comparison.agreement == 1.0
     await assessment.record("my-own", comparison, pair)

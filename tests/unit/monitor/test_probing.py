@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from serving.errors import InputFails, InternalError, NotReady, RequestError
+from serving.errors import CannotScore, InputFails, InternalError, NotReady, RequestError
 from serving.gateway.variant_status import NOT_DEPLOYED, ApplicationState
 from serving.monitor import probing
 from serving.monitor.probing import Probing
 from serving.seams import Description
-from tests.unit.fakes import MAX_WAIT_S, FakeTask, describe, let_others_act
+from tests.unit.fakes.backends import describe
+from tests.unit.fakes.encoder import FakeTask
+from tests.unit.fakes.waiting import MAX_WAIT_S, let_others_act
+from tests.unit.loop_clock import LoopClock
 from tests.unit.monitor.fakes import PROBES, Assessed, EvidenceAtOnce
 
 
@@ -60,9 +63,9 @@ class Looking:
             await self.probing.look(variant)
         return list(self.assessed.judge.probed)
 
-    def progress(self, variant: str) -> tuple[str, int, str]:
+    async def progress(self, variant: str) -> tuple[str, int, str]:
         """How far a variant's probes are."""
-        probes = self.assessed.of(variant).probes
+        probes = (await self.assessed.of(variant)).probes
         return probes.state, probes.done, probes.reason
 
 
@@ -124,7 +127,7 @@ async def test_what_a_broken_variant_raises_holds_up_nobody(looking: Looking) ->
     assert await looking.look() == ["fp32", "bf16"]
     del looking.assessed.judge.broken["int4"]
     assert await looking.look() == []  # for a while
-    assert looking.assessed.of("int4").verdict == "not enough samples"
+    assert (await looking.assessed.of("int4")).verdict == "not enough samples"
 
 
 @pytest.mark.parametrize("error", [InternalError, InputFails])
@@ -135,10 +138,31 @@ async def test_a_variant_that_never_answers_its_probes_fails(
     looking.assessed.judge.broken["int4"] = error("not a number")
     for _ in range(probing.MAX_FAILURES - 1):
         await looking.look()
-        assert looking.assessed.of("int4").in_auto
+        assert (await looking.assessed.of("int4")).in_auto
     await looking.look()
-    assert looking.assessed.of("int4").verdict == "failing"
-    assert not looking.assessed.of("int4").in_auto
+    assert (await looking.assessed.of("int4")).verdict == "failing"
+    assert not (await looking.assessed.of("int4")).in_auto
+
+
+async def test_a_reference_that_scores_nothing_is_not_asked_for_ever(
+    looking: Looking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "RETRY_S", 0.0)
+    looking.assessed.judge.broken["int4"] = CannotScore("'m' cannot say how probable tokens are")
+    await looking.look()
+    later = Looking()
+    later.probing = Probing(later.deployments, later.assessed.assessment, [looking.probing])
+    del looking.assessed.judge.broken["int4"]
+    for _ in range(3):
+        assert await looking.look() == []
+    reason = "is not compared: 'm' cannot say how probable tokens are"
+    assert await looking.progress("int4") == ("waiting", 0, reason)
+    assert (await looking.assessed.of("int4")).verdict == "not enough samples"
+    assert (await looking.assessed.of("int4")).in_auto
+    assert await later.look() == ["fp32", "int4", "bf16"]  # nobody waits for it
+    # Another reference may be able to.
+    looking.deployments.deploy("fp32", 2.0, "fp32-2")
+    assert await looking.look() == ["fp32", "int4", "bf16"]
 
 
 async def test_a_broken_variant_fails_again_under_a_new_reference(
@@ -150,7 +174,7 @@ async def test_a_broken_variant_fails_again_under_a_new_reference(
         await looking.look()
     looking.deployments.deploy("fp32", 2.0, "fp32-2")
     await looking.look()
-    assert looking.assessed.of("int4").verdict == "failing"
+    assert (await looking.assessed.of("int4")).verdict == "failing"
 
 
 async def test_a_busy_variant_does_not_hold_up_the_others(
@@ -207,11 +231,11 @@ async def test_a_new_variant_is_not_taken_for_the_old_one_while_the_reference_is
 async def test_a_variant_that_failed_to_load_says_why(looking: Looking) -> None:
     looking.deployments.broken = {"int4"}
     assert await looking.look() == ["fp32", "bf16"]
-    assert looking.assessed.of("int4").verdict == "not enough samples"
-    assert looking.assessed.of("int4").reason == "not ready: sentiment:int4 failed to load"
+    assert (await looking.assessed.of("int4")).verdict == "not enough samples"
+    assert (await looking.assessed.of("int4")).reason == "not ready: sentiment:int4 failed to load"
     looking.deployments.broken, looking.deployments.silent = set(), {"int4"}
     assert await looking.look() == []
-    assert looking.assessed.of("int4").reason == "not ready: no replica says what it holds"
+    assert (await looking.assessed.of("int4")).reason == "not ready: no replica says what it holds"
     looking.deployments.silent = set()
     assert await looking.look() == ["int4"]
 
@@ -222,8 +246,8 @@ async def test_the_same_artifact_deployed_again_is_not_probed_again(looking: Loo
         looking.deployments.deploy(variant, 2.0, f"{variant}-1")
     assert await looking.look() == []
     assert looking.assessed.assessment.deployed_at("int4") == 2.0
-    assert looking.assessed.of("int4").verdict == "indistinguishable"
-    assert looking.assessed.of("bf16").verdict == "indistinguishable"
+    assert (await looking.assessed.of("int4")).verdict == "indistinguishable"
+    assert (await looking.assessed.of("bf16")).verdict == "indistinguishable"
 
 
 async def test_what_is_known_of_an_artifact_is_not_asked_after_a_restart(looking: Looking) -> None:
@@ -232,9 +256,9 @@ async def test_what_is_known_of_an_artifact_is_not_asked_after_a_restart(looking
     again = Looking(looking.assessed.evidence)
     again.deployments.artifacts["bf16"] = "bf16-2"
     assert await again.look() == ["bf16"]
-    assert again.assessed.of("int4").verdict == "failing"
-    assert again.assessed.of("int4").origins == looking.assessed.of("int4").origins
-    assert again.progress("int4") == ("done", len(PROBES), "")
+    assert (await again.assessed.of("int4")).verdict == "failing"
+    assert (await again.assessed.of("int4")).origins == (await looking.assessed.of("int4")).origins
+    assert await again.progress("int4") == ("done", len(PROBES), "")
 
 
 async def test_probes_go_on_where_a_killed_process_was(looking: Looking) -> None:
@@ -243,43 +267,46 @@ async def test_probes_go_on_where_a_killed_process_was(looking: Looking) -> None
     await looking.probing.look("fp32")
     task = asyncio.create_task(looking.probing.look("int4"))
     await asyncio.wait_for(looking.assessed.judge.is_held.wait(), MAX_WAIT_S)
-    assert looking.progress("int4") == ("probing", 30, "probing 30 of 60")
-    assert looking.assessed.of("int4").verdict == "not enough samples"
-    assert looking.assessed.of("int4").reason == "probing 30 of 60"
+    assert await looking.progress("int4") == ("probing", 30, "probing 30 of 60")
+    assert (await looking.assessed.of("int4")).verdict == "not enough samples"
+    assert (await looking.assessed.of("int4")).reason == "probing 30 of 60"
     task.cancel()
 
     again = Looking(looking.assessed.evidence)
     again.assessed.judge.num_turns = 6
     assert await again.look() == ["int4"] * 3 + ["bf16"] * 6
-    assert again.assessed.of("int4").origins[0].count == len(PROBES)
+    assert (await again.assessed.of("int4")).origins[0].count == len(PROBES)
 
 
 async def test_a_variant_says_what_its_probes_wait_for(looking: Looking) -> None:
-    assert looking.progress("int4") == ("waiting", 0, "not looked at yet")
+    assert await looking.progress("int4") == ("waiting", 0, "not looked at yet")
     looking.deployments.all["sentiment", "bf16"] = NOT_DEPLOYED
     looking.deployments.all["sentiment", "fp32"] = NOT_DEPLOYED
     await looking.look()
-    assert looking.progress("int4") == ("waiting", 0, "waits for its reference")
-    assert looking.progress("bf16") == ("waiting", 0, "not ready: waiting to be deployed")
+    assert await looking.progress("int4") == ("waiting", 0, "waits for its reference")
+    assert await looking.progress("bf16") == ("waiting", 0, "not ready: waiting to be deployed")
     looking.deployments.all["sentiment", "fp32"] = running(1.0)
     await looking.look()
-    assert looking.progress("fp32") == ("waiting", 0, "waits until all variants are ready")
+    assert await looking.progress("fp32") == ("waiting", 0, "waits until all variants are ready")
     looking.probing.settle()
     looking.assessed.judge.broken["int4"] = NotReady("gone")
     await looking.look()
     await looking.look()
-    assert looking.progress("fp32") == ("done", len(PROBES), "")
-    assert looking.progress("int4") == ("waiting", 0, "did not answer; it is asked again soon")
+    assert await looking.progress("fp32") == ("done", len(PROBES), "")
+    assert await looking.progress("int4") == (
+        "waiting",
+        0,
+        "did not answer; it is asked again soon",
+    )
 
 
 async def test_a_model_may_be_left_alone_for_a_while_after_all_came_up() -> None:
-    looking = Looking()
-    quiet_s = 0.05
-    looking.probing = Probing(looking.deployments, looking.assessed.assessment, quiet_s=quiet_s)
+    clock, looking = LoopClock(), Looking()
+    looking.probing = Probing(looking.deployments, looking.assessed.assessment, quiet_s=60)
     reason = "waits until replicas have found out how many threads they use"
     assert await looking.look() == []
-    assert looking.progress("fp32") == ("waiting", 0, reason)
-    await asyncio.sleep(2 * quiet_s)
+    assert await looking.progress("fp32") == ("waiting", 0, reason)
+    await clock.move(60)
     assert await looking.look() == ["fp32", "int4", "bf16"]
 
 
@@ -288,7 +315,7 @@ async def test_other_models_may_be_asked_first(looking: Looking) -> None:
     later.probing = Probing(later.deployments, later.assessed.assessment, [looking.probing])
     waits = ("waiting", 0, "waits for the probes of models that do not generate")
     assert await later.look() == []
-    assert later.progress("fp32") == waits
+    assert await later.progress("fp32") == waits
     await looking.probing.look("fp32")
     assert await later.look() == []  # the others are due as soon as their reference is done
     await looking.probing.look("bf16")

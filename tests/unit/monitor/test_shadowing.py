@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from serving.errors import NotReady, QueueFull
 from serving.monitor.judge import NotComparable
 from serving.monitor.shadowing import MAX_WAITING, Shadowing
-from tests.unit.fakes import let_others_act
+from serving.seams import EncodedSample
+from tests.unit.fakes.waiting import let_others_act
 from tests.unit.monitor.fakes import Assessed, sample
 
 FAST = {"shadow": {"rate": 1, "max_per_second": 1000}}
@@ -17,7 +19,7 @@ FAST = {"shadow": {"rate": 1, "max_per_second": 1000}}
 class Running:
     """A ``Shadowing`` that runs, over a fake judge."""
 
-    def __init__(self, **quality: object) -> None:
+    def __init__(self, **quality: Any) -> None:
         self.assessed = Assessed(**quality)
         self.dropped: list[tuple[str, str]] = []
         self.shadowing = Shadowing(
@@ -38,7 +40,7 @@ async def test_a_sample_is_compared_and_counted(running: Running) -> None:
     running.assessed.judge.agreements["int4"] = 0.5
     running.shadowing.offer(sample())
     await let_others_act()
-    _, live = running.assessed.of("int4").origins
+    _, live = (await running.assessed.of("int4")).origins
     assert (live.origin, live.count, live.measures["agreement"].value) == ("live", 1, 0.5)
     assert running.dropped == []
 
@@ -60,7 +62,9 @@ async def test_what_cannot_be_compared_is_dropped_and_the_next_is_compared(
     running.shadowing.offer(sample(given="the next"))
     await let_others_act()
     assert running.dropped == [("sentiment", reason)]
-    assert [one.input for one in running.assessed.judge.compared] == ["the next"]
+    [compared] = running.assessed.judge.compared
+    assert isinstance(compared, EncodedSample)
+    assert compared.input == "the next"
 
 
 async def test_a_full_queue_drops(running: Running) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+
 import pytest
 
+from serving.monitor import variant_evidence
 from serving.monitor.evidence import JudgedPair, KnownEvidence, LiveSample, ProbeStep
 from serving.monitor.variant_evidence import VariantEvidence
-from serving.seams import Comparison, KeptSample
+from serving.quality.samples import estimates_over
+from serving.quality.statistics import share
+from serving.seams import Comparison, Estimate, KeptSample
 from tests.unit.monitor.fakes import PROBES, FakeJudge
 
 PAIR = JudgedPair("sentiment", "int4", "int4-1", "fp32", "fp32-1", None)
@@ -64,20 +70,40 @@ def test_comparisons_that_come_after_several_answers_are_of_all_of_them() -> Non
     assert known.conclude(0.9, 0.02).worst == (KeptSample("probes", PROBES[1], 0.5),)
 
 
-def test_earlier_samples_than_those_of_the_window_are_counted() -> None:
+async def test_earlier_samples_than_those_of_the_window_are_counted() -> None:
     known = evidence()
     live = (LiveSample(Comparison(1.0), None),) * 3
     found = KnownEvidence((), live, 10, None, None)
     known.restore(PAIR, found)
+    await known.estimate()
     (report,) = known.conclude(0.9, 0.02).origins
     assert (report.origin, report.count, report.measures["agreement"].count) == ("live", 10, 3)
 
 
-def test_a_verdict_that_samples_suffice_for_does_not_wait_for_all_probes() -> None:
+async def test_a_verdict_that_samples_suffice_for_does_not_wait_for_all_probes() -> None:
     known = evidence(num_turns=2)
     known.waits_for = ""
     known.take_step(step(0, *[1.0] * 55))
+    await known.estimate()
     concluded = known.conclude(0.9, 0.02)
     assert concluded.verdict == "indistinguishable"
     assert "55 samples" in concluded.reason
     assert concluded.probes.reason == "probing 55 of 60"
+
+
+async def test_estimates_are_made_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def watched(comparisons: Sequence[Comparison]) -> dict[str, Estimate]:
+        threads.append(threading.current_thread())
+        return estimates_over(comparisons)
+
+    monkeypatch.setattr(variant_evidence, "estimates_over", watched)
+    known = evidence()
+    known.take_step(step(0, *[1.0] * 60))
+    await known.estimate()
+    assert known.conclude(0.9, 0.02).origins[0].measures["agreement"] == share(60, 60)
+    assert len(threads) == 1
+    assert threading.main_thread() not in threads
+    await known.estimate()
+    assert len(threads) == 1  # nothing is new

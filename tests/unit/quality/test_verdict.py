@@ -18,7 +18,7 @@ from serving.tasks import TASKS
 
 FLOOR, TOLERANCE = 0.9, 0.02
 
-AGREEMENTS = {
+AGREEMENTS: dict[str, Estimate | None] = {
     "none": None,
     "few": Estimate(0.1, 0.0, 0.2, MIN_SAMPLES - 1),
     "below floor": Estimate(0.6, 0.5, 0.89, MIN_SAMPLES),
@@ -68,8 +68,11 @@ def expected(said: set[str], difference: str, of_perplexity: bool) -> Verdict:
 def test_every_combination(of_perplexity: bool) -> None:
     met = set()
     for probes, live, difference in product(AGREEMENTS, AGREEMENTS, DIFFERENCES):
-        given = {"probes": AGREEMENTS[probes], "live": AGREEMENTS[live]}
-        origins = [report_of(name, known) for name, known in given.items() if known]  # type: ignore[arg-type]
+        given: dict[Origin, Estimate | None] = {
+            "probes": AGREEMENTS[probes],
+            "live": AGREEMENTS[live],
+        }
+        origins = [report_of(name, known) for name, known in given.items() if known]
         report = labels(DIFFERENCES[difference], of_perplexity)
         verdict, reason, in_auto, quality_low = judge(origins, report, FLOOR, TOLERANCE)
         case = (probes, live, difference)
@@ -88,22 +91,27 @@ def test_the_reasons_in_words() -> None:
         report = labels(difference) if difference else None
         return judge(origins, report, FLOOR, TOLERANCE).reason
 
+    def said_by(name: Origin, agreement: str) -> OriginReport:
+        known = AGREEMENTS[agreement]
+        assert known is not None
+        return report_of(name, known)
+
     assert reason() == "No samples yet; a verdict needs 50 of one origin."
     assert reason(report_of("probes", share(20, 20)), report_of("live", share(38, 38))) == (
         "A verdict needs 50 samples of one origin; there are 20 of probes, 38 of live requests: "
         "12 more of live requests would do."
     )
-    assert reason(report_of("live", AGREEMENTS["below floor"])) == (  # type: ignore[arg-type]
+    assert reason(said_by("live", "below floor")) == (
         "Agreement is 0.6 (95 % interval 0.5 to 0.89) over 50 samples of live requests, "
         "below the floor of 0.9."
     )
-    assert reason(report_of("probes", AGREEMENTS["below tolerance"])) == (  # type: ignore[arg-type]
+    assert reason(said_by("probes", "below tolerance")) == (
         "Agreement is 0.95 (95 % interval 0.93 to 0.97) over 500 samples of probes, below the "
         "0.98 that is tolerated. Labelled data would tell whether the answers are worse or only "
         "different."
     )
     # 2.8 · √(.001/1000) = .0028
-    assert reason(report_of("live", AGREEMENTS["fine"])) == (  # type: ignore[arg-type]
+    assert reason(said_by("live", "fine")) == (
         "Agreement is 0.999 (95 % interval 0.99 to 1) over 1,000 samples of live requests. "
         "The smallest difference that these samples could have shown is 0.0028."
     )
@@ -111,10 +119,7 @@ def test_the_reasons_in_words() -> None:
         "Accuracy is 0.03 below the reference's (95 % interval of the difference -0.05 to -0.01) "
         "over 872 examples of reviews."
     )
-    assert reason(
-        report_of("probes", AGREEMENTS["below tolerance"]),  # type: ignore[arg-type]
-        difference=DIFFERENCES["touching"],
-    ) == (
+    assert reason(said_by("probes", "below tolerance"), difference=DIFFERENCES["touching"]) == (
         "Accuracy minus the reference's is -0.03 (95 % interval -0.05 to +0) over 872 examples of "
         "reviews. The smallest difference that they could have shown is 0.012. Answers do differ: "
         "Agreement is 0.95 (95 % interval 0.93 to 0.97) over 500 samples of probes."

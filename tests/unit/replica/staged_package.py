@@ -26,7 +26,8 @@ from serving.seams import (
     Task,
 )
 from serving.tasks import TASKS
-from tests.unit.fakes import FakeEngine, FakeGenerationTask, FakeGenerator, FakeTask
+from tests.unit.fakes.encoder import FakeEngine, FakeTask
+from tests.unit.fakes.generator import FakeGenerationTask, FakeGenerator
 
 if TYPE_CHECKING:
     import pytest

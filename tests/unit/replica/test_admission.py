@@ -22,7 +22,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def admission(clock) -> Admission:
-    return Admission(clock)
+    return Admission(lambda seconds: None, clock)
 
 
 def test_background_requests_are_let_in_one_by_one_while_nobody_else_is_there(admission) -> None:
@@ -54,3 +54,36 @@ def test_a_second_one_is_not_let_in_however_long_it_waits(admission, clock) -> N
             clock.now += wait_s
             with pytest.raises(QueueFull), admission.admit(background=True):
                 pass
+
+
+def test_time_is_busy_while_somebody_waits_however_many_do(clock) -> None:
+    noted: list[float] = []
+    admission = Admission(noted.append, clock)
+    clock.now = 10
+    with admission.admit(background=True):
+        clock.now = 13
+    assert sum(noted) == 0
+    with admission.admit(background=False):
+        clock.now = 14
+        with admission.admit(background=False):
+            clock.now = 16
+        assert sum(noted) == 3  # told as it passes, though the first one is there still
+        clock.now = 17
+    clock.now = 30
+    with admission.admit(background=False):
+        clock.now = 31
+    assert sum(noted) == 5
+
+
+def test_a_request_that_fails_was_busy_time_too(clock) -> None:
+    noted: list[float] = []
+    admission = Admission(noted.append, clock)
+
+    def fail() -> None:
+        clock.now = 2
+        raise ValueError("it")
+
+    with pytest.raises(ValueError, match="it"), admission.admit(background=False):
+        fail()
+    assert sum(noted) == 2
+    assert admission.in_flight == 0

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from serving.artifacts import ArtifactRequest
-from serving.config import ModelConfig, ServerConfig
+from serving.config import ModelConfig, ServerConfig, VariantConfig
 from serving.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -23,7 +23,9 @@ from serving.metrics import Labels, ReplicaMetrics
 from serving.replica import deployment
 from serving.replica.loaded_variant import LoadedVariant
 from serving.seams import (
+    NO_OPTIONS,
     Checkpoint,
+    EncodedSample,
     GenerationRequest,
     InferenceRequest,
     Sample,
@@ -31,13 +33,14 @@ from serving.seams import (
     ScoreRequest,
     TokensRequest,
 )
-from tests.unit.fakes import FakeEncoderBackend, FakeGeneratorBackend, let_others_act
+from tests.unit.fakes.backends import FakeEncoderBackend, FakeGeneratorBackend
+from tests.unit.fakes.waiting import let_others_act
 
 REQUEST = GenerationRequest(
     ("a",), (), 1, 1, Sampling(0, 1, 0, 0, 0, 0, None), (), False, True, 1, 1
 )
 # Serve's decorator wraps the class in another one, which reports to a running cluster.
-Replica = deployment.Replica.__mro__[1]
+Replica: Any = deployment.Replica.__mro__[1]
 
 
 class Parts:
@@ -68,15 +71,14 @@ def parts(monkeypatch) -> Parts:
 
     # What comes before loading needs Ray and the artifact store.
     context = SimpleNamespace(replica_id=SimpleNamespace(unique_id="r1"))
-    monkeypatch.setattr(deployment.serve, "get_replica_context", lambda: context)
+    monkeypatch.setattr("ray.serve.get_replica_context", lambda: context)
     monkeypatch.setattr(deployment, "_load_in_turn", load)
     return parts
 
 
 async def start(**variant: Any) -> Any:
-    model = ModelConfig(
-        name="tiny", task="generation", source="/m", variants=({"name": "fp32", **variant},)
-    )
+    chosen = VariantConfig.model_validate({"name": "fp32", **variant})
+    model = ModelConfig(name="tiny", task="generation", source="/m", variants=(chosen,))
     return await replica_of(model, 0)
 
 
@@ -141,7 +143,7 @@ async def test_a_caller_that_goes_away_ends_the_work(parts: Parts) -> None:
 
 
 async def test_a_generator_refuses_rows(parts: Parts) -> None:
-    answer = await (await start()).infer(InferenceRequest(("a",), False, None, 1))
+    answer = await (await start()).infer(InferenceRequest(("a",), False, NO_OPTIONS, 1))
     assert isinstance(answer, InvalidField)
     assert "'tiny' generates; use /v1/completions" in answer.message
 
@@ -152,7 +154,7 @@ async def test_a_variant_that_cannot_be_loaded_says_why_on_every_call(parts: Par
     reason = "tiny:fp32 failed to load: ConfigError: no such kernel"
     for answer in (
         *(await streamed(replica)),
-        await replica.infer(InferenceRequest(("a",), False, None, 1)),
+        await replica.infer(InferenceRequest(("a",), False, NO_OPTIONS, 1)),
         await replica.score(ScoreRequest((1,), (2,), 1)),
         await replica.tokens(TokensRequest("a", (), (), 1)),
         await replica.describe(),
@@ -177,6 +179,18 @@ async def test_health_and_end_are_those_of_what_is_held(parts: Parts) -> None:
         replica.check_health()
     replica.__del__()
     assert parts.is_closed
+
+
+async def test_counts_look_nothing_up_that_metrics_looks_up(parts: Parts, monkeypatch) -> None:
+    replica = await start()
+    line = "quantserve_resident_bytes"
+    assert f"{line}{{" in await replica.metrics()
+    looked_up = []
+    monkeypatch.setattr(replica._backends, "describe", lambda: looked_up.append(1))
+    page = await replica.counts()
+    assert f"{line}{{" in page
+    assert "quantserve_queue_limit_requests{" in page
+    assert not looked_up
 
 
 async def test_sizes_are_on_the_page_as_soon_as_there_are_any(parts: Parts) -> None:
@@ -228,12 +242,14 @@ def quality(monkeypatch: pytest.MonkeyPatch) -> QualityProcess:
 
 async def start_shadowed(variant: int = 1, rate: float = 1) -> Any:
     """The reference is ``fp32``, the other variant ``int4``."""
-    model = ModelConfig(
-        name="tiny",
-        task="embeddings",
-        source="/m",
-        variants=("fp32", "int4"),
-        quality={"shadow": {"rate": rate, "max_per_second": 100}},
+    model = ModelConfig.model_validate(
+        {
+            "name": "tiny",
+            "task": "embeddings",
+            "source": "/m",
+            "variants": ("fp32", "int4"),
+            "quality": {"shadow": {"rate": rate, "max_per_second": 100}},
+        }
     )
     return await replica_of(model, variant)
 
@@ -248,10 +264,12 @@ async def direct(replica: Any, text: str) -> int:
 async def test_answers_of_both_paths_are_sampled(parts: Parts, quality: QualityProcess) -> None:
     parts.backend = FakeEncoderBackend("tiny:int4", ())
     replica = await start_shadowed()
-    await replica.infer(InferenceRequest(("a",), False, None, 1))
+    await replica.infer(InferenceRequest(("a",), False, NO_OPTIONS, 1))
     assert await direct(replica, "b") == 200
     await let_others_act()
-    assert [(s.input, s.model, s.variant) for s in quality.samples] == [
+    samples = [sample for sample in quality.samples if isinstance(sample, EncodedSample)]
+    assert len(samples) == len(quality.samples)
+    assert [(s.input, s.model, s.variant) for s in samples] == [
         ("a", "tiny", "int4"),
         ("b", "tiny", "int4"),
     ]
@@ -265,7 +283,7 @@ async def test_without_a_quality_process_only_a_counter_shows_it(
     replica = await start_shadowed()
     line = 'quality_dropped_total{model="tiny",reason="unreachable",replica="r1"}'
     assert f"{line} 0.0" in await replica.metrics()
-    outcome = await replica.infer(InferenceRequest(("a",), False, None, 1))
+    outcome = await replica.infer(InferenceRequest(("a",), False, NO_OPTIONS, 1))
     assert outcome.tokens == 3
     await let_others_act()
     assert f"{line} 1.0" in await replica.metrics()
@@ -277,7 +295,7 @@ async def test_neither_the_reference_is_sampled_nor_a_share_of_nothing(
 ) -> None:
     parts.backend = FakeEncoderBackend("tiny", ())
     replica = await start_shadowed(variant, rate)
-    await replica.infer(InferenceRequest(("a",), False, None, 1))
+    await replica.infer(InferenceRequest(("a",), False, NO_OPTIONS, 1))
     await let_others_act()
     assert quality.calls == 0
     assert "quality_dropped" not in await replica.metrics()

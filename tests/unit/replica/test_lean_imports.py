@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from serving.app.plan import make_plan
 from serving.config import ServerConfig
 from serving.replica import deployment  # Ray and the routes, as a replica has them
 from serving.replica.loading import load_variant
-from serving.seams import InferenceRequest
+from serving.seams import NO_OPTIONS, InferenceRequest
 from serving.settings import load_config
 
 config = load_config(Path(sys.argv[1]))
@@ -38,7 +39,7 @@ async def answer():
     loaded = await load_variant(
         planned.model, planned.variant, planned.artifact, Path(sys.argv[2]), ServerConfig(), "r"
     )
-    outcome = await loaded.backend.infer(InferenceRequest(("a b",), True, None, 30))
+    outcome = await loaded.backend.infer(InferenceRequest(("a b",), True, NO_OPTIONS, 30))
     print(json.dumps([outcome.rows.shape, sorted(sys.modules)]))
 
 
@@ -51,7 +52,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT of random weights with MiniLM's tokenizer."""
     folder = tmp_path_factory.mktemp("bert")
     torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     BertModel(BertConfig(**sizes, intermediate_size=64)).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         (folder / name).write_bytes((encoder_folder() / name).read_bytes())

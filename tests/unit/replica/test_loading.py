@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from serving.artifacts import ArtifactRequest, ArtifactStore
-from serving.config import ModelConfig, ServerConfig
+from serving.config import ModelConfig, ServerConfig, VariantConfig
 from serving.errors import ConfigError, InvalidField
 from serving.machine.device import instructions_of
 from serving.recipes import RECIPES
@@ -21,6 +21,7 @@ from serving.replica.generator.local_generator import LocalGenerator
 from serving.replica.loaded_variant import STUCK_AFTER_DEADLINES, LoadedVariant
 from serving.replica.loading import load_variant
 from serving.seams import (
+    NO_OPTIONS,
     Checkpoint,
     Description,
     GenerationRequest,
@@ -30,7 +31,7 @@ from serving.seams import (
     OpenRequest,
     Sampling,
 )
-from tests.unit.fakes import row_of
+from tests.unit.fakes.encoder import row_of
 from tests.unit.replica.staged_package import (
     ENCODER_TASK,
     GENERATOR_TASK,
@@ -67,14 +68,16 @@ def load(stage: Stage, store: ArtifactStore, checkpoint_folder: Path) -> Load:
     """Loads a model's one variant."""
 
     async def load(task: str, limit: int | None = None, **variant: Any) -> LoadedVariant:
+        asked = VariantConfig.model_validate(
+            {"name": "fp32", "runtime": RUNTIME_NAME, "device": "cpu", **variant}
+        )
         model = ModelConfig(
             name="tiny",
             task=task,
             source=str(checkpoint_folder),
             max_tokens=limit,
-            variants=({"name": "fp32", "runtime": RUNTIME_NAME, "device": "cpu", **variant},),
+            variants=(asked,),
         )
-        asked = model.variants[0]
         request = ArtifactRequest(
             model=model.name,
             variant=asked.name,
@@ -111,13 +114,14 @@ async def test_the_artifact_is_made_first_and_then_found(
     assert stage.tasks_from == [artifact.task_folder] * 2
     assert [request.folder for request in stage.asked] == [artifact.weights_folder] * 2
     assert (artifact.task_folder / TASK_FILE).exists()
-    assert (artifact.weights_folder / WEIGHTS_FILE).read_text() == "int4 group_size=128"
+    options = "group_size=128 method=None symmetric=None"
+    assert (artifact.weights_folder / WEIGHTS_FILE).read_text() == f"int4 {options}"
 
 
 async def test_an_encoder_gets_a_batcher(load: Load) -> None:
     loaded = await load(ENCODER_TASK)
     assert isinstance(loaded.backend, LocalEncoder)
-    outcome = await loaded.backend.infer(InferenceRequest(("cat",), False, None, 7))
+    outcome = await loaded.backend.infer(InferenceRequest(("cat",), False, NO_OPTIONS, 7))
     assert outcome.rows.tolist() == [row_of([1, *b"cat", 2], "fp32").tolist()]
     loaded.check_health()
     loaded.close()
@@ -207,14 +211,16 @@ async def test_a_generator_gets_a_backend_of_its_own(load: Load, stage: Stage) -
 
 async def test_a_generator_is_told_its_limits(load: Load, stage: Stage) -> None:
     await load(GENERATOR_TASK, limit=64, threads=3, max_running_requests=5, max_queued_requests=6)
+    [asked] = stage.asked
+    assert isinstance(asked, OpenGeneratorRequest)
     assert stage.asked == [
         OpenGeneratorRequest(
-            folder=stage.asked[0].folder,
+            folder=asked.folder,
             recipe="fp32",
             options=NoOptions(),
             device="cpu",
             threads=3,
-            cores=stage.asked[0].cores,
+            cores=asked.cores,
             max_running=5,
             max_waiting=6,
             max_tokens=64,

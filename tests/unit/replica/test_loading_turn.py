@@ -10,7 +10,7 @@ import pytest
 from serving.cores.byte_locks import ByteLocks
 from serving.replica import loading_turn as module
 from serving.replica.loading_turn import loading_turn, open_turns
-from tests.unit.fakes import MAX_WAIT_S
+from tests.unit.fakes.waiting import MAX_WAIT_S
 
 
 @pytest.fixture(autouse=True)

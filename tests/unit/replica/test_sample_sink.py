@@ -11,12 +11,12 @@ from serving.config import ShadowConfig
 from serving.quality.rate_limit import RateLimit
 from serving.replica import sample_sink
 from serving.replica.sample_sink import MAX_WAITING, QueuedSink
-from serving.seams import DropReason, EncodedSample, Sample
-from tests.unit.fakes import MAX_WAIT_S, let_others_act
+from serving.seams import NO_OPTIONS, DropReason, EncodedSample, Sample
+from tests.unit.fakes.waiting import MAX_WAIT_S, let_others_act
 
 
 def sample(number: int) -> EncodedSample:
-    return EncodedSample("minilm", "int4", str(number), False, None, np.zeros(2, np.float32))
+    return EncodedSample("minilm", "int4", str(number), False, NO_OPTIONS, np.zeros(2, np.float32))
 
 
 class Receiver:
@@ -35,6 +35,7 @@ class Receiver:
 
     async def send(self, sample: Sample) -> None:
         assert isinstance(sample, EncodedSample)
+        assert isinstance(sample.input, str)
         self.calls += 1
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
@@ -103,7 +104,9 @@ async def test_what_finds_no_room_is_counted() -> None:
         sink.offer(sample(number))
     assert receiver.drops == ["queue_full"] * 3
     receiver.gate.set()
-    await asyncio.sleep(0.01)
+    async with asyncio.timeout(MAX_WAIT_S):
+        while len(receiver.texts) <= MAX_WAITING:
+            await let_others_act()
     assert receiver.texts == [str(number) for number in range(MAX_WAITING + 1)]
 
 

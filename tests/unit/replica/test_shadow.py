@@ -13,6 +13,7 @@ import pytest
 from serving.errors import QueueFull
 from serving.replica.shadow import ShadowedEncoder, ShadowedGenerator
 from serving.seams import (
+    AnswerOptions,
     EncodedSample,
     GeneratedSample,
     GenerationChunk,
@@ -26,15 +27,11 @@ from serving.seams import (
     TokensRequest,
     Trace,
 )
-from tests.unit.fakes import (
-    GENERATION_TIMINGS,
-    FakeEncoderBackend,
-    FakeGeneratorBackend,
-    logprob_of,
-)
+from tests.unit.fakes.backends import GENERATION_TIMINGS, FakeEncoderBackend, FakeGeneratorBackend
+from tests.unit.fakes.generator import logprob_of
 
 INPUTS = ("a cat", ("two", "dogs"), "three cows")
-ASKED = InferenceRequest(INPUTS, truncate=True, dimensions=3, timeout_s=5)
+ASKED = InferenceRequest(INPUTS, truncate=True, options=AnswerOptions(3), timeout_s=5)
 GENERATE = GenerationRequest(
     ("ab",), (), 3, 1, Sampling(0, 1, 0, 0, 0, 0, None), (), False, True, 1, 1
 )
@@ -110,7 +107,7 @@ async def test_one_input_of_a_request_is_offered_with_its_row() -> None:
         sample = sink.samples[-1]
         assert isinstance(sample, EncodedSample)
         assert (sample.model, sample.variant) == ("tiny", "int4")
-        assert (sample.truncate, sample.dimensions) == (True, 3)
+        assert (sample.truncate, sample.options) == (True, AnswerOptions(3))
         assert sample.row.tolist() == outcome.rows[INPUTS.index(sample.input)].tolist()
         assert sample.row.base is None
         chosen.add(sample.input)

@@ -7,13 +7,13 @@ import pytest
 from serving.errors import InvalidField, NotReady
 from serving.replica.single_variant import FailedBackend, SingleVariant
 from serving.seams import VariantStatus
-from tests.unit.fakes import (
+from tests.unit.fakes.backends import (
     FakeEncoderBackend,
     FakeGeneratorBackend,
-    FakeTask,
     describe,
     describe_generator,
 )
+from tests.unit.fakes.encoder import FakeTask
 
 NAME = "minilm", "int4"
 

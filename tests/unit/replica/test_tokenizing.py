@@ -6,10 +6,11 @@ import asyncio
 import threading
 
 import pytest
+import tokenizers
 
-from serving.errors import InvalidField
+from serving.errors import InputFails, InvalidField
 from serving.replica.tokenizing import INLINE_CHARACTERS, MAX_THREADS, Tokenizing
-from tests.unit.fakes import MAX_WAIT_S, let_others_act
+from tests.unit.fakes.waiting import MAX_WAIT_S, let_others_act
 
 LONG = INLINE_CHARACTERS + 1
 
@@ -88,3 +89,15 @@ async def test_an_error_gives_the_turn_back() -> None:
     for _ in range(MAX_THREADS + 1):
         with pytest.raises(InvalidField):
             await tokenizing.run(LONG, refuse)
+
+
+@pytest.mark.parametrize("characters", [1, LONG])
+async def test_an_input_on_which_the_tokenizer_panics_is_refused(characters: int) -> None:
+    # The pattern finds no end on a row of the same letter: Onigmo gives up, and Rust panics.
+    hopeless = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))
+    pattern = tokenizers.Regex("(a+)+$")
+    hopeless.pre_tokenizer = tokenizers.pre_tokenizers.Split(pattern, "isolated")
+    tokenizing = Tokenizing()
+    with pytest.raises(InputFails, match="tokenizer fails on this input"):
+        await tokenizing.run(characters, hopeless.encode, "a" * 40 + "b")
+    assert (await tokenizing.run(characters, hopeless.encode, "a")).ids == [0]

@@ -14,8 +14,8 @@ from serving.metrics import EdgeMetrics, Labels
 from serving.routes.api import build_gateway_api, build_replica_api
 from serving.routes.edge import Edge
 from serving.routes.services import Services
-from serving.seams import ServedModel, VariantChooser
-from tests.unit.fakes import FakeBackends, FakeEncoderBackend, served_model
+from serving.seams import GeneratorBackend, ServedModel, VariantChooser
+from tests.unit.fakes.backends import FakeBackends, FakeEncoderBackend, served_model
 from tests.unit.generation_fakes import EchoBackend
 
 MINILM = served_model("minilm", "embeddings", ["fp32", "bf16", "int4"], "bf16", "fp32")
@@ -38,6 +38,17 @@ def infer_body(*texts: str, **changes: Any) -> dict[str, Any]:
     data = list(texts) or ["a cat"]
     tensor = {"name": "text", "shape": [len(data)], "datatype": "BYTES", "data": data}
     return {"inputs": [tensor], **changes}
+
+
+class SiteBackends(FakeBackends):
+    """Generators say back what they were asked."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        super().__init__(models)
+        self.echoes = {name: EchoBackend(":".join(name)) for name in self.generators}
+
+    def generator(self, model: str, variant: str) -> GeneratorBackend:
+        return self.echoes[model, variant]
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ def open_gateway(
     models: Sequence[ServedModel] = MODELS, chooser: VariantChooser | None = None, **server: Any
 ) -> Site:
     """The selecting path over every model."""
-    backends, metrics = _fakes(models), EdgeMetrics("gateway-1")
+    backends, metrics = SiteBackends(models), EdgeMetrics("gateway-1")
 
     async def metrics_page() -> str:
         return METRICS_PAGE
@@ -91,22 +102,12 @@ def open_replica(model: ServedModel = MINILM, variant: str = "int4", **server: A
     """The direct path to one variant, mounted as Ray Serve mounts it."""
     form = {variant: model.variants[variant]}
     served = replace(model, variants=form, default_variant=variant, reference=variant)
-    backends, metrics = _fakes([served]), EdgeMetrics("replica-1")
+    backends, metrics = SiteBackends([served]), EdgeMetrics("replica-1")
     services = Services(
         {model.name: served}, backends, ServerConfig(**server), (model.name, variant)
     )
     edge = build_replica_api(services, metrics)
     return Site(edge, _client(edge, f"/{model.name}/{variant}"), backends, metrics)
-
-
-def _fakes(models: Sequence[ServedModel]) -> FakeBackends:
-    backends = FakeBackends(models)
-    for model in models:
-        if model.kind == "generator":
-            for variant in model.variants:
-                echo = EchoBackend(f"{model.name}:{variant}")
-                backends.generators[model.name, variant] = echo  # type: ignore[assignment]
-    return backends
 
 
 def _client(edge: Edge, root_path: str) -> httpx.AsyncClient:

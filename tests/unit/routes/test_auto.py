@@ -11,7 +11,7 @@ import pytest
 from serving.errors import NotReady
 from serving.metrics import Labels
 from serving.seams import NO_LIMITS, AutoChoice, Limits
-from tests.unit.fakes import FakeChooser
+from tests.unit.fakes.backends import FakeChooser
 from tests.unit.routes.sites import (
     CLASSIFY,
     EMBEDDINGS,
@@ -50,7 +50,9 @@ def body(**changes: Any) -> dict[str, Any]:
     return {"model": "minilm:auto", "input": "a cat", **changes}
 
 
-async def embed(site: Site, headers: dict[str, str] | None = None, **changes: Any) -> Any:
+async def embed(
+    site: Site, headers: dict[str, str] | httpx.Headers | None = None, **changes: Any
+) -> Any:
     return await site.client.post(EMBEDDINGS, json=body(**changes), headers=headers or {})
 
 
@@ -213,7 +215,7 @@ async def test_a_limit_with_two_values_is_a_conflict(site, chooser, header, valu
         f"header {header} says {value}, but {field} is also given as {FULL[field]}; give one"
     )
     twice = httpx.Headers([(header, value), (header, FULL_HEADERS[header])])
-    says(await embed(site, twice), 400, "conflicting_choice", field)  # type: ignore[arg-type]
+    says(await embed(site, twice), 400, "conflicting_choice", field)
     assert chooser.asked == []
 
 
@@ -264,8 +266,8 @@ async def test_a_wrong_limit_in_the_body_is_named(site, route, slo, message: str
 
 @pytest.mark.parametrize("field", ["max_latency_ms", "min_quality", "max_weights_bytes"])
 async def test_limits_for_a_variant_that_is_chosen_are_refused(site, field: str) -> None:
-    for changes in ({"model": "minilm:int4"}, {"model": "minilm"}):
-        response = await embed(site, slo={field: 1}, **changes)
+    for model in ("minilm:int4", "minilm"):
+        response = await embed(site, slo={field: 1}, model=model)
         message = says(response, 422, "invalid_field", "slo")
         assert "are for the variant 'auto'" in message
     header = {"X-" + field.replace("_", "-"): "1"}

@@ -1,14 +1,16 @@
 """What the routes know of a configured model."""
 
-from serving.config import ModelConfig
+from serving.config import ModelConfig, VariantConfig
 from serving.routes.catalog import served_model, served_variant
 from serving.seams import ServedModel, VariantForm
 
+FP32 = VariantConfig(name="fp32")
+INT8 = VariantConfig(name="int8-ov", recipe="int8-static", runtime="openvino")
 MODEL = ModelConfig(
     name="minilm",
     task="embeddings",
     source="/m",
-    variants=("fp32", {"name": "int8-ov", "recipe": "int8-static", "runtime": "openvino"}),
+    variants=(FP32, INT8),
     default_variant="int8-ov",
 )
 FORMS = {
@@ -29,5 +31,5 @@ def test_a_replica_knows_its_own_alone() -> None:
 
 
 def test_the_kind_is_the_task_s() -> None:
-    model = ModelConfig(name="smollm2", task="generation", source="/m", variants=("fp32",))
+    model = ModelConfig(name="smollm2", task="generation", source="/m", variants=(FP32,))
     assert served_model(model).kind == "generator"

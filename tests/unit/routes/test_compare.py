@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +20,14 @@ from serving.metrics import EdgeMetrics
 from serving.routes.api import build_gateway_api
 from serving.routes.services import Services
 from serving.seams import (
+    AnswerOptions,
     GenerationChunk,
     GenerationSummary,
     ServedModel,
     TokenLogprob,
     Trace,
 )
-from tests.unit.fakes import GENERATION_TIMINGS, FakeBackends, served_model
+from tests.unit.fakes.backends import GENERATION_TIMINGS, FakeBackends, served_model
 from tests.unit.monitor import made_up_task
 from tests.unit.routes.sites import MINILM, SENTIMENT, SMOLLM2, Site
 from tests.unit.routes.sites import _client as client_of
@@ -50,7 +52,7 @@ def site_of(*models: ServedModel) -> Site:
     return Site(edge, client_of(edge, ""), backends, metrics)
 
 
-async def compare(site: Site, **body: object) -> list[dict[str, object]]:
+async def compare(site: Site, **body: object) -> list[dict[str, Any]]:
     answer = await site.client.post("/v1/compare", json=body)
     assert answer.status_code == 200, answer.text
     return list(answer.json()["data"])
@@ -70,6 +72,13 @@ async def test_embeddings_have_their_cosine_to_the_reference(site: Site) -> None
         "forward_ms": 4.0,
         "total_ms": 16.0,
     }
+
+
+async def test_only_the_chosen_variants_answer_and_are_measured_all_the_same(site: Site) -> None:
+    answers = await compare(site, model="minilm", input="a cat", variants=["int4"])
+    assert [answer["variant"] for answer in answers] == ["int4"]
+    assert answers[0]["measures"] is not None
+    assert not site.backend("minilm", "bf16").requests
 
 
 async def test_labels_are_compared(site: Site) -> None:
@@ -162,6 +171,10 @@ async def test_a_ratio_beyond_all_numbers_is_null(site: Site) -> None:
         ({"model": "smollm2", "truncate": False}, "truncate"),
         ({"model": "minilm", "max_tokens": 32}, "max_tokens"),
         ({"model": "sentiment", "max_tokens": 5}, "max_tokens"),
+        ({"model": "minilm", "response_format": {"type": "text"}}, "response_format"),
+        ({"model": "smollm2", "dimensions": 2}, "dimensions"),
+        ({"model": "smollm2", "prompt_name": "query"}, "prompt_name"),
+        ({"model": "smollm2", "normalize": True}, "normalize"),
     ],
 )
 async def test_a_field_that_the_task_has_no_use_for_is_named(
@@ -172,6 +185,37 @@ async def test_a_field_that_the_task_has_no_use_for_is_named(
     error = answer.json()["error"]
     assert error["param"] == param
     assert error["message"].startswith(f"{param}: model {body['model']!r} serves ")
+
+
+async def test_options_of_embeddings_are_the_same_for_every_variant(site: Site) -> None:
+    options: dict[str, Any] = {"dimensions": 3, "prompt_name": "query", "normalize": True}
+    data = await compare(site, model="minilm", input="a cat", **options)
+    assert [len(entry["answer"]["embedding"]) for entry in data] == [3, 3, 3]
+    for entry in data:
+        [asked] = site.backend("minilm", entry["variant"]).requests
+        assert asked.options == AnswerOptions(**options)
+
+
+async def test_every_variant_answers_in_the_form_that_is_asked_for(site: Site) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    variants = ("fp32", "int4")
+    for variant in variants:
+        site.backends.generators["smollm2", variant].script = [
+            GenerationSummary(3, 0, 0, GENERATION_TIMINGS, (Trace((1, 2), ()),)),
+        ]
+    await compare(site, model="smollm2", input="a prompt", response_format=form)
+    for variant in variants:
+        [asked] = site.backends.generators["smollm2", variant].requests
+        assert asked.answer_schema == schema
+
+
+@pytest.mark.parametrize("variants", [["int2"], [], ["int4", "auto"], "int4"])
+async def test_chosen_variants_have_to_be_served(site: Site, variants: object) -> None:
+    body = {"model": "minilm", "input": "a", "variants": variants}
+    answer = await site.client.post("/v1/compare", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["param"] == "variants"
 
 
 async def test_an_over_long_input_is_cut_if_asked_for(site: Site) -> None:
@@ -188,6 +232,18 @@ async def test_an_over_long_input_is_cut_if_asked_for(site: Site) -> None:
         ({"model": "smollm2", "input": ["a", "b"]}, "continues one text, not a pair"),
         ({"model": "minilm", "input": ["a", "b", "c"]}, "input"),
         ({"model": "minilm", "input": "a", "variant": "int4"}, "variant"),
+        ({"model": "minilm", "input": "a", "prompt_name": "web"}, "this model has query"),
+        (
+            {
+                "model": "smollm2",
+                "input": "a",
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "a", "schema": {"nullable": True}},
+                },
+            },
+            "keyword 'nullable' is not supported",
+        ),
     ],
 )
 async def test_bad_bodies_are_422(site: Site, body: dict[str, object], words: str) -> None:

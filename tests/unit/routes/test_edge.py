@@ -1,10 +1,12 @@
 """Around every exchange: key, body limit, headers, metrics and the log line."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 
 import pytest
+from starlette.types import Message
 
 from serving.errors import DeadlineExceeded, NotReady, QueueFull
 from serving.metrics import Labels
@@ -386,20 +388,32 @@ async def test_requests_in_flight_are_known_until_their_answer(site: Site, monke
     assert (seen, site.edge.in_flight) == ([1], 0)
 
 
-@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
-async def test_other_scopes_pass_untouched(site, kind: str) -> None:
+async def test_a_lifespan_passes_untouched(site) -> None:
     sent = []
 
     async def receive() -> dict[str, str]:
-        return {"type": f"{kind}.{'startup' if kind == 'lifespan' else 'connect'}"}
+        return {"type": "lifespan.startup"}
 
     async def send(message: dict[str, str]) -> None:
         sent.append(message["type"])
-        if len(sent) == 1 and kind == "lifespan":
-            raise asyncio.CancelledError
+        raise asyncio.CancelledError
 
-    scope = {"type": kind, "path": "/", "headers": [], "subprotocols": []}
-    request = asyncio.ensure_future(site.edge(scope, receive, send))
-    await asyncio.wait([request])
-    assert sent[0] == ("lifespan.startup.complete" if kind == "lifespan" else "websocket.close")
+    await asyncio.wait([asyncio.ensure_future(site.edge({"type": "lifespan"}, receive, send))])
+    assert sent[0] == "lifespan.startup.complete"
+    assert site.counted() == {}
+
+
+async def test_a_websocket_is_refused_in_our_shape(site) -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await site.edge({"type": "websocket", "path": "/v1/realtime", "headers": []}, receive, send)
+    start, body = sent
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 405)
+    assert json.loads(body["body"])["error"]["message"].startswith("no WebSockets here")
     assert site.counted() == {}

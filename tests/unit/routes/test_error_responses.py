@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 
 from serving.errors import RequestError
@@ -62,7 +63,8 @@ async def test_an_unforeseen_error_has_the_shape_too(site, path: str, body) -> N
 async def test_an_unforeseen_error_is_counted_as_500(site) -> None:
     site.backend().failure = RuntimeError("secret detail of a kernel")
     transport = site.client._transport
-    transport.raise_app_exceptions = False  # type: ignore[attr-defined]
+    assert isinstance(transport, httpx.ASGITransport)
+    transport.raise_app_exceptions = False
     response = await site.client.post(EMBEDDINGS, json=embeddings_body())
     assert response.status_code == 500
     assert "secret" not in response.text
@@ -149,7 +151,7 @@ async def test_an_unknown_choice_in_the_path_is_404(gateway) -> None:
         assert "served: " in response.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/", "/a/b/c/d"])
+@pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/console", "/console/", "/a/b/c/d"])
 async def test_an_unknown_route_is_404(site, path: str) -> None:
     response = await site.client.get(path)
     assert response.status_code == 404
@@ -213,6 +215,9 @@ async def test_half_a_character_is_invalid_in_the_open_inference_protocol(site, 
         ("/minilm/int4/v2/models/minilm", True),
         ("/v1/embeddings", False),
         ("/v2x/models", False),
+        ("/v2/rerank", False),
+        ("/reranker/int4/v2/rerank", False),
+        ("/v2/models/rerank", True),
         ("/healthz", False),
     ],
 )

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.unit.fakes import LABELS, row_of
+from serving.seams import NO_OPTIONS, AnswerOptions
+from tests.unit.fakes.encoder import LABELS, row_of
 from tests.unit.routes.sites import (
     CLASSIFY,
     EMBEDDINGS,
@@ -76,17 +77,45 @@ async def test_the_backend_gets_the_texts_and_settings(open_site, given, texts) 
     assert (await site.client.post(EMBEDDINGS, json=body)).status_code == 200
     [request] = site.backend().requests
     assert request.inputs == texts
-    assert (request.truncate, request.dimensions, request.timeout_s) == (True, 2, 7)
+    assert (request.truncate, request.options, request.timeout_s) == (True, AnswerOptions(2), 7)
 
 
-NULLS = dict.fromkeys(["encoding_format", "dimensions", "truncate", "user", "variant", "slo"])
+OPTIONS: dict[str, Any] = {"dimensions": 3, "prompt_name": "query", "normalize": False}
+
+
+@pytest.mark.parametrize("encoding_format", ["float", "base64"])
+async def test_options_reach_the_backend_and_the_answer(site, encoding_format: str) -> None:
+    plain, asked = [
+        await site.client.post(
+            "/v1/embeddings", json=embeddings_body(encoding_format=encoding_format, **options)
+        )
+        for options in ({}, OPTIONS)
+    ]
+    assert asked.status_code == 200, asked.text
+    assert asked.json()["data"] != plain.json()["data"]
+    [_, request] = site.backend().requests
+    assert request.options == AnswerOptions(**OPTIONS)
+
+
+NULLS = dict.fromkeys(
+    [
+        "encoding_format",
+        "dimensions",
+        "prompt_name",
+        "normalize",
+        "truncate",
+        "user",
+        "variant",
+        "slo",
+    ]
+)
 
 
 async def test_null_leaves_a_field_out(site) -> None:
     response = await site.client.post(EMBEDDINGS, json=embeddings_body(**NULLS))
     assert response.json()["data"][0]["embedding"] == pytest.approx(CAT)
     [request] = site.backend().requests
-    assert (request.truncate, request.dimensions) == (False, None)
+    assert (request.truncate, request.options) == (False, NO_OPTIONS)
 
 
 @pytest.mark.parametrize("open_it", [open_gateway, lambda: open_replica(SENTIMENT)])
@@ -158,6 +187,10 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"dimensions": 0}, "dimensions", "dimensions: Input should be greater than or equal to 1"),
     ({"dimensions": 9}, "dimensions", "dimensions is 9"),
     ({"dimensions": "many"}, "dimensions", "dimensions: Input should be a valid integer"),
+    ({"prompt_name": "web"}, "prompt_name", "this model has query"),
+    ({"prompt_name": ""}, "prompt_name", "prompt_name: String should have at least 1 character"),
+    ({"prompt_name": ["query"]}, "prompt_name", "prompt_name: Input should be a valid string"),
+    ({"normalize": 1}, "normalize", "normalize: Input should be a valid boolean"),
     ({"dimensions": True}, "dimensions", "dimensions: Input should be a valid integer"),
     ({"dimensions": "2"}, "dimensions", "dimensions: Input should be a valid integer"),
     ({"truncate": 1}, "truncate", "truncate: Input should be a valid boolean"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from serving.recipes import RECIPES
-from serving.seams import VariantForm
+from serving.seams import Description, PreparedAgreement, VariantForm
 from tests.unit.routes.sites import MINILM, open_gateway
 
 LOADED = {
@@ -56,6 +56,7 @@ async def test_an_entry_says_everything_of_a_loaded_variant(gateway) -> None:
         **said("sentiment", "int4"),
         **LOADED,
         "aliases": [],
+        "draft": None,
         "task": "classification",
         "width": 2,
         "labels": ["negative", "positive"],
@@ -67,6 +68,27 @@ async def test_an_entry_says_everything_of_a_loaded_variant(gateway) -> None:
     }
 
 
+async def test_what_was_measured_before_it_was_installed_is_said(
+    gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = gateway.backends.encoder("sentiment", "int4")
+    agreement = PreparedAgreement("agreement", 0.9875, 80, "dataset", "fp32 on torch")
+    measured = replace(await backend.describe(), prepared_agreement=agreement)
+
+    async def describe() -> Description:
+        return measured
+
+    monkeypatch.setattr(backend, "describe", describe)
+    entry = (await gateway.client.get("/v1/models/sentiment:int4")).json()
+    assert entry["quantserve"]["prepared_agreement"] == {
+        "measure": "agreement",
+        "value": 0.9875,
+        "inputs": 80,
+        "data": "dataset",
+        "reference": "fp32 on torch",
+    }
+
+
 async def test_a_variant_that_is_not_ready_says_why_and_no_sizes(gateway) -> None:
     gateway.backends.reasons["minilm", "int4"] = "loading"
     entry = (await gateway.client.get("/v1/models/minilm:int4")).json()
@@ -74,6 +96,7 @@ async def test_a_variant_that_is_not_ready_says_why_and_no_sizes(gateway) -> Non
         **said("minilm", "int4"),
         **dict.fromkeys([*LOADED, "width", "labels"]),
         "aliases": [],
+        "draft": None,
         "task": "embeddings",
         "default": False,
         "reference": False,

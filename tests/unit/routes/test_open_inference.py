@@ -6,7 +6,8 @@ import pytest
 
 from serving import __version__
 from serving.metrics import Labels
-from tests.unit.fakes import LABELS, row_of
+from serving.seams import AnswerOptions
+from tests.unit.fakes.encoder import LABELS, row_of
 from tests.unit.routes.sites import SENTIMENT, SMOLLM2, infer_body, open_gateway, open_replica
 
 MINILM_INFER = "/v2/models/minilm/versions/int4/infer"
@@ -212,10 +213,13 @@ async def test_only_the_wanted_outputs_are_sent(open_it, wanted: list[str]) -> N
 
 
 async def test_parameters_reach_the_backend(site) -> None:
-    body = infer_body("x" * 99, parameters={"truncate": True, "dimensions": 2})
+    options: dict[str, Any] = {"dimensions": 2, "prompt_name": "query", "normalize": True}
+    body = infer_body("x" * 99, parameters={"truncate": True, **options})
     answer = await site.client.post(MINILM_INFER, json=body)
     assert answer.json()["outputs"][0]["shape"] == [1, 2]
-    assert site.backend().requests[0].truncate
+    [request] = site.backend().requests
+    assert request.truncate
+    assert request.options == AnswerOptions(**options)
 
 
 def tensor(**changes: Any) -> dict[str, Any]:

@@ -1,14 +1,23 @@
-"""Slashes, HEAD and compressed bodies: the same request in other forms has the same answer."""
+"""Slashes, HEAD, compressed bodies, HTTP/1.0: the same request in other forms, the same answer."""
 
+import asyncio
 import gzip
 import json
 import zlib
 
 import pytest
+from starlette.types import Message
 
 from serving.errors import Malformed, TooLarge
 from serving.routes.plain_requests import inflate
-from tests.unit.routes.sites import EMBEDDINGS, embeddings_body, infer_body
+from tests.unit.routes.sites import (
+    EMBEDDINGS,
+    MODELS,
+    SMOLLM2,
+    embeddings_body,
+    infer_body,
+    open_gateway,
+)
 
 BODY = json.dumps(embeddings_body()).encode()
 JSON_TYPE = {"Content-Type": "application/json"}
@@ -53,7 +62,12 @@ async def test_head_is_logged_as_head(site, log) -> None:
 
 @pytest.mark.parametrize(
     ("encoding", "compress"),
-    [("gzip", gzip.compress), ("GZIP", gzip.compress), ("deflate", zlib.compress)],
+    [
+        ("gzip", gzip.compress),
+        ("GZIP", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("deflate", zlib.compress),
+    ],
 )
 async def test_a_compressed_body_is_read(site, encoding: str, compress) -> None:
     headers = {**JSON_TYPE, "Content-Encoding": encoding}
@@ -112,7 +126,34 @@ def test_a_body_without_encoding_is_left_as_it_is() -> None:
 
 
 def test_an_empty_body_is_no_gzip_but_has_nothing_to_inflate() -> None:
-    assert inflate(b"", "gzip", 10) == b""
+    for encoding in ("gzip", "br"):
+        assert inflate(b"", encoding, 10) == b""
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_http_1_0_gets_an_answer_of_known_length(is_streamed: bool) -> None:
+    """It has no chunks, so a server would send it their frames as if they were text."""
+    sent: list[Message] = []
+    fields = {"model": "smollm2:int4", "prompt": "a cat", "stream": is_streamed}
+    to_come: asyncio.Queue[Message] = asyncio.Queue()
+    to_come.put_nowait({"type": "http.request", "body": json.dumps(fields).encode()})
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "http_version": "1.0",
+        "method": "POST",
+        "path": "/v1/completions",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+    await open_gateway((*MODELS, SMOLLM2)).edge(scope, to_come.get, send)
+    start, end = sent
+    assert start["status"] == 200
+    assert int(dict(start["headers"])[b"content-length"]) == len(end["body"])
+    assert end["body"].endswith(b"data: [DONE]\n\n" if is_streamed else b"}")
 
 
 def test_a_body_that_is_cut_off_anywhere_is_malformed() -> None:

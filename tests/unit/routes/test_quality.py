@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from serving.quality.probes import TEXTS, read_pair_probes, read_text_probes
 from serving.routes.api import build_gateway_api
 from serving.routes.services import Services
 from serving.seams import (
+    CourseStep,
     Estimate,
     EvaluationProgress,
     Input,
@@ -23,7 +25,7 @@ from serving.seams import (
     VariantQuality,
     VerdictChange,
 )
-from tests.unit.fakes import FakeBackends
+from tests.unit.fakes.backends import FakeBackends
 from tests.unit.routes.sites import MODELS, Site, open_replica
 from tests.unit.routes.sites import _client as client_of
 
@@ -38,6 +40,9 @@ CHANGE = VerdictChange(
 )
 
 
+STEP = CourseStep("int4", "live", "int4-1", "fp32-1", 1_000.5, Estimate(0.9, 0.8, 0.95, 72))
+
+
 class FakeBoard:
     """Reports two models; ``failure`` is raised instead."""
 
@@ -46,6 +51,7 @@ class FakeBoard:
         self.evaluated: list[str] = []
         self.kept: tuple[Input, ...] = ()
         self.asked_since: list[float] = []
+        self.asked_course: list[tuple[str, float, float]] = []
 
     async def report(self) -> tuple[ModelQuality, ...]:
         if self.failure is not None:
@@ -60,6 +66,12 @@ class FakeBoard:
             raise self.failure
         self.asked_since.append(since)
         return {"minilm": (CHANGE,)}
+
+    async def course(self, model: str, since: float, step_s: float) -> tuple[CourseStep, ...]:
+        if self.failure is not None:
+            raise self.failure
+        self.asked_course.append((model, since, step_s))
+        return (STEP,)
 
     async def inputs(self, model: str) -> tuple[Input, ...]:
         if self.failure is not None:
@@ -121,6 +133,47 @@ async def test_the_history_is_told_if_asked_for(site: Site, board: FakeBoard) ->
     assert sentiment["history"] == []
     answer = await site.client.get("/v1/quality?since=0&model=sentiment")
     assert [entry["model"] for entry in answer.json()["data"]] == ["sentiment"]
+
+
+async def test_the_course_is_told_in_equal_steps(site: Site, board: FakeBoard) -> None:
+    since = time.time() - 48 * 60
+    answer = await site.client.get(f"/v1/quality/course?model=minilm&since={since}")
+    assert answer.json()["data"] == [
+        {
+            "variant": "int4",
+            "origin": "live",
+            "artifact": "int4-1",
+            "reference_artifact": "fp32-1",
+            "at": 1_000.5,
+            "agreement": {"value": 0.9, "low": 0.8, "high": 0.95, "count": 72},
+        }
+    ]
+    ((model, begin, step_s),) = board.asked_course
+    assert (model, begin) == ("minilm", since)
+    assert step_s == answer.json()["step_s"] == pytest.approx(60, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("model=minilm", 422),
+        ("since=0", 422),
+        ("model=other&since=0", 404),
+        ("model=minilm&since=soon", 422),
+        ("model=minilm&since=0&step=1", 422),
+    ],
+)
+async def test_a_course_of_nothing_is_refused(site: Site, query: str, status: int) -> None:
+    answer = await site.client.get(f"/v1/quality/course?{query}")
+    assert answer.status_code == status
+    assert answer.json()["error"]["message"]
+
+
+async def test_a_span_that_is_hardly_one_has_steps_of_a_second(
+    site: Site, board: FakeBoard
+) -> None:
+    await site.client.get(f"/v1/quality/course?model=minilm&since={time.time() + 30}")
+    assert board.asked_course[0][2] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from serving.errors import TooManyTokens
-from tests.unit.fakes import row_of, served_model
+from serving.routes.json_nesting import MAX_NESTING
+from serving.seams import NO_OPTIONS
+from tests.unit.fakes.backends import served_model
+from tests.unit.fakes.encoder import row_of
 from tests.unit.routes.sites import MODELS, Site, open_gateway, open_replica
 
 RERANKER = served_model("reranker", "rerank", ["fp32", "int4"], "fp32", "fp32")
@@ -77,6 +81,40 @@ async def test_texts_come_back_as_a_list(site: Site) -> None:
     assert await post(site, texts_body()) == expected
 
 
+@pytest.mark.parametrize("path", ["/rerank", "/v2/rerank"])
+class TestOtherServersPaths:
+    """The one route, as vLLM, text-embeddings-inference and Cohere call it."""
+
+    @pytest.mark.parametrize("sent", [body(top_n=2), texts_body(return_text=True)])
+    async def test_answers_are_the_same(self, site: Site, path: str, sent: dict[str, Any]) -> None:
+        headers = {"X-Request-Id": "abc"}
+        response = await site.client.post(path, json=sent, headers=headers)
+        assert response.status_code == 200
+        assert response.json() == await post(site, sent, **headers)
+
+    async def test_so_are_refusals(self, site: Site, path: str) -> None:
+        sent = body(top_n=0)
+        response = await site.client.post(path, json=sent)
+        assert (response.status_code, response.json()["error"]) == (422, await refusal(site, sent))
+
+    async def test_the_path_may_choose_the_variant(self, path: str) -> None:
+        client = open_selecting().client
+        chosen = await client.post(f"/reranker/int4{path}", json=texts_body(model=()))
+        assert chosen.json() == await post(open_selecting(), texts_body())
+
+    async def test_other_methods_are_told_of_post(self, site: Site, path: str) -> None:
+        for method in ("GET", "HEAD", "OPTIONS", "DELETE"):
+            response = await site.client.request(method, path)
+            assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+        assert (await site.client.get(path)).json()["error"]["code"] == "method_not_allowed"
+
+    async def test_it_is_documented(self, path: str) -> None:
+        paths = (await open_selecting().client.get("/openapi.json")).json()["paths"]
+        operation, known = paths[path]["post"], paths[RERANK]["post"]
+        assert operation["requestBody"] == known["requestBody"]
+        assert operation["operationId"] != known["operationId"]
+
+
 async def test_only_the_best_if_so_many_are_wanted(site: Site) -> None:
     results = (await post(site, body(top_n=2)))["results"]
     assert [result["index"] for result in results] == ranking()[:2]
@@ -88,6 +126,25 @@ async def test_documents_are_returned_as_they_came(site: Site) -> None:
     results = (await post(site, body(documents=documents, return_documents=True)))["results"]
     by_index = {result["index"]: result["document"] for result in results}
     assert by_index == {0: {"text": "a dog"}, 1: documents[1], 2: documents[2]}
+
+
+@pytest.mark.parametrize("value", [2**80, -(2**64), 1.5, None, {"a": [{}, "\U0001f600"]}, "deep"])
+async def test_whatever_else_a_document_holds_comes_back(site: Site, value: Any) -> None:
+    if value == "deep":
+        value = json.loads("[" * (MAX_NESTING - 3) + "]" * (MAX_NESTING - 3))
+    documents = [{"text": "a cat", "more": value}]
+    answer = await post(site, body(documents=documents, return_documents=True))
+    assert [result["document"] for result in answer["results"]] == documents
+
+
+@pytest.mark.parametrize("more", [{"more": "\ud800"}, {"more": [{"\ud800": 1}]}, {"\ud800": 1}])
+@pytest.mark.parametrize("returned", [False, True])
+async def test_half_a_character_in_a_document(site: Site, more: Any, returned: bool) -> None:
+    sent = body(documents=[{"text": "a cat", **more}], return_documents=returned)
+    headers = {"Content-Type": "application/json"}
+    response = await site.client.post(RERANK, content=json.dumps(sent), headers=headers)
+    assert response.status_code == 422, response.text
+    assert response.json()["error"]["param"] == "documents"
 
 
 async def test_texts_are_returned_on_demand(site: Site) -> None:
@@ -116,7 +173,7 @@ async def test_each_kind_of_client_gets_the_cutting_that_it_knows(
     await post(site, sent)
     [request] = site.backend("reranker").requests
     assert request.inputs == tuple(("cat", document) for document in DOCUMENTS)
-    assert (request.truncate, request.dimensions) == (truncates, None)
+    assert (request.truncate, request.options) == (truncates, NO_OPTIONS)
 
 
 HARMLESS = [
@@ -236,6 +293,8 @@ async def test_an_input_at_fault_is_called_as_in_the_body(
 ) -> None:
     backend = site.backend("reranker", "int4")
     backend.failure = TooManyTokens("input[1] has 600 tokens; the limit is 512.", param="input")
-    error = await refusal(site, sent)
+    response = await site.client.post(RERANK, json=sent)
+    assert response.status_code == 400
+    error = response.json()["error"]
     assert error["message"] == f"{field}[1] has 600 tokens; the limit is 512."
     assert (error["param"], error["code"]) == (field, "context_length_exceeded")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from serving.checkpoint import weight_shapes
@@ -28,6 +27,7 @@ from serving.seams import (
     SizeRequest,
 )
 from tests.unit.matrix import pairs
+from tests.unit.runtimes.closeness import mean_cosine
 from tests.unit.runtimes.tiny_models import (
     HEADS,
     WIDTHS,
@@ -112,11 +112,6 @@ def cell(shelf: Shelf, request: pytest.FixtureRequest) -> Opened:
 
 each_cell = pytest.mark.parametrize("cell", CELLS, indirect=True, ids="-".join)
 each_variant = pytest.mark.parametrize(("runtime", "recipe"), VARIANTS)
-
-
-def mean_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return float(((a * b).sum(1) / lengths).mean())
 
 
 @each_cell

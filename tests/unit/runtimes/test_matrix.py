@@ -1,6 +1,7 @@
 """What works here, and what a missing cell says."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -28,9 +29,7 @@ FOLDED = Combination("folded", "encoder", "cpu", "safetensors")
         ({}, "torch", "folded"),
     ],
 )
-def test_a_missing_cell_says_why(
-    change: dict[str, object], runtime: str, reason: str | None
-) -> None:
+def test_a_missing_cell_says_why(change: dict[str, Any], runtime: str, reason: str | None) -> None:
     said = why_not(replace(FOLDED, **change), runtime)
     assert said is None if reason is None else said is not None and reason in said
 
@@ -99,8 +98,9 @@ def test_every_runtime_has_its_plainest_recipe() -> None:
     ("change", "reason"),
     [
         ({"recipe": "fp32"}, "llama.cpp has no recipe fp32; it has f16, q8_0,"),
-        ({"recipe": "f16", "kind": "encoder"}, "no encoders in f16"),
-        ({"recipe": "stored"}, "stored is made of gguf checkpoints; this is safetensors"),
+        ({"recipe": "f16", "kind": "encoder"}, "llama.cpp makes generators only"),
+        ({"recipe": "q8_0", "kind": "encoder"}, "no encoders in q8_0"),
+        ({"recipe": "stored"}, "in its blocks of 32; this checkpoint is not quantized"),
         (
             {"recipe": "q4_0", "format": "gguf"},
             "q4_0 is made of safetensors checkpoints; this is gguf",
@@ -118,7 +118,7 @@ def test_every_runtime_has_its_plainest_recipe() -> None:
         ({"recipe": "stored", "format": "gguf", "config": {"model_type": "llama"}}, None),
     ],
 )
-def test_what_llama_cpp_cannot_is_refused(change: dict[str, object], reason: str | None) -> None:
+def test_what_llama_cpp_cannot_is_refused(change: dict[str, Any], reason: str | None) -> None:
     combination = replace(Combination("q8_0", "generator", "cpu", "safetensors"), **change)
     said = why_not(combination, "llama.cpp")
     assert said is None if reason is None else said is not None and reason in said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from serving.runtimes.torch.decoder.causal_lm import Numerics
 from serving.runtimes.torch.decoder.fusing import fuse
 from serving.runtimes.torch.decoder.torch_decoder import TorchDecoder
 from serving.seams import (
+    Arrays,
     Checkpoint,
     DeviceName,
     OpenGeneratorRequest,
@@ -28,7 +29,7 @@ from serving.seams import (
 
 VOCABULARY = 320
 
-TINY = {
+TINY: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 128,
     "num_hidden_layers": 3,
@@ -46,7 +47,7 @@ TINY = {
 ROPE = {"rope_theta": 10_000.0}
 
 # Original lengths are short, so that the sequences of the tests reach beyond them.
-LLAMA3_ROPE = {
+LLAMA3_ROPE: dict[str, Any] = {
     **ROPE,
     "rope_type": "llama3",
     "factor": 4.0,
@@ -54,7 +55,7 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
-YARN_ROPE = {
+YARN_ROPE: dict[str, Any] = {
     **ROPE,
     "rope_type": "yarn",
     "factor": 4.0,
@@ -62,7 +63,7 @@ YARN_ROPE = {
 }
 LINEAR_ROPE = {**ROPE, "rope_type": "linear", "factor": 3.0}
 DYNAMIC_ROPE = {**ROPE, "rope_type": "dynamic", "factor": 2.0}
-LONG_ROPE = {
+LONG_ROPE: dict[str, Any] = {
     **ROPE,
     "rope_type": "longrope",
     "factor": 2.0,
@@ -130,7 +131,7 @@ MODELS: dict[str, dict[str, Any]] = {
 """Every architecture that is known, in the forms in which it comes."""
 
 
-TORCH_RECIPES = [name for name in CONVERSIONS if RECIPES[name].generator is not None]
+TORCH_RECIPES = [name for name in CONVERSIONS if CONVERSIONS[name].generator_numerics]
 """Those in which torch makes generators."""
 
 
@@ -153,9 +154,13 @@ def save_generator(folder: Path, seed: int = 0, **config: Any) -> Checkpoint:
     return Checkpoint(folder)
 
 
-def save_gguf(folder: Path, seed: int = 0, **config: Any) -> Checkpoint:
-    """Write a random model of the Llama architecture as a GGUF file in float32."""
+def save_gguf(
+    folder: Path, seed: int = 0, change: Callable[[Any], None] | None = None, **config: Any
+) -> Checkpoint:
+    """Write a random model of the Llama architecture, changed or not, as a float32 GGUF file."""
     model = random_model(seed, **{"model_type": "llama", **config})
+    if change is not None:
+        change(model)
     sizes = model.config
     writer = GGUFWriter(folder / "tiny.gguf", "llama")
     writer.add_block_count(sizes.num_hidden_layers)
@@ -195,26 +200,33 @@ def numerics_of(recipe: str, **options: Any) -> Numerics:
 def decoder_of(
     model: Any, numerics: Numerics | None = None, num_slots: int = 4, slot_tokens: int = 128
 ) -> TorchDecoder:
-    """A decoder of a model, which it takes apart; in float32 unless ``numerics`` say otherwise."""
+    """A decoder of a model, which it takes apart; in float32 unless ``numerics`` say otherwise.
+
+    Those that measure inputs do so on ``calibration_texts``.
+    """
     numerics = numerics_of("fp32") if numerics is None else numerics
     dtypes = numerics.dtype, numerics.cache_dtype
-    return TorchDecoder(fuse(model, numerics), *dtypes, num_slots, slot_tokens, threads=1)
+    return TorchDecoder(
+        fuse(model, numerics, calibration_texts()), *dtypes, num_slots, slot_tokens, threads=1
+    )
 
 
 def prepare_request(
     recipe: str, checkpoint: Checkpoint, folder: Path, device: DeviceName = "cpu", **options: Any
 ) -> PrepareRequest:
-    """What preparing a generator takes."""
+    """What preparing a generator takes: texts of other tokens than tests use if it calibrates."""
+    entry = RECIPES[recipe]
+    chosen = entry.options(**options)
     return PrepareRequest(
         checkpoint=checkpoint,
         recipe=recipe,
-        options=RECIPES[recipe].options(**options),
+        options=chosen,
         kind="generator",
         head=None,
         device=device,
         threads=1,
         example={},
-        calibration=(),
+        calibration=calibration_texts() if entry.calibrates(chosen) else (),
         folder=folder,
     )
 
@@ -241,6 +253,11 @@ def open_request(
         max_tokens=slot_tokens,
         kv_cache=kv_cache,
     )
+
+
+def calibration_texts() -> list[Arrays]:
+    """What recipes that calibrate get: eight texts of other tokens than the tests use."""
+    return [{"input_ids": np.array([random_tokens(60, seed)])} for seed in range(50, 58)]
 
 
 def random_tokens(length: int, seed: int) -> list[int]:

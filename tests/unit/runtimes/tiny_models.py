@@ -12,6 +12,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
+from serving.runtimes.torch.conversions import CONVERSIONS
 from serving.seams import (
     Arrays,
     Checkpoint,
@@ -24,7 +25,7 @@ from serving.seams import (
     PrepareRequest,
 )
 
-TINY = {
+TINY: dict[str, Any] = {
     "vocab_size": 1000,
     "hidden_size": 128,
     "num_hidden_layers": 2,
@@ -36,6 +37,9 @@ TINY = {
 }
 
 HEADS: dict[str, Head] = {"embeddings": Pooled(), "classification": Logits()}
+
+TORCH_ENCODERS = [name for name in CONVERSIONS if CONVERSIONS[name].convert_encoder is not None]
+"""Recipes in which torch makes encoders on the CPU."""
 
 WIDTHS = {"embeddings": TINY["hidden_size"], "classification": 5}
 
@@ -85,19 +89,20 @@ def prepare(
 ) -> Prepared:
     """Write an encoder's artifact on the CPU."""
     entry = RECIPES[recipe]
+    chosen = entry.options(**options)
     wanted = calibration_batches() if calibration is None else calibration
     folder.mkdir(parents=True, exist_ok=True)
     return RUNTIMES[runtime].prepare(
         PrepareRequest(
             checkpoint=checkpoint,
             recipe=recipe,
-            options=entry.options(**options),
+            options=chosen,
             kind="encoder",
             head=head,
             device="cpu",
             threads=threads,
             example=padded_batch([9, 4, 30]) if example is None else example,
-            calibration=wanted if entry.calibrates else (),
+            calibration=wanted if entry.calibrates(chosen) else (),
             folder=folder,
         )
     )

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
 from serving.seams import (
+    NO_OPTIONS,
+    AnswerOptions,
     Checkpoint,
     EncoderEngine,
     EncoderTask,
@@ -59,8 +61,8 @@ def answers(
     task: EncoderTask,
     engine: EncoderEngine,
     inputs: Sequence[Input],
-    dimensions: int | None = None,
+    options: AnswerOptions = NO_OPTIONS,
 ) -> NDArray[np.float32]:
     """Answer inputs in one batch, over-long ones cut."""
-    rows = engine.forward(task.collate(task.prepare(inputs, True)))
-    return task.decode(rows, dimensions)
+    rows = engine.forward(task.collate(task.prepare(inputs, True, options)))
+    return task.decode(rows, options)

@@ -17,7 +17,7 @@ from serving.seams import Checkpoint
 
 WORDS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "a", "b", "c", "d"]
 CLS, SEP = 1, 2
-MODEL_CONFIG = {
+MODEL_CONFIG: dict[str, Any] = {
     "model_type": "bert",
     "vocab_size": len(WORDS),
     "hidden_size": 4,

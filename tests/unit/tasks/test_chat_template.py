@@ -190,7 +190,8 @@ def test_no_message_writes_a_control_token(name: str, data: st.DataObject) -> No
 )
 def test_a_template_can_do_what_it_can_in_transformers(template: str) -> None:
     """The sandbox above all: a checkpoint's template is somebody else's code."""
-    chat, outcomes = dicts([("user", "a")]), []
+    chat = dicts([("user", "a")])
+    outcomes: list[Any] = []
     for how in (
         lambda: EMPTY.apply_chat_template(chat, tokenize=False, chat_template=template),
         lambda: render(template, {}, chat, asks_for_answer=False),

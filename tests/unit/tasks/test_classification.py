@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from transformers import pipeline
 
 from serving.errors import ConfigError, InvalidField
-from serving.seams import Checkpoint, Logits, Outcome, Timings
+from serving.seams import NO_OPTIONS, Checkpoint, Logits, Outcome, Timings
 from serving.tasks.classification import TASK, Classification
 from tests.unit.matrix import pairs
 from tests.unit.tasks.answering import answers, open_engine, prepare_and_open
@@ -50,7 +51,7 @@ def test_scores_are_those_of_transformers_own_pipeline(
         tmp_path / "checkpoint", architecture, labels=labels, problem_type=problem
     )
     task = prepare_and_open("classification", checkpoint, tmp_path / "task")
-    library = pipeline("text-classification", str(checkpoint), device="cpu")
+    library: Any = pipeline("text-classification", str(checkpoint), device="cpu")
     expected = [
         {entry["label"]: entry["score"] for entry in entries}
         for entries in library(TEXTS, top_k=None, truncation=True)
@@ -126,19 +127,20 @@ def test_a_model_that_answers_from_the_last_position_is_refused(folder: Folder, 
         )
 
 
-@pytest.mark.filterwarnings("ignore:overflow")
 def test_a_very_negative_logit_gives_zero(folder: Folder, tmp_path: Path) -> None:
     task = task_of(folder, tmp_path, id2label={"0": "spam"})
     assert task.head == Logits(activation="sigmoid")
-    assert task.decode(np.array([[-1000.0]], np.float32), None).tolist() == [[0.0]]
+    assert task.decode(np.array([[-1000.0]], np.float32)).tolist() == [[0.0]]
 
 
-def test_dimensions_belong_to_embeddings(folder: Folder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["dimensions", "prompt_name", "normalize"])
+def test_options_belong_to_embeddings(folder: Folder, tmp_path: Path, name: str) -> None:
     task = task_of(folder, tmp_path)
-    task.check_dimensions(None)
-    with pytest.raises(InvalidField) as caught:
-        task.check_dimensions(2)
-    assert caught.value.param == "dimensions"
+    task.check_options(NO_OPTIONS)
+    changed: dict[str, Any] = {name: False}
+    with pytest.raises(InvalidField, match=f"{name} belongs to embeddings") as caught:
+        task.check_options(replace(NO_OPTIONS, **changed))
+    assert caught.value.param == name
 
 
 def test_a_pair_is_refused(folder: Folder, tmp_path: Path) -> None:

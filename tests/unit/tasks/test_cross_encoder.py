@@ -66,7 +66,13 @@ def test_scores_of_a_checkpoint_that_the_library_saved(tmp_path: Path, architect
     [
         {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}},
         {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"},
+        {"sbert_ce_default_activation_function": "torch.nn.modules.activation.Sigmoid"},
+        {"sentence_transformers": {"activation_fn": "torch.nn.Sigmoid"}},
         {"sentence_transformers": {"version": "4.1.0"}},
+        {
+            "sentence_transformers": {"activation_fn": None},
+            "sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity",
+        },
     ],
 )
 def test_the_activation_of_older_versions(tmp_path: Path, where: dict[str, Any]) -> None:

@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from serving.errors import ConfigError, InvalidField
-from serving.seams import Outcome, Pooled, Timings
+from serving.seams import AnswerOptions, Item, Outcome, Pooled, Pooling, Timings
 from serving.tasks.embeddings import TASK, Embeddings
+from serving.tasks.text_items import TextItem
 from tests.unit.tasks.answering import prepare_and_open
 from tests.unit.tasks.conftest import CLS, SEP, Folder
 
@@ -31,6 +32,11 @@ def task_of(folder: Folder, tmp_path: Path) -> Embeddings:
     return task
 
 
+def ids_of(item: Item) -> list[int]:
+    assert isinstance(item, TextItem)
+    return list(item.ids)
+
+
 @pytest.fixture
 def task(folder: Folder, tmp_path: Path) -> Embeddings:
     return task_of(folder, tmp_path)
@@ -45,28 +51,32 @@ def modules(*kinds: str, package: str = "sentence_transformers.models") -> list[
 
 
 USUAL = modules("Transformer", "Pooling", "Normalize")
+WITH_DENSE = modules("Transformer", "Pooling", "Dense", "Normalize")
+DENSE = {"in_features": 4, "out_features": 2}
 
 
 def test_without_the_library_s_files_it_is_the_mean_of_unit_length(task: Embeddings) -> None:
     assert task.head == Pooled(pooling="mean", normalize=True)
     assert (task.width, task.max_tokens, task.labels) == (4, 16, ())
     [item] = task.prepare(["a b"], False)
-    assert item.ids == [CLS, 4, 5, SEP]  # type: ignore[attr-defined]
+    assert ids_of(item) == [CLS, 4, 5, SEP]
 
 
 @pytest.mark.parametrize("dimensions", [None, 4])
 def test_whole_vectors_have_unit_length(task: Embeddings, dimensions: int | None) -> None:
-    np.testing.assert_allclose(task.decode(ROWS, dimensions), unit(ROWS), atol=TOLERANCE)
+    np.testing.assert_allclose(
+        task.decode(ROWS, AnswerOptions(dimensions)), unit(ROWS), atol=TOLERANCE
+    )
 
 
 def test_shortened_vectors_have_unit_length_again(task: Embeddings) -> None:
-    short = task.decode(ROWS, 2)
+    short = task.decode(ROWS, AnswerOptions(2))
     assert short.dtype == np.float32
     np.testing.assert_allclose(short, unit(ROWS[:, :2]), atol=TOLERANCE)
 
 
 def test_a_vector_that_is_zero_where_it_is_kept_stays_finite(task: Embeddings) -> None:
-    assert task.decode(np.array([[0, 0, 0, 1]], np.float32), 2).tolist() == [[0, 0]]
+    assert task.decode(np.array([[0, 0, 0, 1]], np.float32), AnswerOptions(2)).tolist() == [[0, 0]]
 
 
 def test_vectors_are_only_cut_where_the_checkpoint_does_not_normalise(
@@ -74,8 +84,8 @@ def test_vectors_are_only_cut_where_the_checkpoint_does_not_normalise(
 ) -> None:
     folder.write("modules.json", modules("Transformer", "Pooling"))
     task = task_of(folder, tmp_path)
-    assert task.decode(ROWS, None).tolist() == ROWS.tolist()
-    assert task.decode(ROWS, 2).tolist() == ROWS[:, :2].tolist()
+    assert task.decode(ROWS).tolist() == ROWS.tolist()
+    assert task.decode(ROWS, AnswerOptions(2)).tolist() == ROWS[:, :2].tolist()
 
 
 def test_the_checkpoint_s_own_width_is_what_a_request_can_shorten(
@@ -84,22 +94,24 @@ def test_the_checkpoint_s_own_width_is_what_a_request_can_shorten(
     folder.write("config_sentence_transformers.json", {"truncate_dim": 3})
     task = task_of(folder, tmp_path)
     assert task.width == 3
-    np.testing.assert_allclose(task.decode(ROWS, None), unit(ROWS)[:, :3], atol=TOLERANCE)
-    np.testing.assert_allclose(task.decode(ROWS, 2), unit(ROWS[:, :2]), atol=TOLERANCE)
+    np.testing.assert_allclose(task.decode(ROWS), unit(ROWS)[:, :3], atol=TOLERANCE)
+    np.testing.assert_allclose(
+        task.decode(ROWS, AnswerOptions(2)), unit(ROWS[:, :2]), atol=TOLERANCE
+    )
     with pytest.raises(InvalidField, match="dimensions is 4; this model has 3"):
-        task.check_dimensions(4)
+        task.check_options(AnswerOptions(4))
 
 
 @pytest.mark.parametrize("dimensions", [None, 1, 4])
 def test_dimensions_that_a_vector_has_are_accepted(
     task: Embeddings, dimensions: int | None
 ) -> None:
-    task.check_dimensions(dimensions)
+    task.check_options(AnswerOptions(dimensions))
 
 
 def test_more_dimensions_than_a_vector_has_are_refused(task: Embeddings) -> None:
     with pytest.raises(InvalidField, match="dimensions is 5; this model has 4") as caught:
-        task.check_dimensions(5)
+        task.check_options(AnswerOptions(5))
     assert caught.value.param == "dimensions"
 
 
@@ -117,11 +129,11 @@ def test_more_dimensions_than_a_vector_has_are_refused(task: Embeddings) -> None
     ],
 )
 def test_the_checkpoint_chooses_the_pooling(
-    folder: Folder, tmp_path: Path, config: dict[str, Any], expected: str
+    folder: Folder, tmp_path: Path, config: dict[str, Any], expected: Pooling
 ) -> None:
     folder.write("modules.json", USUAL)
     folder.write("1_Pooling/config.json", config)
-    assert task_of(folder, tmp_path).head == Pooled(pooling=expected, normalize=True)  # type: ignore[arg-type]
+    assert task_of(folder, tmp_path).head == Pooled(pooling=expected, normalize=True)
 
 
 def test_the_config_lies_where_modules_json_says(folder: Folder, tmp_path: Path) -> None:
@@ -150,15 +162,85 @@ def test_only_the_default_prompt_is_put_before_a_text(
 ) -> None:
     folder.write("config_sentence_transformers.json", library)
     [item] = task_of(folder, tmp_path).prepare(["c"], False)
-    assert item.ids == expected  # type: ignore[attr-defined]
+    assert ids_of(item) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("query", [CLS, 4, 5, 6, SEP]), ("passage", [CLS, 6, SEP])]
+)
+def test_a_request_chooses_among_the_checkpoint_s_prompts(
+    folder: Folder, tmp_path: Path, name: str, expected: list[int]
+) -> None:
+    folder.write("config_sentence_transformers.json", {**PROMPTS, "default_prompt_name": "query"})
+    options = AnswerOptions(prompt_name=name)
+    task = task_of(folder, tmp_path)
+    task.check_options(options)
+    [item] = task.prepare(["c"], False, options)
+    assert ids_of(item) == expected
+
+
+def test_another_prompt_is_refused_with_those_that_there_are(
+    folder: Folder, tmp_path: Path
+) -> None:
+    folder.write("config_sentence_transformers.json", PROMPTS)
+    with pytest.raises(InvalidField, match="'web'; this model has query, document, passage") as got:
+        task_of(folder, tmp_path).check_options(AnswerOptions(prompt_name="web"))
+    assert got.value.param == "prompt_name"
+
+
+def test_a_prompt_that_is_left_out_of_the_pooling_is_refused(
+    folder: Folder, tmp_path: Path
+) -> None:
+    folder.write("config_sentence_transformers.json", PROMPTS)
+    folder.write("modules.json", USUAL)
+    folder.write("1_Pooling/config.json", {"include_prompt": False})
+    task = task_of(folder, tmp_path)
+    task.check_options(AnswerOptions(prompt_name="passage"))
+    with pytest.raises(InvalidField, match="leaves prompts out of its pooling"):
+        task.check_options(AnswerOptions(prompt_name="query"))
 
 
 BEHIND_PROMPT = {"default_prompt_name": "query", **PROMPTS}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (
-        {"modules.json": modules("Transformer", "Pooling", "Dense", "Normalize")},
-        r"modules\.json: unsupported modules Transformer, Pooling, Dense, Normalize; supported",
+        {"modules.json": modules("Transformer", "Pooling", "LSTM", "Normalize")},
+        r"modules\.json: unsupported modules Transformer, Pooling, LSTM, Normalize; supported",
+    ),
+    ({"modules.json": modules("Transformer", "Dense", "Pooling")}, "unsupported modules"),
+    (
+        {"modules.json": WITH_DENSE, "2_Dense/config.json": {**DENSE, "pieces": 2}},
+        r"2_Dense/config\.json: pieces: unknown key",
+    ),
+    (
+        {
+            "modules.json": WITH_DENSE,
+            "2_Dense/config.json": {**DENSE, "activation_function": "torch.nn.modules.GELU"},
+        },
+        r"2_Dense: activation_function 'torch\.nn\.modules\.GELU' is not supported; supported: Id",
+    ),
+    (
+        {
+            "modules.json": WITH_DENSE,
+            "2_Dense/config.json": {**DENSE, "activation_function": "mine.Tanh"},
+        },
+        r"activation_function 'mine\.Tanh' is not supported",
+    ),
+    (
+        {
+            "modules.json": WITH_DENSE,
+            "2_Dense/config.json": {**DENSE, "module_input_name": "token_embeddings"},
+        },
+        "Dense of token_embeddings: only sentence_embedding",
+    ),
+    ({"modules.json": WITH_DENSE, "2_Dense/config.json": {}}, "in_features: Field required"),
+    ({"modules.json": WITH_DENSE, "2_Dense/config.json": DENSE}, r"2_Dense: no model\.safetensors"),
+    (
+        {
+            "modules.json": modules("Transformer", "Pooling", "LayerNorm"),
+            "2_LayerNorm/config.json": {"dimension": 4},
+        },
+        r"2_LayerNorm: no model\.safetensors",
     ),
     ({"modules.json": modules("Transformer")}, "unsupported modules Transformer; supported"),
     (
@@ -214,7 +296,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
             "modules.json": USUAL,
             "2_Normalize/config.json": {"module_input_name": "token_embeddings"},
         },
-        "only sentence_embedding can be normalised",
+        "only sentence_embedding is worked on after the pooling",
     ),
     (
         {"config_sentence_transformers.json": {"default_prompt_name": "web"}},

@@ -166,11 +166,13 @@ def test_no_message_can_end_its_turn(
     harmless = chat_of(reference, [Message(role, "Hi"), ANY])
     special = set(reference.added_tokens_decoder)
     assert [t for t in ids if t in special] == [t for t in harmless if t in special]
-    assert forged in reference.decode(ids)
+    assert forged in reference.decode(list(ids))
 
 
 def test_the_answer_is_asked_for(smollm2: Generation, reference: PreTrainedTokenizerFast) -> None:
-    assert reference.decode(smollm2.encode_chat([ANY])).endswith("<|im_start|>assistant\n")
+    asked = reference.decode(list(smollm2.encode_chat([ANY])))
+    assert isinstance(asked, str)
+    assert asked.endswith("<|im_start|>assistant\n")
 
 
 def test_a_template_refuses_in_its_own_words_on_one_line(folder: Folder) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from serving.errors import ConfigError, InvalidField, TooManyTokens
 from serving.quality.probes import MIN_PROBES
-from serving.seams import Logits, Outcome, ProbeRows, Timings
+from serving.seams import NO_OPTIONS, AnswerOptions, Logits, Outcome, ProbeRows, Timings
 from serving.tasks.rerank import TASK, Rerank
 from tests.unit.tasks.answering import prepare_and_open
 from tests.unit.tasks.conftest import CLS, SEP, Folder
@@ -53,11 +54,11 @@ def test_a_long_pair_is_refused_unless_it_shall_be_cut(folder: Folder, tmp_path:
     assert [item.cost for item in task.prepare([("a", "b " * 19)], True)] == [16]
 
 
-def test_dimensions_belong_to_embeddings(folder: Folder, tmp_path: Path) -> None:
+def test_options_belong_to_embeddings(folder: Folder, tmp_path: Path) -> None:
     task = task_of(folder, tmp_path)
-    task.check_dimensions(None)
+    task.check_options(NO_OPTIONS)
     with pytest.raises(InvalidField, match="dimensions belongs to embeddings"):
-        task.check_dimensions(1)
+        task.check_options(AnswerOptions(1))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,11 @@ def test_what_is_not_built_here_is_refused_by_name(
         task_of(folder, tmp_path, **config)
 
 
-def column(*scores: float) -> np.ndarray:
+def one(score: float) -> NDArray[np.float32]:
+    return np.array([score], np.float32)
+
+
+def column(*scores: float) -> NDArray[np.float32]:
     return np.array(scores, np.float32)[:, None]
 
 
@@ -109,7 +114,7 @@ def agreement(row: float, reference: float, probes: ProbeRows) -> float:
     assert TASK.judging is not None
     judging = TASK.judging()
     assert judging.needs_probes
-    return judging.agreement(np.float32([row]), np.float32([reference]), probes)
+    return judging.agreement(one(row), one(reference), probes)
 
 
 @pytest.mark.parametrize(
@@ -140,8 +145,8 @@ def test_a_reference_without_a_score_is_an_error() -> None:
 def test_the_change_of_a_score_is_measured() -> None:
     assert TASK.judging is not None
     measures = TASK.judging().measures
-    assert measures(np.float32([0.25]), np.float32([0.75])) == {"score_change": 0.5}
-    assert measures(np.float32([np.nan]), np.float32([0.75])) == {}
+    assert measures(one(0.25), one(0.75)) == {"score_change": 0.5}
+    assert measures(one(np.nan), one(0.75)) == {}
 
 
 def test_an_answer_is_shown_as_its_score() -> None:

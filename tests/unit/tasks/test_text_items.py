@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from serving.errors import InvalidField, TooManyTokens
-from serving.tasks.text_items import TextItems, TextSettings, only_texts
+from serving.seams import Item
+from serving.tasks.text_items import TextItem, TextItems, TextSettings, only_texts
 from tests.unit.tasks.conftest import CLS, SEP
 
 A, B, C, D = 4, 5, 6, 7
@@ -28,8 +30,13 @@ def settings(**changes: Any) -> TextSettings:
     return TextSettings.model_validate({**plain, **changes})
 
 
-def ids(items: Any) -> list[list[int]]:
-    return [item.ids for item in items]
+def of_text(item: Item) -> TextItem:
+    assert isinstance(item, TextItem)
+    return item
+
+
+def ids(items: Sequence[Item]) -> list[list[int]]:
+    return [list(of_text(item).ids) for item in items]
 
 
 @pytest.fixture
@@ -58,9 +65,9 @@ def test_a_cut_text_keeps_its_closing_token(short: TextItems) -> None:
 def test_token_ids_are_taken_as_they_are(short: TextItems) -> None:
     items = short.take_ids([[A], [CLS, B, SEP]], truncate=False)
     assert ids(items) == [[A], [CLS, B, SEP]]
-    assert items[1].type_ids == [0, 0, 0]  # type: ignore[attr-defined]
-    batch, of_text = short.collate(items[1:]), short.collate(short.encode(["b"], False))
-    assert all((batch[name] == of_text[name]).all() for name in of_text)
+    assert of_text(items[1]).type_ids == [0, 0, 0]
+    batch, same = short.collate(items[1:]), short.collate(short.encode(["b"], False))
+    assert all((batch[name] == same[name]).all() for name in same)
 
 
 def test_token_ids_that_the_model_does_not_have(short: TextItems) -> None:
@@ -85,13 +92,12 @@ def test_a_text_can_be_cut_on_the_left(tokenizer: Tokenizer) -> None:
 def test_of_a_pair_the_longer_text_is_cut(tokenizer: Tokenizer) -> None:
     items = TextItems(tokenizer, settings(), 6)
     [first, second] = items.encode([("a", "b c d a b"), ("a b c d", "c")], True)
-    assert first.ids == [CLS, A, SEP, B, C, SEP]
-    assert first.type_ids == [0, 0, 0, 1, 1, 1]
-    assert second.ids == [CLS, A, B, SEP, C, SEP]
+    assert ids([first, second]) == [[CLS, A, SEP, B, C, SEP], [CLS, A, B, SEP, C, SEP]]
+    assert of_text(first).type_ids == [0, 0, 0, 1, 1, 1]
 
 
 def test_a_text_without_a_token_is_refused(tokenizer: Tokenizer) -> None:
-    tokenizer.post_processor = None  # type: ignore[assignment]
+    tokenizer.post_processor = None
     with pytest.raises(InvalidField, match=r"input\[1\] has no token for this model"):
         TextItems(tokenizer, settings(), 8).encode(["a", " "], True)
 
@@ -104,7 +110,7 @@ def test_the_name_of_a_special_token_is_one_unless_the_checkpoint_says_otherwise
     items = TextItems(tokenizer, settings(splits_special_tokens=splits), 16)
     for truncate in (False, True):
         [item] = items.encode(["a[SEP]"], truncate)
-        assert (item.ids == [CLS, A, SEP, SEP]) is not splits
+        assert (ids([item]) == [[CLS, A, SEP, SEP]]) is not splits
 
 
 def test_what_the_tokenizer_pads_and_cuts_by_itself_is_dropped(tokenizer: Tokenizer) -> None:

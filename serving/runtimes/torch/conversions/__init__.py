@@ -13,9 +13,12 @@ CONVERSIONS = Table(
     Conversion,
     {
         "fp32": "serving.runtimes.torch.conversions.fp32:CONVERSION",
+        "f16": "serving.runtimes.torch.conversions.f16:CONVERSION",
         "bf16": "serving.runtimes.torch.conversions.bf16:CONVERSION",
+        "fp8": "serving.runtimes.torch.conversions.fp8:CONVERSION",
         "int8-dynamic": "serving.runtimes.torch.conversions.int8_dynamic:CONVERSION",
         "int8-static": "serving.runtimes.torch.conversions.int8_static:CONVERSION",
+        "int8-outlier": "serving.runtimes.torch.conversions.int8_outlier:CONVERSION",
         "int4": "serving.runtimes.torch.conversions.int4:CONVERSION",
     },
     GROUP,

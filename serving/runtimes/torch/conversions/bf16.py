@@ -63,14 +63,13 @@ def store_in_bf16(module: nn.Module) -> nn.Module | None:
     return None
 
 
-def move_to_cuda(model: nn.Module, options: BaseModel) -> nn.Module:
+def move_to_gpu(model: nn.Module, options: BaseModel, device: str) -> nn.Module:
     """Cast the parameters and move it."""
     import torch
 
-    from serving.runtimes.torch.conversions.module_swap import cast_parameters
+    from serving.runtimes.torch.cuda.moving import move_in
 
-    cast_parameters(model, torch.bfloat16)
-    return model.to("cuda")
+    return move_in(model, torch.bfloat16, device)
 
 
 def generator_numerics(options: BaseModel) -> Numerics:
@@ -98,6 +97,6 @@ CONVERSION = Conversion(
     weight_bytes=weight_bytes,
     kernels=kernels,
     convert_encoder=convert_encoder,
-    move_to_cuda=move_to_cuda,
+    move_to_gpu=move_to_gpu,
     generator_numerics=generator_numerics,
 )

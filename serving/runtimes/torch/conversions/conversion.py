@@ -37,8 +37,8 @@ class Conversion:
         convert_encoder: Converts a float32 encoder on the CPU in place, for the CPU; returns notes
             for the artifact's manifest. None if the recipe makes no encoders. Raises
             ``ConfigError`` if the model does not allow it.
-        move_to_cuda: Moves a float32 model to the GPU in the recipe's numbers, and returns it. None
-            if it cannot run there.
+        move_to_gpu: Moves a float32 model to a device in the recipe's numbers, and returns it. The
+            device is ``cuda``, or the CPU where it stands in for that. None if it cannot run there.
         why_not: What a machine lacks for it on a device, in words that say what would do; None if
             nothing.
         generator_numerics: How it makes the parts of a generator on the CPU; None if it makes none.
@@ -48,8 +48,8 @@ class Conversion:
 
     weight_bytes: WeightBytes
     kernels: Callable[[], tuple[type[KernelModule], ...]]
-    convert_encoder: Callable[[nn.Module, PrepareRequest], tuple[str, ...]] | None
-    move_to_cuda: Callable[[nn.Module, BaseModel], nn.Module] | None = None
+    convert_encoder: Callable[[nn.Module, PrepareRequest], tuple[str, ...]] | None = None
+    move_to_gpu: Callable[[nn.Module, BaseModel, str], nn.Module] | None = None
     why_not: Callable[[DeviceName], str | None] = nothing_missing
     generator_numerics: Callable[[BaseModel], Numerics] | None = None
     generator_weight_bytes: WeightBytes | None = None

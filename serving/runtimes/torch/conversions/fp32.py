@@ -35,9 +35,9 @@ def convert_encoder(model: nn.Module, request: PrepareRequest) -> tuple[str, ...
     return ()
 
 
-def move_to_cuda(model: nn.Module, options: BaseModel) -> nn.Module:
+def move_to_gpu(model: nn.Module, options: BaseModel, device: str) -> nn.Module:
     """Move it as it is."""
-    return model.to("cuda")
+    return model.to(device)
 
 
 def generator_numerics(options: BaseModel) -> Numerics:
@@ -62,7 +62,7 @@ CONVERSION = Conversion(
     weight_bytes=weight_bytes,
     kernels=kernels,
     convert_encoder=convert_encoder,
-    move_to_cuda=move_to_cuda,
+    move_to_gpu=move_to_gpu,
     generator_numerics=generator_numerics,
     kv_number_bytes=4,
 )

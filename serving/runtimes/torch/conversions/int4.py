@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -13,16 +14,18 @@ from serving.recipes.int4 import Int4Options
 from serving.runtimes.torch.conversions.conversion import Conversion
 from serving.runtimes.torch.packed_sizes import (
     MIN_OUTPUTS,
+    cuda_weight_bytes,
     int4_linear_bytes,
     int8_embedding_bytes,
     legal_group_size,
 )
-from serving.seams import DeviceName, PrepareRequest, WeightShape
+from serving.seams import Arrays, DeviceName, PrepareRequest, WeightShape
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from serving.runtimes.torch.conversions.input_moments import InputMoments
     from serving.runtimes.torch.decoder.causal_lm import Numerics
     from serving.runtimes.torch.kernels.kernel_module import KernelModule
 
@@ -33,13 +36,26 @@ def weight_bytes(tensor: WeightShape, options: BaseModel, device: DeviceName) ->
     What stays float is bfloat16, or float32 on a CPU that does not multiply bfloat16.
     """
     assert isinstance(options, Int4Options)
+    wanted = options.group_size
+    if device == "cuda":
+        return cuda_weight_bytes(tensor, lambda shape: _cuda_bytes(shape, wanted))
     if tensor.is_embedding:
         return int8_embedding_bytes(tensor.shape)
     if len(tensor.shape) == 2 and tensor.shape[0] >= MIN_OUTPUTS:
-        group_size = legal_group_size(tensor.shape[1], options.group_size)
+        group_size = legal_group_size(tensor.shape[1], wanted)
         if group_size is not None:
-            return int4_linear_bytes(tensor.shape, group_size)
-    return (2 if device == "cuda" or multiplies_bf16() else 4) * prod(tensor.shape)
+            shares = _float_bytes() * tensor.shape[1] if options.method == "awq" else 0
+            return int4_linear_bytes(tensor.shape, group_size) + shares
+    return _float_bytes() * prod(tensor.shape)
+
+
+def _float_bytes() -> int:
+    return 2 if multiplies_bf16() else 4
+
+
+def _cuda_bytes(shape: tuple[int, ...], wanted: int) -> int | None:
+    group_size = legal_group_size(shape[1], wanted)
+    return None if group_size is None else int4_linear_bytes(shape, group_size)
 
 
 def why_not(device: DeviceName) -> str | None:
@@ -59,20 +75,19 @@ def kernels() -> tuple[type[KernelModule], ...]:
 
 def convert_encoder(model: nn.Module, request: PrepareRequest) -> tuple[str, ...]:
     """Replace linear layers and tables; layers that no group size divides stay float."""
-    import torch
     from torch import nn
 
     from serving.runtimes.torch.conversions.direct_reads import kept_note, modules_read_directly
-    from serving.runtimes.torch.conversions.input_importance import measure_input_importance
     from serving.runtimes.torch.conversions.module_swap import cast_parameters, swap_modules
+    from serving.runtimes.torch.int4_methods import round_linear
     from serving.runtimes.torch.kernels.int4_linear import Int4Linear
     from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
 
     assert isinstance(request.options, Int4Options)
-    wanted, dtype = request.options.group_size, compute_dtype()
+    options, dtype = request.options, compute_dtype()
     kept = modules_read_directly(model, request.example)
     notes = kept_note(model, kept)
-    importance = measure_input_importance(model, request.example)
+    inputs = _measure_inputs(model, options, request.example, request.calibration)
 
     def quantize(module: nn.Module) -> nn.Module | None:
         if module in kept:
@@ -81,16 +96,29 @@ def convert_encoder(model: nn.Module, request: PrepareRequest) -> tuple[str, ...
             return Int8Embedding.of(module, dtype)
         if type(module) is not nn.Linear:
             return None
-        size = legal_group_size(module.in_features, wanted)
+        size = legal_group_size(module.in_features, options.group_size)
         if size is None or not is_quantized(module, size):
             return None
         # Taking the entry out lets go of the layer; one that never ran has none.
-        mass = importance.pop(module, torch.ones(module.in_features))
-        return Int4Linear.of(module, mass, size, dtype)
+        rounded = round_linear(module, inputs.pop(module, None), size, options)
+        return Int4Linear.of_codes(rounded, module.bias, dtype)
 
     swap_modules(model, quantize)
     cast_parameters(model, dtype)
     return notes
+
+
+def _measure_inputs(
+    model: nn.Module, options: Int4Options, example: Arrays, calibration: Sequence[Arrays]
+) -> dict[nn.Module, InputMoments]:
+    """Measure what the method looks at: by default how strongly a few texts drive each input."""
+    from serving.runtimes.torch.conversions.input_importance import measure_input_importance
+    from serving.runtimes.torch.conversions.input_moments import InputMoments, measure_input_moments
+
+    if options.method is None:
+        importance = measure_input_importance(model, example)
+        return {module: InputMoments(squares) for module, squares in importance.items()}
+    return measure_input_moments(model, calibration)
 
 
 def compute_dtype() -> torch.dtype:
@@ -112,25 +140,28 @@ def is_quantized(module: nn.Module, group_size: int) -> TypeGuard[nn.Linear]:
     )
 
 
-def move_to_cuda(model: nn.Module, options: BaseModel) -> nn.Module:
-    """Move it in bfloat16 and let torchao quantize it there."""
-    from serving.runtimes.torch.cuda.torchao_cuda import int4_config, quantize_on_gpu
+def move_to_gpu(model: nn.Module, options: BaseModel, device: str) -> nn.Module:
+    """Move it in bfloat16, tables in int8, linear layers in 4 bits where a group divides them."""
+    from serving.runtimes.torch.cuda.linear_layers import CudaInt4Linear
+    from serving.runtimes.torch.cuda.moving import move_quantized
 
     assert isinstance(options, Int4Options)
-    size = options.group_size
-    return quantize_on_gpu(model, int4_config(size), lambda module: is_quantized(module, size))
+    wanted = options.group_size
+
+    def quantize(linear: nn.Linear) -> nn.Module | None:
+        size = legal_group_size(linear.in_features, wanted)
+        return None if size is None else CudaInt4Linear.of(linear, size, device)
+
+    return move_quantized(model, quantize, device)
 
 
 def generator_numerics(options: BaseModel) -> Numerics:
     """How this recipe makes the parts of a generator on the CPU."""
     import torch
-    from torch import Tensor
 
-    from serving.runtimes.torch.conversions.input_importance import (
-        measure_input_importance,
-        random_tokens,
-    )
+    from serving.runtimes.torch.conversions.input_importance import random_tokens
     from serving.runtimes.torch.decoder.causal_lm import Numerics
+    from serving.runtimes.torch.int4_methods import round_linear
     from serving.runtimes.torch.kernels.int4_linear import Int4Linear
     from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
     from serving.runtimes.torch.kernels.tied_head import Int8WeightTiedHead
@@ -138,15 +169,14 @@ def generator_numerics(options: BaseModel) -> Numerics:
     assert isinstance(options, Int4Options)
     dtype = compute_dtype()
 
-    def quantize(linear: nn.Linear, importance: Tensor | None) -> KernelModule:
+    def quantize(linear: nn.Linear, inputs: InputMoments | None) -> KernelModule:
         size = legal_group_size(linear.in_features, options.group_size)
         if size is None:
             raise ConfigError(
                 f"recipe int4 needs layers with a multiple of 32 inputs; one of this model has "
                 f"{linear.in_features}"
             )
-        mass = torch.ones(linear.in_features) if importance is None else importance
-        return Int4Linear.of(linear, mass, size, dtype)
+        return Int4Linear.of_codes(round_linear(linear, inputs, size, options), linear.bias, dtype)
 
     return Numerics(
         dtype=dtype,
@@ -154,7 +184,9 @@ def generator_numerics(options: BaseModel) -> Numerics:
         linear=quantize,
         table=lambda table: Int8Embedding.of(table, dtype),
         tied_head=Int8WeightTiedHead,
-        measure_importance=lambda model: measure_input_importance(model, random_tokens(model)),
+        measure_inputs=lambda model, texts: _measure_inputs(
+            model, options, random_tokens(model), texts
+        ),
     )
 
 
@@ -162,7 +194,7 @@ CONVERSION = Conversion(
     weight_bytes=weight_bytes,
     kernels=kernels,
     convert_encoder=convert_encoder,
-    move_to_cuda=move_to_cuda,
+    move_to_gpu=move_to_gpu,
     why_not=why_not,
     generator_numerics=generator_numerics,
 )

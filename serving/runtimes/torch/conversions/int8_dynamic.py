@@ -8,25 +8,34 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from serving.machine.isa import multiplies_int8_exactly
+from serving.recipes.smoothing import SmoothingOptions
 from serving.runtimes.torch.conversions.conversion import Conversion
 from serving.runtimes.torch.conversions.int8_layers import (
+    convert_layers,
     encoder_weight_bytes,
-    is_quantized,
-    move_to_cuda,
+    move_to_gpu,
     why_not,
 )
-from serving.runtimes.torch.packed_sizes import int8_compact_linear_bytes, int8_embedding_bytes
+from serving.runtimes.torch.packed_sizes import (
+    cuda_eight_bit_bytes,
+    int8_compact_linear_bytes,
+    int8_embedding_bytes,
+)
 from serving.seams import DeviceName, PrepareRequest, WeightShape
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from serving.runtimes.torch.decoder.causal_lm import Numerics
+    from serving.runtimes.torch.conversions.input_moments import InputMoments
+    from serving.runtimes.torch.conversions.layer_inputs import LayerInputs
+    from serving.runtimes.torch.decoder.causal_lm import ConvertLinear, MeasureInputs, Numerics
     from serving.runtimes.torch.kernels.kernel_module import KernelModule
 
 
 def generator_weight_bytes(tensor: WeightShape, options: BaseModel, device: DeviceName) -> int:
-    """Return the packed size on a CPU: int8 plus scales, with hardly any padding."""
+    """Return the packed size: int8 plus scales, with hardly any padding."""
+    if device == "cuda":
+        return cuda_eight_bit_bytes(tensor)
     if tensor.is_embedding:
         return int8_embedding_bytes(tensor.shape)
     if len(tensor.shape) == 2:
@@ -45,44 +54,55 @@ def kernels() -> tuple[type[KernelModule], ...]:
 
 def convert_encoder(model: nn.Module, request: PrepareRequest) -> tuple[str, ...]:
     """Replace linear layers and tables; a pooler stays float."""
-    import torch
-    from torch import nn
-
-    from serving.runtimes.torch.conversions.direct_reads import kept_note, modules_read_directly
-    from serving.runtimes.torch.conversions.int8_layers import KEPT_IN_FLOAT
-    from serving.runtimes.torch.conversions.module_swap import swap_modules
-    from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
+    from serving.runtimes.torch.conversions.smoothing import smoothing_factors
     from serving.runtimes.torch.kernels.int8_linear import Int8Linear
 
-    kept = modules_read_directly(model, request.example)
-    notes = kept_note(model, kept)
+    assert isinstance(request.options, SmoothingOptions)
+    strength = request.options.smooth
 
-    def quantize(module: nn.Module) -> nn.Module | None:
-        if module in kept:
-            return None
-        if type(module) is nn.Embedding:
-            return Int8Embedding.of(module, torch.float32)
-        return Int8Linear.of(module) if is_quantized(module) else None
+    def quantize(linear: nn.Linear, inputs: LayerInputs | None) -> nn.Module:
+        if strength is None or inputs is None:
+            return Int8Linear.of(linear)
+        factors = smoothing_factors(linear.weight.detach(), inputs.largest(), strength)
+        return Int8Linear.of(linear, factors=factors)
 
-    swap_modules(model, quantize, keep=KEPT_IN_FLOAT)
-    return notes
+    return convert_layers(model, request, quantize)
 
 
 def generator_numerics(options: BaseModel) -> Numerics:
     """How this recipe makes the parts of a generator on the CPU."""
+    from serving.runtimes.torch.conversions.input_moments import measure_largest_inputs
+    from serving.runtimes.torch.conversions.smoothing import smoothing_factors
+    from serving.runtimes.torch.kernels.int8_compact_linear import Int8CompactLinear
+
+    assert isinstance(options, SmoothingOptions)
+    strength = options.smooth
+
+    def quantize(linear: nn.Linear, inputs: InputMoments | None) -> KernelModule:
+        if strength is None or inputs is None:
+            return Int8CompactLinear.of(linear)
+        assert inputs.largest is not None
+        factors = smoothing_factors(linear.weight.detach(), inputs.largest, strength)
+        return Int8CompactLinear.of(linear, factors=factors)
+
+    return numerics_around(quantize, None if strength is None else measure_largest_inputs)
+
+
+def numerics_around(linear: ConvertLinear, measure_inputs: MeasureInputs | None) -> Numerics:
+    """Numerics of int8 weights and activations, given how linear layers are made."""
     import torch
 
     from serving.runtimes.torch.decoder.causal_lm import Numerics
-    from serving.runtimes.torch.kernels.int8_compact_linear import Int8CompactLinear
     from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
     from serving.runtimes.torch.kernels.tied_head import Int8TiedHead, Int8WeightTiedHead
 
     return Numerics(
         dtype=torch.float32,
         cache_dtype=torch.bfloat16,
-        linear=lambda linear, _: Int8CompactLinear.of(linear),
+        linear=linear,
         table=lambda table: Int8Embedding.of(table, torch.float32),
         tied_head=Int8TiedHead if multiplies_int8_exactly() else Int8WeightTiedHead,
+        measure_inputs=measure_inputs,
     )
 
 
@@ -90,7 +110,7 @@ CONVERSION = Conversion(
     weight_bytes=encoder_weight_bytes,
     kernels=kernels,
     convert_encoder=convert_encoder,
-    move_to_cuda=move_to_cuda,
+    move_to_gpu=move_to_gpu,
     why_not=why_not,
     generator_numerics=generator_numerics,
     generator_weight_bytes=generator_weight_bytes,

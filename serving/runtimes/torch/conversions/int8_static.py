@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from serving.recipes.smoothing import SmoothingOptions
 from serving.runtimes.torch.conversions.conversion import Conversion
 from serving.runtimes.torch.conversions.int8_layers import (
-    KEPT_IN_FLOAT,
+    convert_layers,
     encoder_weight_bytes,
-    is_quantized,
     why_not,
 )
 from serving.seams import PrepareRequest
@@ -16,6 +16,7 @@ from serving.seams import PrepareRequest
 if TYPE_CHECKING:
     from torch import nn
 
+    from serving.runtimes.torch.conversions.layer_inputs import LayerInputs
     from serving.runtimes.torch.kernels.kernel_module import KernelModule
 
 
@@ -30,33 +31,18 @@ def kernels() -> tuple[type[KernelModule], ...]:
 
 def convert_encoder(model: nn.Module, request: PrepareRequest) -> tuple[str, ...]:
     """Measure what linear layers get, then replace them and tables; a pooler stays float."""
-    import torch
-    from torch import nn
-
-    from serving.runtimes.torch.conversions.direct_reads import kept_note, modules_read_directly
-    from serving.runtimes.torch.conversions.layer_inputs import measure_layer_inputs
-    from serving.runtimes.torch.conversions.module_swap import swap_modules
     from serving.runtimes.torch.conversions.static_scales import quantize_statically
-    from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
     from serving.runtimes.torch.kernels.int8_linear import Int8Linear
 
-    kept = modules_read_directly(model, request.example)
-    notes = kept_note(model, kept)
-    inputs = measure_layer_inputs(model, request.calibration)
+    assert isinstance(request.options, SmoothingOptions)
+    strength = request.options.smooth
 
-    def quantize(module: nn.Module) -> nn.Module | None:
-        if module in kept:
-            return None
-        if type(module) is nn.Embedding:
-            return Int8Embedding.of(module, torch.float32)
-        if not is_quantized(module):
-            return None
-        if module not in inputs:
-            return Int8Linear.of(module)
-        # Taking the entry out lets go of the layer.
-        return quantize_statically(module, inputs.pop(module))
+    def quantize(linear: nn.Linear, inputs: LayerInputs | None) -> nn.Module:
+        if inputs is None:
+            return Int8Linear.of(linear)
+        return quantize_statically(linear, inputs, strength)
 
-    swap_modules(model, quantize, keep=KEPT_IN_FLOAT)
+    notes = convert_layers(model, request, quantize)
     return (*notes, _smoothing_note(model))
 
 

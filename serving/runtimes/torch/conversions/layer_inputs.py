@@ -28,6 +28,10 @@ class LayerInputs:
     high: Tensor
     rows: list[Tensor] = field(default_factory=list)
 
+    def largest(self) -> Tensor:
+        """float32 (in,), the largest magnitude of each input."""
+        return torch.maximum(self.high, -self.low)
+
 
 def measure_layer_inputs(
     model: nn.Module, batches: Sequence[Arrays]

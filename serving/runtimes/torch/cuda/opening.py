@@ -17,9 +17,9 @@ def open_paged_generator(request: OpenGeneratorRequest) -> GeneratorEngine:
     Raises:
         ConfigError: transformers cannot batch this model continuously, or the cache does not fit.
     """
-    move_to_cuda = CONVERSIONS[request.recipe].move_to_cuda
-    assert move_to_cuda is not None  # or the runtime would have refused it
+    move_to_gpu = CONVERSIONS[request.recipe].move_to_gpu
+    assert move_to_gpu is not None  # or the runtime would have refused it
     model = load_pretrained(Checkpoint(request.folder), "AutoModelForCausalLM", torch.float32)
-    model = move_to_cuda(model, request.options)
+    model = move_to_gpu(model, request.options, request.device)
     release_freed_memory()
     return PagedGenerator(model, request)

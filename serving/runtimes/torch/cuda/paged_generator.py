@@ -19,19 +19,13 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import ContinuousBatchingConfig, GenerationConfig
-from transformers.generation.continuous_batching import ContinuousBatchingManager
 from transformers.generation.continuous_batching.continuous_api import OutputRouter
 from transformers.generation.continuous_batching.requests import (
     GenerationOutput,
 )
-from transformers.generation.continuous_batching.utils import WorkloadHints
-from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from serving.errors import (
-    ConfigError,
     InputFails,
     InternalError,
     InvalidField,
@@ -41,8 +35,11 @@ from serving.errors import (
 )
 from serving.generator.token_stream import TokenStream
 from serving.runtimes.torch import footprint
+from serving.runtimes.torch.cuda.page_cache import allocate, make_manager, num_pages
 from serving.runtimes.torch.cuda.paged_steps import Job, Steps
-from serving.runtimes.torch.cuda.token_chooser import MAX_TOP_LOGPROBS, TokenChooser
+from serving.runtimes.torch.cuda.supported_requests import check_supported
+from serving.runtimes.torch.cuda.suspects import Suspects
+from serving.runtimes.torch.cuda.token_chooser import TokenChooser
 from serving.seams import (
     GREEDY,
     DeviceName,
@@ -57,18 +54,6 @@ from serving.seams import (
 )
 
 logger = logging.getLogger("ray.serve.quantserve")
-
-PAGE_TOKENS = 256
-"""Tokens of a page of the cache; flash attention takes no smaller ones."""
-
-CHUNK_TOKENS = 512
-"""Prompt tokens of a step beside those of the sequences that decode."""
-
-MEMORY_SHARE = 0.8
-"""Of the memory that the model leaves; the rest is for scores as wide as the vocabulary."""
-
-NOT_SUPPORTED = {"min_p": 0, "repetition_penalty": 1, "logit_bias": ()}
-"""Fields of ``Sampling`` that are not built here, with the values that do nothing."""
 
 CLOSE_TIMEOUT_S = 10.0
 """How long closing waits for the step that runs."""
@@ -117,12 +102,13 @@ class PagedGenerator:
     earlier prompts are reused while the room is not needed.
 
     Everything in ``Sampling`` is supported but ``NOT_SUPPORTED`` and more than ``MAX_TOP_LOGPROBS``
-    log-probabilities; the log-probabilities of a prompt are not. Attention is flash attention where
-    that package is installed and the model is in half precision, else torch's own over gathered
-    pages.
+    log-probabilities. The library gives scores of a prompt's last token alone, so a prompt is
+    scored as if each of its tokens had been generated, a step for each. Attention is flash
+    attention where that package is installed and the model is in half precision, else torch's own
+    over gathered pages.
 
     A step that fails ends the library's thread, and with it the engine. Where logits are NaN or
-    infinite, a prompt that was answered before tells whether the fault is its sequence's.
+    infinite, tests tell whose fault that is; see ``Suspects``.
 
     Args:
         model: The transformers model, converted and on the device of ``request``.
@@ -132,7 +118,7 @@ class PagedGenerator:
         ConfigError: transformers cannot batch this model continuously, or the cache does not fit.
     """
 
-    can_score = False
+    can_score = True
 
     def __init__(self, model: Any, request: OpenGeneratorRequest) -> None:
         self.max_tokens = request.max_tokens
@@ -151,18 +137,18 @@ class PagedGenerator:
         self._has_ended = False
         self._on_step: Callable[[int], None] | None = None
         self._proven: tuple[int, ...] = ()
-        self._suspects: list[Job] = []
-        """Sequences whose logits were no numbers; ``_test`` will tell why."""
         self._test: Job | None = None
         self._is_broken = False
-        self._manager = _make_manager(model, request)
+        self._manager = make_manager(model, request)
         is_captured = any(self._manager.continuous_batching_config.cuda_graph_booleans)
         vocabulary = model.config.get_text_config().vocab_size
         self._chooser = TokenChooser(request.max_running, vocabulary, model.device)
         self._steps = Steps(self._running, self._chooser, is_captured)
         self._manager.logit_processor = cast(Any, self._steps)
         self._manager.output_router = _Router(self._read, self._deliver_soon, self._fail_soon)
-        self._num_pages, self._kv_cache_bytes = _allocate(self._manager, request)
+        # Flash attention reads each sequence for itself.
+        self._suspects = Suspects("flash" not in str(model.config._attn_implementation))
+        self._num_pages, self._kv_cache_bytes = allocate(self._manager, request)
         # The library's thread inherits from this one that no exit of the process waits for it.
         starter = threading.Thread(target=self._manager.start, daemon=True)
         starter.start()
@@ -184,9 +170,9 @@ class PagedGenerator:
             QueueFull: As many sequences wait as may.
             NotReady: The engine was closed, or its thread has ended.
         """
-        _check_supported(request)
+        check_supported(request)
         self._check_fits(request)
-        self._check_room()
+        self._check_room(request)
         if self._has_ended or not self._manager.is_running():
             raise NotReady("the engine of this variant has ended", retry_after_s=1)
         if self._loop is None:
@@ -204,8 +190,9 @@ class PagedGenerator:
         return GeneratorLoad(
             running=len(held),
             waiting=len(unfinished) - len(held),
+            background=sum(job.request.background for job in unfinished),
             kv_cache_bytes=self._kv_cache_bytes,
-            kv_cache_used=sum(map(_num_pages, held)) / self._num_pages,
+            kv_cache_used=sum(map(num_pages, held)) / self._num_pages,
         )
 
     def observe_steps(self, on_step: Callable[[int], None]) -> None:
@@ -244,7 +231,7 @@ class PagedGenerator:
     def _check_fits(self, request: TokenRequest) -> None:
         num_prompt, num_new = len(request.prompt), request.max_new_tokens
         assert num_prompt >= 1
-        assert num_new >= 1
+        assert num_new >= (request.logprobs_from is None)
         if num_prompt + num_new > self.max_tokens:
             raise InvalidField(
                 f"the prompt has {num_prompt} tokens and max_tokens asks for {num_new} more, "
@@ -252,8 +239,10 @@ class PagedGenerator:
                 param="max_tokens",
             )
 
-    def _check_room(self) -> None:
-        num_waiting = len(self._unfinished) - self._max_running
+    def _check_room(self, request: TokenRequest) -> None:
+        # A background request takes no place away from those that somebody waits for.
+        alike = sum(job.request.background == request.background for job in self._unfinished)
+        num_waiting = alike - self._max_running
         if num_waiting >= self._max_waiting:
             raise QueueFull(
                 f"{num_waiting} sequences wait already, as many as may; retry later",
@@ -261,20 +250,30 @@ class PagedGenerator:
             )
 
     def _submit_waiting(self) -> None:
-        while self._waiting and self._free_slots:
-            job = self._waiting.popleft()
+        while self._free_slots and (job := self._next()) is not None:
             job.slot = self._free_slots.pop()
             job.submitted = time.perf_counter()
             self._running[job.id] = job
             added = self._manager.add_request(
-                list(job.request.prompt),
+                list(job.given),
                 request_id=job.id,
-                max_new_tokens=job.request.max_new_tokens,
+                # Where a prompt is only scored, one token comes nevertheless.
+                max_new_tokens=len(job.forced) + max(job.request.max_new_tokens, 1),
                 streaming=True,
-                eos_token_id=sorted(job.request.stop_tokens),
+                # A prompt may have stop tokens, and goes on.
+                eos_token_id=[] if job.forced else sorted(job.request.stop_tokens),
             )
             if added is None:
                 self._end("the library takes no more requests")
+
+    def _next(self) -> Job | None:
+        """The sequence that may begin now."""
+        if self._test is not None and self._test.slot is None:
+            is_held_up = self._suspects.share_steps and self._running
+            return None if is_held_up else self._test
+        if self._test is not None and self._suspects.share_steps:
+            return None
+        return self._waiting.popleft() if self._waiting else None
 
     def _release(self, job: Job) -> None:
         """Take a sequence's place away, if it has one."""
@@ -307,34 +306,40 @@ class PagedGenerator:
                 continue
             if event is None:
                 self._manager.cancel_request(job.id)
-                self._suspects.append(job)
+                if job is not self._test:
+                    self._suspects.jobs.append(job)
             else:
                 self._is_broken = False
                 self._proven = self._proven or job.request.prompt[:NUM_PROVEN_TOKENS]
                 job.outbox.put_nowait(event)
                 if event.finish is None:
                     continue
+                if event.finish == "stop" and job.forced:  # the library knows of none
+                    self._manager.cancel_request(job.id)
             self._unfinished.discard(job)
             self._release(job)
             if job is self._test:
                 self._test = None
-                self._tell_suspects(is_broken=event is None)
+                self._tell_suspects(is_answered=event is not None)
         self._test_if_suspected()
         self._submit_waiting()
 
     def _test_if_suspected(self) -> None:
-        if self._suspects and self._test is None:
-            if not self._proven:
-                self._tell_suspects(is_broken=True)
-                return
-            self._test = Job(next(self._ids), TokenRequest(self._proven, 1, frozenset(), GREEDY))
+        if self._test is not None:
+            return
+        prompt = self._suspects.next_test(self._proven)
+        if prompt == ():  # nothing was ever answered
+            self._tell_suspects(is_answered=False)
+        elif prompt is not None:
+            self._test = Job(next(self._ids), TokenRequest(prompt, 1, frozenset(), GREEDY))
             self._unfinished.add(self._test)
-            self._waiting.appendleft(self._test)
 
-    def _tell_suspects(self, is_broken: bool) -> None:
-        self._is_broken = is_broken
-        for job in self._suspects:
-            if is_broken:
+    def _tell_suspects(self, is_answered: bool) -> None:
+        for job, conclusion in self._suspects.conclude(is_answered):
+            self._is_broken = conclusion == "broken"
+            if conclusion == "restart":
+                self._restart(job)
+            elif conclusion == "broken":
                 job.outbox.put_nowait(
                     InternalError("the model fails on every prompt; see the log of the replica")
                 )
@@ -345,16 +350,21 @@ class PagedGenerator:
                         "on others; another variant may continue it"
                     )
                 )
-        self._suspects.clear()
+
+    def _restart(self, job: Job) -> None:
+        if not job.is_cancelled:
+            job.restart(next(self._ids))
+            self._unfinished.add(job)
+            self._waiting.appendleft(job)
 
     def _end(self, reason: str) -> None:
         """End every sequence, since no step will come any more."""
         if not self._is_closing and not self._has_ended:
             logger.error("the generator's thread ended: %s", reason)
         self._has_ended = True
-        for job in [*self._running.values(), *self._waiting, *self._suspects]:
+        for job in [*self._running.values(), *self._waiting, *self._suspects.jobs]:
             job.outbox.put_nowait(self._ending())
-        for collection in (self._unfinished, self._running, self._waiting, self._suspects):
+        for collection in (self._unfinished, self._running, self._waiting, self._suspects.jobs):
             collection.clear()
 
     def _ending(self) -> RequestError:
@@ -375,29 +385,21 @@ class PagedGenerator:
         events: list[_Event] = []
         for output in outputs:
             job = self._running.get(output.request_id)
-            if job is not None:
-                events.append((job, self._event(job, output, report[job.slot], now)))
+            if job is None or job.has_finished:
+                continue
+            noted = report[job.slot]
+            if not math.isfinite(noted[0]):
+                logger.error("after %d tokens: the logits are NaN or infinite", job.num_held)
+                job.has_finished = True  # until it is known why: more steps may come before that
+                events.append((job, None))
+            elif len(output.generated_tokens) <= len(job.forced):
+                job.scores.append(_logprob(output.generated_tokens[-1], job, noted))
+            elif len(output.generated_tokens) > len(job.forced) + len(job.generated):
+                job.generated.append(output.generated_tokens[-1])
+                event = _event(job, output.generated_tokens, noted, now)
+                job.has_finished = event.finish is not None
+                events.append((job, event))
         return events
-
-    def _event(
-        self, job: Job, output: GenerationOutput, noted: NDArray[np.float64], now: float
-    ) -> GeneratedToken | None:
-        token, request = output.generated_tokens[-1], job.request
-        if not math.isfinite(noted[0]):
-            logger.error("after %d tokens: the logits are NaN or infinite", job.num_held)
-            return None
-        finish: FinishReason | None = None
-        if token in request.stop_tokens:
-            finish = "stop"
-        elif len(output.generated_tokens) == request.max_new_tokens:
-            finish = "length"
-        logprob = None
-        if request.sampling.logprobs is not None:
-            logprobs, ids = np.split(noted[1:], 2)
-            count = request.sampling.logprobs
-            top = zip(ids[:count].astype(int).tolist(), logprobs[:count].tolist(), strict=True)
-            logprob = TokenLogprob(token, float(noted[0]), tuple(top))
-        return GeneratedToken(token, finish, _progress(job, now), logprob)
 
     def _deliver_soon(self, events: list[_Event]) -> None:
         if events:  # the sizes of steps without any go along with the next ones
@@ -405,6 +407,33 @@ class PagedGenerator:
 
     def _fail_soon(self, reason: str) -> None:
         self._call_soon(self._end, reason)
+
+
+def _event(
+    job: Job, tokens: Sequence[int], noted: NDArray[np.float64], now: float
+) -> GeneratedToken:
+    """The last of ``tokens``, which were generated after ``job.given``."""
+    token, request = tokens[-1], job.request
+    num_new = len(tokens) - len(job.forced)
+    finish: FinishReason | None = None
+    if token in request.stop_tokens:
+        finish = "stop"
+    elif num_new >= request.max_new_tokens:
+        finish = "length"
+    return GeneratedToken(
+        token,
+        finish,
+        _progress(job, now),
+        _logprob(token, job, noted) if request.sampling.logprobs is not None else None,
+        tuple(job.scores) if num_new == 1 else (),
+    )
+
+
+def _logprob(token: int, job: Job, noted: NDArray[np.float64]) -> TokenLogprob:
+    logprobs, ids = np.split(noted[1:], 2)
+    count = job.request.sampling.logprobs or 0
+    top = zip(ids[:count].astype(int).tolist(), logprobs[:count].tolist(), strict=True)
+    return TokenLogprob(token, float(noted[0]), tuple(top))
 
 
 def _progress(job: Job, now: float) -> Progress:
@@ -417,74 +446,3 @@ def _progress(job: Job, now: float) -> Progress:
         decode=now - job.first_token,
         cached_tokens=job.num_reused,
     )
-
-
-def _check_supported(request: TokenRequest) -> None:
-    if request.logprobs_from is not None:
-        raise InvalidField(
-            "on a GPU this server gives no log-probabilities of the prompt; "
-            "leave out echo or logprobs",
-            param="echo",
-        )
-    if (request.sampling.logprobs or 0) > MAX_TOP_LOGPROBS:
-        raise InvalidField(
-            f"on a GPU this server gives the {MAX_TOP_LOGPROBS} most probable tokens at most; "
-            f"{request.sampling.logprobs} were asked for",
-            param="logprobs",
-        )
-    for field, without in NOT_SUPPORTED.items():
-        if getattr(request.sampling, field) != without:
-            raise InvalidField(f"on a GPU this server has no {field}; leave it out", param=field)
-    if request.sampling.grammar is not None:
-        raise InvalidField(
-            "on a GPU this server cannot hold answers to a form: leave out response_format, tools "
-            "that are strict, and a tool_choice that requires a call",
-            param="response_format",
-        )
-
-
-def _num_pages(num_tokens: int) -> int:
-    return math.ceil(num_tokens / PAGE_TOKENS)
-
-
-def _make_manager(model: Any, request: OpenGeneratorRequest) -> ContinuousBatchingManager:
-    num_sequences = request.max_running + 1
-    is_half = model.dtype in (torch.bfloat16, torch.float16)
-    config = ContinuousBatchingConfig(
-        page_size=PAGE_TOKENS,
-        num_blocks=num_sequences * _num_pages(request.max_tokens),
-        max_batch_tokens=request.max_running + CHUNK_TOKENS,
-        max_memory_percent=MEMORY_SHARE,
-        # Below one sequence's room, the library lets go of pages that nobody uses now.
-        safety_margin=1 / num_sequences,
-        # Two steps at a time would choose a token before the one ahead of it is known here, and
-        # transformers 5.23 fails when a sequence is cancelled while its page fills up.
-        use_async_batching=False,
-        seed=0,  # unused, but the library would draw one
-        auto_switch_to_flash=is_half
-        and (is_flash_attn_3_available() or is_flash_attn_2_available()),
-    )
-    hints = WorkloadHints(max_prompt_length=request.max_tokens, num_requests=request.max_running)
-    try:
-        manager: ContinuousBatchingManager = model.init_continuous_batching(
-            GenerationConfig(do_sample=False, eos_token_id=-1), config, hints
-        )
-    except ValueError as error:
-        raise ConfigError(f"transformers cannot batch this model continuously: {error}") from error
-    return manager
-
-
-def _allocate(manager: ContinuousBatchingManager, request: OpenGeneratorRequest) -> tuple[int, int]:
-    """Make the cache and, where the library uses them, graphs; return its pages and bytes."""
-    try:
-        manager.warmup()
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ConfigError(
-            f"a KV cache for {request.max_running} sequences of {request.max_tokens} tokens does "
-            f"not fit beside the model; lower max_running_requests or max_tokens ({error})"
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"transformers cannot batch this model continuously: {error}") from error
-    assert manager.batch_processor is not None
-    cache = manager.batch_processor.cache
-    return cache.num_blocks, cache.cache_tensor.nbytes

@@ -18,15 +18,16 @@ import torch
 from torch import Tensor
 from transformers.generation.continuous_batching.requests import FutureRequestState
 
-from serving.generator.stepper import Outbox
+from serving.generator.sequence_job import Outbox
 from serving.runtimes.torch.cuda.token_chooser import (
+    FREE,
     LEAST_TEMPERATURE,
     NUM_FLOATS,
     NUM_INTEGERS,
     TokenChooser,
     encode_arguments,
 )
-from serving.seams import TokenRequest
+from serving.seams import TokenLogprob, TokenRequest
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +36,10 @@ class Job:
 
     The event loop gives it a slot and takes it away. What changes from step to step belongs to
     the library's thread.
+
+    The library gets ``given`` as its prompt. What stands behind that of a prompt whose tokens are
+    scored, ``forced``, it is made to generate, so that each comes with its log-probability:
+    ``scores``. ``generated`` are the tokens that came after the prompt.
     """
 
     id: str
@@ -48,9 +53,26 @@ class Job:
     first_token: float | None = None
     num_held: int = 0
     num_reused: int = 0
+    given: tuple[int, ...] = field(init=False)
+    forced: tuple[int, ...] = field(init=False)
+    scores: list[TokenLogprob] = field(default_factory=list)
+    generated: list[int] = field(default_factory=list)
+    has_finished: bool = False
     uniform: Callable[[], float] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._seed()
+        prompt = self.request.prompt
+        num_given = self.request.logprobs_from or len(prompt)
+        self.given, self.forced = prompt[:num_given], prompt[num_given:]
+
+    def restart(self, new_id: str) -> None:
+        """Begin again: what it has generated is made to come again, and is not delivered twice."""
+        self.id, self.slot, self.has_finished = new_id, None, False
+        self.scores = []
+        self._seed()
+
+    def _seed(self) -> None:
         key = self.request.sampling.seed & (2**128 - 1)
         self.uniform = np.random.Generator(np.random.Philox(key=key)).random
 
@@ -77,7 +99,7 @@ class Steps:
         self._is_captured = is_captured
         self._features = (True, True, True)
         # Rows that pad a step to the size of a graph write where nobody reads.
-        self._idle_row = ([chooser.num_slots, 1, 1], [0.0] * NUM_FLOATS)
+        self._idle_row = ([chooser.num_slots, 1, 1, FREE], [0.0] * NUM_FLOATS)
 
     def check_kwargs(self, kwargs: Mapping[str, object]) -> None:
         """Accept a request; none has arguments of its own."""
@@ -131,14 +153,18 @@ class Steps:
             job.num_reused = job.num_held - future.query_length
 
     def _row(self, job: Job) -> tuple[list[int], list[float]]:
-        sampling = job.request.sampling
+        sampling, prompt = job.request.sampling, job.request.prompt
         assert job.slot is not None
-        is_first = job.num_held == len(job.request.prompt)
+        if job.num_held < len(prompt):
+            return [job.slot, 1, 1, prompt[job.num_held]], [0.0] * NUM_FLOATS
+        is_first = job.num_held == len(prompt)
         # Cut, not rounded, to the 24 bits of a float32: rounding could make it 1.
         uniform = math.floor(job.uniform() * 2**24) / 2**24 if sampling.temperature else 0.0
         temperature = max(sampling.temperature, LEAST_TEMPERATURE) if sampling.temperature else 0.0
+        earlier = job.generated[job.num_held - len(prompt) :]  # of one that began again
+        forced = earlier[0] if earlier else FREE
         return (
-            [job.slot, is_first, min(sampling.top_k or 2**31 - 1, 2**31 - 1)],
+            [job.slot, is_first, min(sampling.top_k or 2**31 - 1, 2**31 - 1), forced],
             [
                 temperature,
                 sampling.top_p,

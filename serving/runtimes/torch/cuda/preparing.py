@@ -15,8 +15,8 @@ from serving.seams import Prepared, PrepareRequest
 def prepare_paged_generator(request: PrepareRequest) -> Prepared:
     """Write what ``opening.open_paged_generator`` reads; its recipe is applied on the GPU.
 
-    torchao's tensors are laid out for the GPU that quantizes them, which takes it seconds, so the
-    artifact has the numbers before that.
+    Weights are laid out for the GPU that quantizes them, which takes it seconds, so the artifact
+    has the numbers before that.
 
     Raises:
         ConfigError: The model brings code of its own, which an artifact does not hold.

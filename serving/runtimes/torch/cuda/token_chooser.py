@@ -11,9 +11,12 @@ from torch import Tensor
 
 MAX_TOP_LOGPROBS = 20
 
-NUM_INTEGERS, NUM_FLOATS = 3, 5
-"""Arguments of a row: slot, whether its token is the first, top_k; then temperature, top_p, the
-draw, frequency and presence penalty."""
+NUM_INTEGERS, NUM_FLOATS = 4, 5
+"""Arguments of a row: slot, whether its token is the first, top_k, the token that it shall be; then
+temperature, top_p, the draw, frequency and presence penalty."""
+
+FREE = -1
+"""In place of the token that a row's shall be: it is chosen."""
 
 LEAST_TEMPERATURE = 1e-30
 """Still above zero in float32."""
@@ -60,7 +63,7 @@ class TokenChooser:
         Returns:
             int64 (rows,).
         """
-        slot, is_first, top_k = arguments[:NUM_INTEGERS].long()
+        slot, is_first, top_k, forced = arguments[:NUM_INTEGERS].long()
         floats = arguments[NUM_INTEGERS:].view(torch.float32).unsqueeze(-1)
         temperature, top_p, uniform, frequency, presence = floats
         scores = logits
@@ -71,6 +74,7 @@ class TokenChooser:
         if with_draws:
             drawn = draw(scores, temperature, top_p, top_k.unsqueeze(1), uniform)
             tokens = torch.where(temperature.squeeze(1) > 0, drawn, tokens)
+        tokens = torch.where(forced == FREE, tokens, forced)
         chosen = tokens.unsqueeze(1)
         if with_penalties:
             counts.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=torch.int32))

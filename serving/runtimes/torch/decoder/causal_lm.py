@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from serving.runtimes.torch.conversions.input_moments import InputMoments
 from serving.runtimes.torch.decoder.families.family import Form
 from serving.runtimes.torch.decoder.rotary import Rotary
 from serving.runtimes.torch.kernels.kernel_module import KernelModule
+from serving.seams import Arrays
 
-ConvertLinear = Callable[[nn.Linear, Tensor | None], KernelModule]
+ConvertLinear = Callable[[nn.Linear, InputMoments | None], KernelModule]
+MeasureInputs = Callable[[nn.Module, Sequence[Arrays]], Mapping[nn.Module, InputMoments]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +25,13 @@ class Numerics:
     Attributes:
         dtype: Type of the activations that go into linear layers.
         cache_dtype: Type of cached keys and values.
-        linear: Converts a float32 linear layer; also gets the mean square of each of its inputs,
-            float32 (in,), if they were measured.
+        linear: Converts a float32 linear layer; also gets the moments of its inputs, if they were
+            measured.
         table: Converts the float32 embedding table.
         tied_head: Makes an output layer that shares the converted table.
-        measure_importance: Finds the mean square of each input of every linear layer, float32
-            (in,), for ``linear``; None if that does not care.
+        measure_inputs: Finds the moments of every linear layer's inputs for ``linear``, on texts to
+            calibrate with, of which there are none unless the recipe calibrates; None if that does
+            not care.
     """
 
     dtype: torch.dtype
@@ -35,7 +39,7 @@ class Numerics:
     linear: ConvertLinear
     table: Callable[[nn.Embedding], nn.Module]
     tied_head: Callable[[nn.Module], nn.Module]
-    measure_importance: Callable[[nn.Module], Mapping[nn.Module, Tensor]] | None = None
+    measure_inputs: MeasureInputs | None = None
 
 
 @dataclass(frozen=True, slots=True)

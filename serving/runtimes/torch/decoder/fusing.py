@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from serving.runtimes.torch.conversions.input_moments import InputMoments
 from serving.runtimes.torch.decoder.architectures import check_architecture, family_of
 from serving.runtimes.torch.decoder.causal_lm import (
     ConvertLinear,
@@ -18,9 +19,10 @@ from serving.runtimes.torch.decoder.causal_lm import (
 )
 from serving.runtimes.torch.decoder.families.family import LayerParts, Norm, Rows
 from serving.runtimes.torch.decoder.rotary import no_rotary, rotary_of
+from serving.seams import Arrays
 
 
-def fuse(model: Any, numerics: Numerics) -> FusedModel:
+def fuse(model: Any, numerics: Numerics, texts: Sequence[Arrays] = ()) -> FusedModel:
     """Convert a float32 transformers model, taking it apart as it goes.
 
     Layers are converted one by one and let go of, so that the peak is the float32 model and one
@@ -29,6 +31,8 @@ def fuse(model: Any, numerics: Numerics) -> FusedModel:
     Args:
         model: A float32 transformers model on the CPU.
         numerics: How its parts are made.
+        texts: What its layers' inputs are measured on, each ``input_ids`` (1, tokens); empty unless
+            the recipe calibrates.
 
     Raises:
         ConfigError: See ``check_architecture``.
@@ -38,16 +42,16 @@ def fuse(model: Any, numerics: Numerics) -> FusedModel:
     family = family_of(config.model_type)
     if family.make_ready is not None:
         family.make_ready(model)
-    importance = dict(numerics.measure_importance(model)) if numerics.measure_importance else {}
+    inputs = dict(numerics.measure_inputs(model, texts)) if numerics.measure_inputs else {}
     parts = family.model_parts(model)
     shape = _shape(config, family.layer_parts(parts.layers[0], config, 0))
     rotated = 2 * max((len(part.frequencies) for part in parts.rotaries), default=0)
     layers = []
     for index in range(len(parts.layers)):
         part = family.layer_parts(parts.layers[index], config, index)
-        layers.append(_fuse_layer(part, shape, rotated, numerics.linear, importance))
+        layers.append(_fuse_layer(part, shape, rotated, numerics.linear, inputs))
         for module in parts.layers[index].modules():
-            importance.pop(module, None)  # as a key it would stay
+            inputs.pop(module, None)  # as a key it would stay
         parts.layers[index] = nn.Identity()
         del part
     head = parts.head
@@ -65,7 +69,7 @@ def fuse(model: Any, numerics: Numerics) -> FusedModel:
         norm_bias=_bias(parts.norm),
         positions=None if parts.positions is None else _copy(parts.positions.weight),
         window=family.window(config.to_dict()),
-        head=numerics.tied_head(table) if is_tied else numerics.linear(head, importance.get(head)),
+        head=numerics.tied_head(table) if is_tied else numerics.linear(head, inputs.get(head)),
         is_tied=is_tied,
     )
 
@@ -93,7 +97,7 @@ def _fuse_layer(
     shape: Shape,
     rotated: int,
     convert: ConvertLinear,
-    importance: Mapping[nn.Module, Tensor],
+    inputs: Mapping[nn.Module, InputMoments],
 ) -> Layer:
     order, spread = _pair_order(shape.width, rotated), _spread_order(shape)
     queries, keys = _take(part.queries), _take(part.keys)
@@ -102,13 +106,13 @@ def _fuse_layer(
     q = _reorder_outputs(_pair_up(queries, order), spread)
     k = _pair_up(keys, order)
     output = _linear(part.output.weight[:, spread], part.output.bias)
-    output_mass = importance.get(part.output)
+    of_output = inputs.get(part.output)
     gate_up = [_take(rows) for rows in part.gate_up]
     return Layer(
-        qkv=convert(_join([q, k, _take(part.values)]), importance.get(part.queries.linear)),
-        output=convert(output, None if output_mass is None else output_mass[spread]),
-        gate_up=convert(_join(gate_up), importance.get(part.gate_up[0].linear)),
-        down=convert(part.down, importance.get(part.down)),
+        qkv=convert(_join([q, k, _take(part.values)]), inputs.get(part.queries.linear)),
+        output=convert(output, None if of_output is None else of_output.reordered(spread)),
+        gate_up=convert(_join(gate_up), inputs.get(part.gate_up[0].linear)),
+        down=convert(part.down, inputs.get(part.down)),
         tensors=_layer_tensors(part, shape, order),
         rotary=part.rotary,
     )

@@ -47,7 +47,7 @@ def prepare_generator(request: PrepareRequest) -> Prepared:
     torch.set_num_threads(request.threads)
     return_freed_memory()
     model: Any = load_pretrained(request.checkpoint, "AutoModelForCausalLM", torch.float32)
-    fused = fuse(model, numerics)
+    fused = fuse(model, numerics, request.calibration)
     del model
     release_freed_memory()
     write_decoder(fused, request.folder)

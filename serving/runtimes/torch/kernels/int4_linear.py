@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from serving.errors import ConfigError
+from serving.runtimes.torch.kernels.int4_codes import Int4Codes
 from serving.runtimes.torch.kernels.int4_layout import kernel_block, pack_codes, unpack_centred
 from serving.runtimes.torch.kernels.int4_rounding import round_to_int4
 from serving.runtimes.torch.kernels.kernel_module import KernelModule, Setting
@@ -22,7 +23,7 @@ MAX_KERNEL_ROWS = 64
 
 
 class Int4Linear(KernelModule):
-    """``y = x @ W4^T + b`` with ``W4 = (code - 8) * scale + offset`` per group of inputs.
+    """``y = (x * shares) @ W4^T + b``, ``W4 = (code - 8) * scale + offset`` by groups of inputs.
 
     Few rows go through torch's 4-bit kernel; for more the weight is expanded at each call and
     multiplied as a whole. Both read the same single copy of the codes.
@@ -31,6 +32,7 @@ class Int4Linear(KernelModule):
         packed: Codes as ``pack_codes`` lays them out, uint8 (out rounded up to 64, in / 2).
         scale_and_offset: bfloat16 (in / group, out rounded up to 64, 2), as the kernel wants them.
         bias: (out,), of the type ``dtype``.
+        shares: (in,), likewise; None multiplies inputs by nothing.
         out_features: Outputs without the padding.
         dtype: Name of the type of inputs, outputs and of the expanded weight.
     """
@@ -38,12 +40,14 @@ class Int4Linear(KernelModule):
     packed: Tensor
     scale_and_offset: Tensor
     bias: Tensor | None
+    shares: Tensor | None
 
     def __init__(
         self,
         packed: Tensor,
         scale_and_offset: Tensor,
         bias: Tensor | None = None,
+        shares: Tensor | None = None,
         *,
         out_features: int,
         dtype: str,
@@ -55,6 +59,7 @@ class Int4Linear(KernelModule):
         self.register_buffer("packed", packed)
         self.register_buffer("scale_and_offset", scale_and_offset)
         self.register_buffer("bias", bias)
+        self.register_buffer("shares", shares)
 
     @classmethod
     def of(cls, linear: nn.Linear, importance: Tensor, group_size: int, dtype: torch.dtype) -> Self:
@@ -66,18 +71,30 @@ class Int4Linear(KernelModule):
             group_size: 32, 64 or 128; divides ``in``.
             dtype: Type of inputs and outputs.
         """
-        codes, scale, offset = round_to_int4(linear.weight.detach(), importance, group_size)
-        scale_and_offset = torch.stack([scale, offset], dim=2).transpose(0, 1)
-        padding = -linear.out_features % INT4_BLOCK_OUT
+        rounded = Int4Codes(*round_to_int4(linear.weight.detach(), importance, group_size))
+        return cls.of_codes(rounded, linear.bias, dtype)
+
+    @classmethod
+    def of_codes(cls, rounded: Int4Codes, bias: Tensor | None, dtype: torch.dtype) -> Self:
+        """Pack a weight that was rounded.
+
+        Args:
+            rounded: In groups of 32, 64 or 128 inputs.
+            bias: float32 (out,), or None.
+            dtype: Type of inputs and outputs.
+        """
+        codes, outputs = rounded.codes, len(rounded.codes)
+        scale_and_offset = torch.stack([rounded.scales, rounded.offsets], dim=2).transpose(0, 1)
+        padding = -outputs % INT4_BLOCK_OUT
         if padding:
             codes = functional.pad(codes, (0, 0, 0, padding))
             scale_and_offset = functional.pad(scale_and_offset, (0, 0, 0, padding))
-        bias = None if linear.bias is None else linear.bias.detach().to(dtype, copy=True)
         return cls(
             pack_codes(codes),
             scale_and_offset.contiguous(),
-            bias,
-            out_features=linear.out_features,
+            None if bias is None else bias.detach().to(dtype, copy=True),
+            None if rounded.shares is None else rounded.shares.to(dtype),
+            out_features=outputs,
             dtype=name_of(dtype),
         )
 
@@ -101,6 +118,8 @@ class Int4Linear(KernelModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out), both of the module's type."""
+        if self.shares is not None:
+            x = x * self.shares
         rows = x.reshape(-1, self.in_features).contiguous()
         y = self._by_kernel(rows) if len(rows) <= MAX_KERNEL_ROWS else rows @ self.expand()
         y = y[:, : self.out_features]

@@ -7,6 +7,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from serving.runtimes.torch.kernels.int4_codes import as_stored, nearest_codes
+
 CLIPS = (1.0, 0.9, 0.8)
 REFITS = 3
 
@@ -43,13 +45,9 @@ def _round_rows(
     mass = importance.reshape(-1, group_size)
     scale, offset = _best_clipped_range(groups, mass)
     for _ in range(REFITS):
-        scale, offset = _fit(groups, _codes(groups, scale, offset), mass)
-    codes = _codes(groups, scale, offset).to(torch.int32).flatten(1)
+        scale, offset = _fit(groups, nearest_codes(groups, scale, offset), mass)
+    codes = nearest_codes(groups, scale, offset).to(torch.int32).flatten(1)
     return codes, scale.squeeze(2).bfloat16(), offset.squeeze(2).bfloat16()
-
-
-def _codes(groups: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-    return ((groups - offset) / scale).round_().add_(8).clamp_(0, 15)
 
 
 def _best_clipped_range(groups: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,9 +55,9 @@ def _best_clipped_range(groups: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
     best_error = torch.full_like(low, torch.inf)
     best_scale, best_offset = torch.ones_like(low), torch.zeros_like(low)
     for clip_low, clip_high in product(CLIPS, CLIPS):
-        scale = _as_stored((high * clip_high - low * clip_low) / 15, is_scale=True)
-        offset = _as_stored(low * clip_low + 8 * scale)
-        rounded = (_codes(groups, scale, offset) - 8) * scale + offset
+        scale = _stored_scale((high * clip_high - low * clip_low) / 15)
+        offset = as_stored(low * clip_low + 8 * scale)
+        rounded = (nearest_codes(groups, scale, offset) - 8) * scale + offset
         error = ((rounded - groups).square_() * mass).sum(2, keepdim=True)
         is_better = error < best_error
         best_error = torch.where(is_better, error, best_error)
@@ -76,11 +74,10 @@ def _fit(groups: Tensor, codes: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
     deviation = centred - mean_code
     slope = (deviation * (groups - mean_weight) * mass).sum(2, keepdim=True)
     slope /= (deviation.square() * mass).sum(2, keepdim=True).clamp_min_(1e-30)
-    scale = _as_stored(slope, is_scale=True)
-    return scale, _as_stored(mean_weight - scale * mean_code)
+    scale = _stored_scale(slope)
+    return scale, as_stored(mean_weight - scale * mean_code)
 
 
-def _as_stored(value: Tensor, is_scale: bool = False) -> Tensor:
-    # Codes must be chosen for the numbers that the kernel will multiply with: bfloat16.
-    # A scale of a constant group would be zero.
-    return (value.clamp_min(1e-8) if is_scale else value).bfloat16().float()
+def _stored_scale(value: Tensor) -> Tensor:
+    # Of a constant group it would be zero.
+    return as_stored(value.clamp_min(1e-8))

@@ -29,22 +29,31 @@ class Int8CompactLinear(KernelModule):
         weight: int8 (out, in); only read here, its packed form is a copy.
         scale: float32 (out,).
         bias: float32 (out,).
+        shares: float32 (in,), what each input is multiplied by first; None multiplies none.
     """
 
     copied_tensors = frozenset({"weight"})
 
     bias: Tensor | None
+    shares: Tensor | None
     scale: Tensor
     zero: Tensor
     steps: Tensor
     rounding: Tensor
 
-    def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        scale: Tensor,
+        bias: Tensor | None = None,
+        shares: Tensor | None = None,
+    ) -> None:
         super().__init__()
         check_weights(weight)
         self._shape = tuple(weight.shape)
         self.packed = torch.ops.onednn.qlinear_prepack(weight, None)
         self.register_buffer("bias", bias)
+        self.register_buffer("shares", shares)
         self.register_buffer("scale", scale)
         # Tensors, because torch turns a number into one at every call. Truncating after the
         # addition of the zero point and a half rounds to the nearest.
@@ -56,19 +65,26 @@ class Int8CompactLinear(KernelModule):
             self.register_buffer(name, value, persistent=False)
 
     @classmethod
-    def of(cls, linear: nn.Linear, exact: bool | None = None) -> Self:
-        """Round the weight of a float layer (out, in); for ``exact`` see ``weight_steps``."""
-        weight, scale = quantize_per_output(linear.weight.detach().float(), weight_steps(exact))
+    def of(
+        cls, linear: nn.Linear, exact: bool | None = None, factors: Tensor | None = None
+    ) -> Self:
+        """Round the weight of a float layer (out, in); arguments as of ``Int8Linear.of``."""
+        weight = linear.weight.detach().float()
+        weight = weight if factors is None else weight * factors
+        weight, scale = quantize_per_output(weight, weight_steps(exact))
         bias = None if linear.bias is None else linear.bias.detach().float().clone()
-        return cls(weight, scale, bias)
+        return cls(weight, scale, bias, None if factors is None else 1 / factors)
 
     def stored_tensors(self) -> dict[str, Tensor]:
         weight = self.packed.to_dense().t().contiguous()
-        bias = {} if self.bias is None else {"bias": self.bias}
-        return {"weight": weight, "scale": self.scale, **bias}
+        kept = {"bias": self.bias, "shares": self.shares}
+        others = {name: tensor for name, tensor in kept.items() if tensor is not None}
+        return {"weight": weight, "scale": self.scale, **others}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float32 (rows, in) to float32 (rows, out)."""
+        if self.shares is not None:
+            x = x * self.shares
         # A row of zeros gives any codes, and zeros in the last line.
         largest = x.abs().amax(-1, True)
         codes = torch.addcmul(self.rounding, x, self.steps / largest).to(torch.uint8)

@@ -76,6 +76,7 @@ def test_what_could_have_been_found_grows_with_the_noise() -> None:
         if (change.variant, change.compared.measure.name) == P50
     ]
     assert smallest[0] == pytest.approx(0.1, abs=0.08)
+    assert smallest[1] is not None
     assert smallest[1] > 0.5
     assert "Smallest change that would have been found: latency p50 " in "\n".join(
         sentences(changes(before, noisy))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,24 +10,27 @@ from hypothesis import strategies as st
 from loadtests.report.axes import Axis
 from loadtests.report.difference import Difference
 from loadtests.report.pareto import alike, are_alike, dominated, dominates
-from loadtests.results import IntervalEstimate
+from loadtests.results import IntervalEstimate, VariantResult
 
 VALUES = st.integers(-5, 5).map(float)
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(VariantResult):
     """A variant that is nothing but its figures."""
 
-    variant: str
-    figures: tuple[float, ...]
+    figures: tuple[float, ...] = ()
+
+
+def figures(variant: VariantResult) -> tuple[float, ...]:
+    assert isinstance(variant, Row)
+    return variant.figures
 
 
 def axis(place: int, error: float, *, more_is_better: bool = False) -> Axis:
     return Axis(
         f"axis {place}",
-        lambda row: IntervalEstimate(value=row.figures[place]),
-        lambda one, other: Difference(other.figures[place] - one.figures[place], error, math.inf),
+        lambda row: IntervalEstimate(value=figures(row)[place]),
+        lambda one, other: Difference(figures(other)[place] - figures(one)[place], error, math.inf),
         more_is_better=more_is_better,
     )
 
@@ -39,7 +41,8 @@ POINTS = st.lists(st.tuples(VALUES, VALUES, VALUES), min_size=1, max_size=6)
 
 
 def rows(points: list[tuple[float, ...]]) -> list[Row]:
-    return [Row(str(number), point) for number, point in enumerate(points)]
+    # What else a variant has, no axis here looks at.
+    return [Row.model_construct(variant=str(n), figures=point) for n, point in enumerate(points)]
 
 
 @given(POINTS)
@@ -77,7 +80,7 @@ def test_noise_alone_does_not_dominate() -> None:
 
 
 def test_an_axis_that_knows_no_difference_judges_nobody() -> None:
-    unknown = Axis("rate", lambda row: IntervalEstimate(value=row.figures[0]), None)
+    unknown = Axis("rate", lambda row: IntervalEstimate(value=figures(row)[0]), None)
     one, other = rows([(1, 1, 1), (9, 0, 9)])
     assert not dominates([unknown, *EXACT[1:]], one, other)
     assert not are_alike([unknown], one, other)

@@ -6,7 +6,15 @@ import numpy as np
 
 from serving.config import ModelConfig
 from serving.monitor.evidence import JudgedPair, LiveSample, ProbeStep
-from serving.seams import Comparison, Estimate, Input, LabelReport, OriginReport, VerdictChange
+from serving.seams import (
+    Comparison,
+    Estimate,
+    Input,
+    LabelReport,
+    OriginReport,
+    Verdict,
+    VerdictChange,
+)
 
 PAIR = JudgedPair("sentiment", "int4", "int4-1", "fp32", "fp32-1", None)
 PROBE_SET, DATA_SET = "the probes", "the data"
@@ -42,14 +50,14 @@ def live(agreement: float = 1.0, given: Input | None = None) -> LiveSample:
     return LiveSample(Comparison(agreement, {"divergence": 0.25}), given)
 
 
-def change(at: float = 1_000.0, verdict: str = "degraded") -> VerdictChange:
+def change(at: float = 1_000.0, verdict: Verdict = "degraded") -> VerdictChange:
     """A verdict of ``PAIR``."""
     return VerdictChange(
         at=at,
         variant=PAIR.variant,
         artifact=PAIR.artifact,
         reference_artifact=PAIR.reference_artifact,
-        verdict=verdict,  # type: ignore[arg-type]
+        verdict=verdict,
         reason="because",
         in_auto=True,
         origins=(ORIGIN,),

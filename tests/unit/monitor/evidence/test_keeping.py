@@ -6,7 +6,9 @@ import random
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,7 @@ from tests.unit.monitor.evidence.pieces import (
 NUM_KILLS = 6
 
 
-async def opened(folder: Path, **quality: object) -> Evidence:
+async def opened(folder: Path, **quality: Any) -> Evidence:
     evidence = Evidence(folder, [model_config(**quality)])
     await evidence.open()
     return evidence
@@ -66,12 +68,16 @@ def everything(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.iterdir())
 
 
+def standing_at(time: float) -> Callable[[], float]:
+    return lambda: time
+
+
 async def test_what_is_too_old_is_forgotten_when_it_opens(tmp_path: Path) -> None:
     now = 100 * DAY
     for age, keep_days, left in ((6 * DAY, 7, 1), (8 * DAY, 7, 1), (0.0, 7, 2)):
         evidence = Evidence(tmp_path, [model_config(keep_days=keep_days)], lambda: now)
         await evidence.open()
-        evidence._clock = lambda age=age: now - age  # type: ignore[misc]
+        evidence._clock = standing_at(now - age)
         await evidence.add_live(PAIR, PROBE_SET, live())
         evidence.close()
         evidence = Evidence(tmp_path, [model_config(keep_days=keep_days)], lambda: now)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from serving.monitor.evidence import NOTHING_KNOWN, reading, writing
+from serving.monitor.evidence import NOTHING_KNOWN, JudgedPair, reading, writing
 from serving.quality.labels import LabelledScore
 from serving.quality.samples import WINDOW
 from tests.unit.monitor.evidence.pieces import (
@@ -59,14 +59,14 @@ def test_everything_comes_back_as_it_was(db: sqlite3.Connection) -> None:
 
 
 @pytest.mark.parametrize("other", OTHER_PAIRS, ids=lambda pair: str(pair)[:60])
-def test_evidence_belongs_to_its_pair(db: sqlite3.Connection, other: object) -> None:
+def test_evidence_belongs_to_its_pair(db: sqlite3.Connection, other: JudgedPair) -> None:
     assert other != PAIR
     writing.add_step(db, 1.0, PAIR, PROBE_SET, STEP)
     writing.add_live(db, 1.0, PAIR, PROBE_SET, live(), 0)
     writing.add_labels(db, 1.0, PAIR, DATA_SET, LABELS)
     writing.add_scores(db, 1.0, PAIR, DATA_SET, 0, scores(1.0))
-    assert reading.known(db, other, PROBE_SET, DATA_SET) == NOTHING_KNOWN  # type: ignore[arg-type]
-    assert reading.known_scores(db, other, DATA_SET) == []  # type: ignore[arg-type]
+    assert reading.known(db, other, PROBE_SET, DATA_SET) == NOTHING_KNOWN
+    assert reading.known_scores(db, other, DATA_SET) == []
 
 
 def test_evidence_belongs_to_its_probes_and_its_data(db: sqlite3.Connection) -> None:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from serving.cores import UnsharedCores
 from serving.errors import InputFails, InternalError, InvalidField, QueueFull
 from serving.replica.encoder.batcher import Batcher, BatchResult
-from serving.seams import Arrays
-from tests.unit.fakes import MAX_WAIT_S, FakeEngine, row_of
+from serving.seams import Arrays, Item
+from tests.unit.fakes.encoder import FakeEngine, row_of
+from tests.unit.fakes.waiting import MAX_WAIT_S
 
 SOLO = [[9]]
 """The request that occupies the engine while others arrive."""
@@ -33,10 +34,11 @@ class Ids(list[int]):
 PROVEN = Ids([8])
 
 
-def collate(items: Sequence[Ids]) -> Arrays:
-    shape = len(items), max(map(len, items))
+def collate(items: Sequence[Item]) -> Arrays:
+    shape = len(items), max(item.cost for item in items)
     ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for row, item in enumerate(items):
+        assert isinstance(item, Ids)
         ids[row, : len(item)], mask[row, : len(item)] = item, 1
     return {"input_ids": ids, "attention_mask": mask}
 
@@ -159,6 +161,21 @@ async def test_a_full_queue_refuses_and_says_when_to_retry() -> None:
     bench.release()
     await asyncio.gather(*waiting)
     expect_rows(await bench.send([[3]]), [[3]])
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_background_requests_take_no_place_away_from_others(background: bool) -> None:
+    bench = Bench(max_queued_requests=1)
+    await bench.occupy()
+    first = bench.send([[1]], background)
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull, match="1 requests wait already"):
+        await bench.send([[2]], background)
+    other = bench.send([[3]], not background)
+    await asyncio.sleep(0)
+    bench.release()
+    expect_rows(await first, [[1]])
+    expect_rows(await other, [[3]])
 
 
 async def test_the_request_in_its_pass_does_not_fill_the_queue() -> None:
@@ -340,7 +357,7 @@ async def test_an_engine_that_answers_too_few_rows_fails_its_requests(monkeypatc
     bench = Bench()
     monkeypatch.setattr(bench.engine, "forward", lambda batch: np.zeros((1, 8), np.float32))
     request = bench.send([[1], [2]])
-    await asyncio.wait([request], timeout=0.2)
+    await asyncio.wait([request], timeout=MAX_WAIT_S)
     assert request.done()
 
 

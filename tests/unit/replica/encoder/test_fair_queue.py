@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serving.replica.encoder.fair_queue import QUANTUM, FairQueue
 from serving.seams import Item
-from tests.unit.fakes import FakeItem
+from tests.unit.fakes.encoder import FakeItem
 
 MAX_COST = 1_024
 COSTS = st.lists(st.integers(1, 512), min_size=1, max_size=25)

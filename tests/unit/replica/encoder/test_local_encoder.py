@@ -2,9 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from serving.cores import UnsharedCores
 from serving.errors import DeadlineExceeded, InputFails, InvalidField, QueueFull
 from serving.metrics import EncoderMetrics, Labels, ReplicaMetrics
+from serving.replica.encoder import local_encoder
 from serving.replica.encoder.batcher import Batcher
 from serving.replica.encoder.local_encoder import LocalEncoder
 from serving.replica.tokenizing import INLINE_CHARACTERS
-from serving.seams import Arrays, InferenceRequest, Input, Outcome
-from tests.unit.fakes import MAX_WAIT_S, FakeEngine, FakeItem, FakeTask, describe, row_of
+from serving.seams import AnswerOptions, Arrays, InferenceRequest, Input, Item, Outcome
+from tests.unit.fakes.backends import describe
+from tests.unit.fakes.encoder import WIDTH, FakeEngine, FakeItem, FakeTask, row_of
+from tests.unit.fakes.waiting import MAX_WAIT_S
 
 
 @dataclass
@@ -59,7 +62,7 @@ def replica() -> Replica:
 def request(
     *inputs: Input, truncate: bool = False, dimensions: int | None = None, timeout_s: float = 30
 ) -> InferenceRequest:
-    return InferenceRequest(inputs, truncate, dimensions, timeout_s)
+    return InferenceRequest(inputs, truncate, AnswerOptions(dimensions), timeout_s)
 
 
 async def test_every_text_is_answered_in_order(replica: Replica) -> None:
@@ -162,9 +165,9 @@ async def test_what_a_full_queue_refuses_is_not_tokenized(replica: Replica) -> N
 async def test_what_is_being_tokenized_fills_the_queue(replica: Replica, monkeypatch) -> None:
     gate, prepare = threading.Event(), replica.task.prepare
 
-    def prepare_at_gate(inputs: Sequence[Input], truncate: bool) -> list[FakeItem]:
+    def prepare_at_gate(*asked: Any) -> list[Item]:
         assert gate.wait(MAX_WAIT_S)
-        return prepare(inputs, truncate)
+        return prepare(*asked)
 
     monkeypatch.setattr(replica.task, "prepare", prepare_at_gate)
     long = request("x" * (INLINE_CHARACTERS + 1), truncate=True)
@@ -260,10 +263,36 @@ async def test_token_ids_take_the_place_of_texts(replica: Replica) -> None:
     assert outcome.tokens == 7
 
 
+async def test_a_prompt_is_put_before_texts_and_not_before_token_ids(replica: Replica) -> None:
+    named = AnswerOptions(prompt_name="query")
+    outcome = await replica.backend.infer(replace(request("a"), options=named))
+    expected = await replica.backend.infer(request("querya"))
+    np.testing.assert_array_equal(outcome.rows, expected.rows)
+    with pytest.raises(InvalidField, match="nothing is added to token ids"):
+        await replica.backend.infer(replace(request(), token_ids=((1, 2),), options=named))
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+async def test_large_answers_are_finished_beside_the_event_loop(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    threads, decode = [], replica.task.decode
+
+    def watched(rows: np.ndarray, options: AnswerOptions) -> np.ndarray:
+        threads.append(threading.current_thread())
+        return decode(rows, options)
+
+    monkeypatch.setattr(replica.task, "decode", watched)
+    monkeypatch.setattr(local_encoder, "INLINE_NUMBERS", 2 * WIDTH - is_large)
+    outcome = await replica.backend.infer(request("a", "b", dimensions=3))
+    assert outcome.rows.shape == (2, 3)
+    assert (threads == [threading.main_thread()]) is not is_large
+
+
 class OnlyTexts:
     """A task without ``prepare_ids``."""
 
-    def check_dimensions(self, dimensions: int | None) -> None:
+    def check_options(self, options: AnswerOptions) -> None:
         """Any will do."""
 
 

@@ -14,11 +14,8 @@ from serving.seams import (
     Sampling,
     ScoreRequest,
 )
-from tests.unit.fakes import (
-    FakeGenerationTask,
-    FakeGenerator,
-    describe_generator,
-)
+from tests.unit.fakes.backends import describe_generator
+from tests.unit.fakes.generator import FakeGenerationTask, FakeGenerator
 
 SAMPLING = Sampling(0.0, 1.0, 0, 7, 0.0, 0.0, None)
 WITH_LOGPROBS = Sampling(0.0, 1.0, 0, 7, 0.0, 0.0, 1)
@@ -79,10 +76,14 @@ async def run(
 ) -> tuple[list[GenerationChunk], GenerationSummary]:
     """Everything that is sent; the summary is the last."""
     sent = [item async for item in backend.stream(asked)]
-    *chunks, summary = sent
+    summary = sent.pop()
     assert isinstance(summary, GenerationSummary)
-    assert all(isinstance(chunk, GenerationChunk) for chunk in chunks)
-    return chunks, summary
+    return [as_chunk(item) for item in sent], summary
+
+
+def as_chunk(item: GenerationChunk | GenerationSummary) -> GenerationChunk:
+    assert isinstance(item, GenerationChunk)
+    return item
 
 
 async def texts(backend: LocalGenerator, asked: GenerationRequest) -> list[str]:
@@ -98,4 +99,5 @@ async def texts(backend: LocalGenerator, asked: GenerationRequest) -> list[str]:
 def score(
     prompt: tuple[int, ...] | str, continuation: tuple[int, ...] | str, **changes: Any
 ) -> ScoreRequest:
-    return ScoreRequest(prompt, continuation, **{"timeout_s": 30, **changes})
+    given: dict[str, Any] = {"timeout_s": 30, **changes}
+    return ScoreRequest(prompt, continuation, **given)

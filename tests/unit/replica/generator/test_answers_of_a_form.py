@@ -25,7 +25,7 @@ from serving.seams import (
     ToolUse,
 )
 from serving.tasks.generation import Generation
-from tests.unit.fakes import describe_generator
+from tests.unit.fakes.backends import describe_generator
 from tests.unit.replica.generator.generating import request, run
 from tests.unit.runtimes.tiny_generators import open_request, prepare_request, save_generator
 from tests.unit.tasks.test_tools import SCHEMAS, TOOLS, task_of
@@ -60,7 +60,7 @@ def prepared(task: Generation, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def backend(task: Generation, prepared: Path) -> Iterator[LocalGenerator]:
+def backend(task: Any, prepared: Path) -> Iterator[LocalGenerator]:
     open_generator = RUNTIMES["torch"].open_generator
     assert open_generator is not None
     engine = open_generator(open_request("fp32", prepared, slot_tokens=MAX_TOKENS))

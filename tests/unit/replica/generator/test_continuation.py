@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.replica.generator.continuation import Continuation, Prompt
-from serving.seams import FinishReason, GeneratedToken, Progress, TextLogprob
-from tests.unit.fakes import FakeGenerationTask, logprob_of
+from serving.seams import FinishReason, GeneratedToken, Progress, TextLogprob, TextStream
+from tests.unit.fakes.generator import FakeGenerationTask, logprob_of
 
 
 class Words(FakeGenerationTask):
@@ -19,7 +20,7 @@ class Words(FakeGenerationTask):
     words = ("", "the ", "end", " of", " it")
     rest = "…"
 
-    def open_text(self, prompt: Sequence[int], with_calls: bool = False) -> Words:
+    def open_text(self, prompt: Sequence[int], with_calls: bool = False) -> TextStream:
         return self
 
     def push(self, token: int) -> str:
@@ -45,7 +46,7 @@ def generated(
     )
 
 
-def start(stop: Iterable[str] = (), prompt: str = "Once", **arguments: bool) -> Continuation:
+def start(stop: Iterable[str] = (), prompt: str = "Once", **arguments: Any) -> Continuation:
     return Continuation(
         FakeGenerationTask(), Prompt(tuple(prompt.encode()), prompt), tuple(stop), **arguments
     )

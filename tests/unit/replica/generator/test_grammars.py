@@ -9,7 +9,7 @@ import pytest
 
 from serving.errors import InvalidField
 from serving.seams import TokenTable
-from tests.unit.fakes import FakeGenerationTask
+from tests.unit.fakes.generator import FakeGenerationTask
 from tests.unit.replica.generator.generating import replica, request, run, texts
 
 SCHEMA = {"enum": ["yes", "no"]}

@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -18,19 +19,19 @@ from serving.seams import (
     Message,
     Sampling,
     TokenizedText,
+    TokenRequest,
     TokensRequest,
+    Tool,
 )
-from tests.unit.fakes import (
-    MAX_WAIT_S,
-    FakeGenerationTask,
-    FakeGenerator,
-    describe_generator,
-    let_others_act,
-)
+from tests.unit.fakes.backends import describe_generator
+from tests.unit.fakes.generator import FakeGenerationTask
+from tests.unit.fakes.waiting import MAX_WAIT_S, let_others_act
+from tests.unit.loop_clock import LoopClock
 from tests.unit.replica.generator.generating import (
     SAMPLING,
     WITH_LOGPROBS,
     Replica,
+    as_chunk,
     replica,
     request,
     run,
@@ -46,11 +47,11 @@ async def test_a_prompt_is_continued_piece_by_piece() -> None:
     for piece in "Hi!":
         waiting = asyncio.ensure_future(anext(stream))
         await one.engine.let(1)
-        chunk = await waiting
+        chunk = as_chunk(await waiting)
         assert (chunk.choice, chunk.text, chunk.finish) == (0, piece, None)
     waiting = asyncio.ensure_future(anext(stream))
     await one.engine.let(1)
-    assert (await waiting).finish == "stop"
+    assert as_chunk(await waiting).finish == "stop"
     assert isinstance(await anext(stream), GenerationSummary)
 
 
@@ -93,12 +94,12 @@ async def test_pieces_that_pile_up_are_sent_as_one() -> None:
     stream = one.backend.stream(request("x"))
     waiting = asyncio.ensure_future(anext(stream))
     await one.engine.let(1)
-    assert (await waiting).text == "a"
+    assert as_chunk(await waiting).text == "a"
     await one.engine.let(4)
-    assert (await anext(stream)).text == "bcde"
+    assert as_chunk(await anext(stream)).text == "bcde"
     waiting = asyncio.ensure_future(anext(stream))
     await one.engine.let(1)
-    assert (await waiting).text == "f"
+    assert as_chunk(await waiting).text == "f"
     await stream.aclose()
 
 
@@ -221,49 +222,55 @@ async def test_a_prompt_alone_can_be_scored() -> None:
 
 
 async def test_the_first_token_has_a_deadline_for_every_choice() -> None:
-    one = replica("ab", "cd")
+    clock, one = LoopClock(), replica("ab", "cd")
     one.engine.hold()
-    asked = request("x", "y", first_token_timeout_s=0.02)
+    asked = request("x", "y", first_token_timeout_s=60, timeout_s=600)
     running = asyncio.create_task(run(one.backend, asked))
     await one.engine.let(1)
-    with pytest.raises(DeadlineExceeded, match=r"no first token within 0\.02 s"):
+    await clock.move(60)
+    with pytest.raises(DeadlineExceeded, match="no first token within 60 s"):
         await running
     assert one.engine.open == []
 
 
 async def test_after_the_first_token_only_the_end_has_a_deadline() -> None:
-    one = replica("abcd")
+    clock, one = LoopClock(), replica("abcd")
     one.engine.hold()
-    asked = request("x", first_token_timeout_s=0.01, timeout_s=0.05)
+    asked = request("x", first_token_timeout_s=60, timeout_s=600)
     stream = one.backend.stream(asked)
     waiting = asyncio.ensure_future(anext(stream))
     await one.engine.let(1)
-    assert (await waiting).text == "a"
-    with pytest.raises(DeadlineExceeded, match=r"not finished within 0\.05 s"):
-        await anext(stream)
+    assert as_chunk(await waiting).text == "a"
+    waiting = asyncio.ensure_future(anext(stream))
+    await clock.move(300)
+    assert not waiting.done()
+    await clock.move(300)
+    with pytest.raises(DeadlineExceeded, match="not finished within 600 s"):
+        await waiting
     assert one.engine.open == []
 
 
 async def test_a_deadline_frees_the_places_even_while_the_consumer_is_away() -> None:
-    one = replica("abcd")
+    clock, one = LoopClock(), replica("abcd")
     one.engine.hold()
-    stream = one.backend.stream(request("x", timeout_s=0.02))
+    stream = one.backend.stream(request("x", timeout_s=600))
     waiting = asyncio.ensure_future(anext(stream))
     await one.engine.let(1)
     await waiting
+    await clock.move(600)
     await one.engine.idle.wait()
     with pytest.raises(DeadlineExceeded):
         await anext(stream)
 
 
 async def test_an_answer_that_is_complete_in_time_may_be_fetched_late() -> None:
-    one = replica("ab")
-    stream = one.backend.stream(request("x", timeout_s=0.2))
-    first = await anext(stream)
+    clock, one = LoopClock(), replica("ab")
+    stream = one.backend.stream(request("x", timeout_s=600))
+    first = as_chunk(await anext(stream))
     await let_others_act()
-    await asyncio.sleep(0.3)
+    await clock.move(900)
     rest = [item async for item in stream]
-    assert first.text + rest[0].text == "ab"
+    assert first.text + as_chunk(rest[0]).text == "ab"
     assert isinstance(rest[-1], GenerationSummary)
 
 
@@ -290,11 +297,11 @@ async def test_an_error_that_nobody_foresaw_is_told_without_its_details() -> Non
 async def test_an_engine_that_ends_without_a_reason_is_an_error() -> None:
     one = replica()
 
-    async def end(self: FakeGenerator) -> AsyncIterator[None]:
+    async def end(request: TokenRequest) -> AsyncIterator[None]:
         return
         yield
 
-    one.engine.generate = end
+    vars(one.engine)["generate"] = end
     with pytest.raises(InternalError):
         await run(one.backend, request("x"))
 
@@ -416,6 +423,8 @@ async def test_tokens_of_a_text_a_chat_and_back() -> None:
     assert found == TokenizedText(tuple(long.encode()), tuple(long), long, 20)
     chat = await one.backend.tokens(TokensRequest("", (Message("user", "hi"),), (), 5))
     assert (chat.tokens, chat.text) == (tuple(b"<user>hi"), "")
+    told = TokensRequest("", (Message("user", "hi"),), (), 5, (Tool("add", {}, {}),))
+    assert (await one.backend.tokens(told)).tokens == tuple(b"[add]<user>hi")
     assert (await one.backend.tokens(TokensRequest("", (), tuple(b"cat"), 5))).text == "cat"
     with pytest.raises(InvalidField, match="no token 256"):
         await one.backend.tokens(TokensRequest("", (), (256,), 5))
@@ -484,10 +493,10 @@ LONG = "x" * (INLINE_CHARACTERS + 1)
 async def test_a_prompt_that_is_still_tokenized_at_its_deadline_is_given_up(
     deadlines: dict[str, float],
 ) -> None:
-    one = replica(task=SlowTask())
+    one = replica(task=(task := SlowTask()))
     with pytest.raises(DeadlineExceeded, match=r"no first token within 0\.01 s"):
         await run(one.backend, request(LONG, **deadlines))
-    one.task.gate.set()
+    task.gate.set()
     assert one.engine.requests == []
     assert one.value("in_flight_requests") == 0
 
@@ -510,8 +519,22 @@ async def test_what_the_engine_has_no_room_for_is_not_tokenized() -> None:
     assert len(await one.backend.score(score("d", "e"))) == 1
 
 
+async def test_a_background_request_takes_no_room_away_from_others() -> None:
+    one = replica()
+    one.engine.hold()
+    scored = asyncio.create_task(one.backend.score(replace(score("d", "e"), background=True)))
+    await let_others_act()
+    running = asyncio.create_task(run(one.backend, request("a", n=6)))
+    await let_others_act()
+    assert len(one.engine.open) == 7
+    with pytest.raises(QueueFull, match="6 sequences run or wait"):
+        await run(one.backend, request("b"))
+    await one.engine.let(40)
+    await asyncio.gather(scored, running)
+
+
 async def test_what_is_being_tokenized_keeps_its_room() -> None:
-    one = replica(task=SlowTask(), max_tokens=100_000)
+    one = replica(task=(task := SlowTask()), max_tokens=100_000)
     waiting = [
         asyncio.create_task(run(one.backend, request(LONG, n=5))),
         asyncio.create_task(one.backend.score(score(LONG, "y"))),
@@ -523,23 +546,31 @@ async def test_what_is_being_tokenized_keeps_its_room() -> None:
     waiting.pop().cancel()
     await let_others_act()
     assert len(await one.backend.score(score((1,), (2,)))) == 1
-    one.task.gate.set()
+    task.gate.set()
     await waiting[0]
 
 
 @pytest.mark.parametrize(
     ("characters", "is_on_the_loop"), [(INLINE_CHARACTERS, True), (INLINE_CHARACTERS + 1, False)]
 )
-@pytest.mark.parametrize("is_chat", [True, False])
 async def test_long_prompts_are_tokenized_off_the_loop(
-    characters: int, is_on_the_loop: bool, is_chat: bool
+    characters: int, is_on_the_loop: bool
 ) -> None:
     one = replica("a", max_tokens=100_000)
-    text = "x" * characters
-    asked = request(messages=(Message("user", text),)) if is_chat else request(text)
-    await run(one.backend, asked)
+    await run(one.backend, request("x" * characters))
     [thread] = one.task.encoded_in
     assert (thread is threading.current_thread()) == is_on_the_loop
+
+
+@pytest.mark.parametrize("text", ["x", LONG])
+async def test_every_chat_is_tokenized_off_the_loop(text: str) -> None:
+    """Its template is a program of somebody else, whatever the length of what it is given."""
+    one = replica("a", max_tokens=1_000_000)
+    messages = (Message("user", text),)
+    await one.backend.tokens(TokensRequest("", messages, (), MAX_WAIT_S))
+    await run(one.backend, request(messages=messages))
+    assert threading.current_thread() not in one.task.encoded_in
+    assert len(one.task.encoded_in) == 2
 
 
 async def test_describe_says_what_is_loaded() -> None:

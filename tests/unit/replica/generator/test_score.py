@@ -23,7 +23,8 @@ from serving.seams import (
     TokenLogprob,
     Trace,
 )
-from tests.unit.fakes import FakeGenerationTask, FakeTextStream, describe_generator
+from tests.unit.fakes.backends import describe_generator
+from tests.unit.fakes.generator import FakeGenerationTask, FakeTextStream
 from tests.unit.runtimes.tiny_generators import (
     MODELS,
     logits_of,

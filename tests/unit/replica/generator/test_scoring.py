@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 
-from serving.errors import DeadlineExceeded, InternalError, InvalidField
+from serving.errors import CannotScore, DeadlineExceeded, InternalError, InvalidField
 from serving.replica.tokenizing import INLINE_CHARACTERS
 from serving.seams import (
     NUM_TRACED,
 )
-from tests.unit.fakes import (
-    logprob_of,
-)
+from tests.unit.fakes.generator import logprob_of
 from tests.unit.replica.generator.generating import (
     replica,
     score,
@@ -64,7 +62,7 @@ async def test_what_cannot_be_scored_is_refused(parts: Any, message: str) -> Non
 async def test_an_engine_that_cannot_score_is_not_asked_to() -> None:
     one = replica()
     one.engine.can_score = False
-    with pytest.raises(InvalidField, match="'smollm2' here cannot say how probable"):
+    with pytest.raises(CannotScore, match="'smollm2' here cannot say how probable"):
         await one.backend.score(score((1,), (2,)))
     assert one.engine.requests == []
 

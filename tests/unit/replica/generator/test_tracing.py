@@ -11,9 +11,7 @@ from serving.seams import (
     NUM_TRACED,
     Sampling,
 )
-from tests.unit.fakes import (
-    logprob_of,
-)
+from tests.unit.fakes.generator import logprob_of
 from tests.unit.replica.generator.generating import (
     SAMPLING,
     WITH_LOGPROBS,

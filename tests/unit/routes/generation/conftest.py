@@ -11,7 +11,14 @@ import httpx
 import pytest
 
 from tests.unit.generation_fakes import EchoBackend
-from tests.unit.routes.sites import MODELS, SMOLLM2, Site, open_gateway, open_replica
+from tests.unit.routes.sites import (
+    MODELS,
+    SMOLLM2,
+    Site,
+    SiteBackends,
+    open_gateway,
+    open_replica,
+)
 
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
@@ -72,8 +79,8 @@ def open_generator_replica(**server: Any) -> GeneratorSite:
 
 
 def _over(site: Site, root_path: str) -> GeneratorSite:
-    fake: Any = site.backends.generators["smollm2", "int4"]
-    return GeneratorSite(site, fake, root_path)
+    assert isinstance(site.backends, SiteBackends)
+    return GeneratorSite(site, site.backends.echoes["smollm2", "int4"], root_path)
 
 
 OpenGenerator = Callable[..., GeneratorSite]

@@ -197,6 +197,11 @@ DO_NOTHING = [
     {"ignore_eos": False},
     {"min_tokens": 0},
     {"stop_token_ids": []},
+    {"cache_salt": "s", "priority": 5, "request_id": "r"},
+    {"bad_words": [], "detokenize": True, "early_stopping": False},
+    {"return_token_ids": False, "return_tokens_as_token_ids": False},
+    {"include_stop_str_in_output": False, "spaces_between_special_tokens": True},
+    {"a_field_that_nobody_knows": None},
     {"stop": [str(i) for i in range(MAX_STOPS)]},
     {"store": True},
     {"metadata": {"a": "b"}},
@@ -220,7 +225,9 @@ DO_NOTHING_IN_CHAT = [
     {"parallel_tool_calls": True},
     {"modalities": ["text"]},
     {"prediction": {"type": "content", "content": "x"}},
-    {"add_generation_prompt": True},
+    {"add_generation_prompt": True, "add_special_tokens": False, "echo": False},
+    {"chat_template_kwargs": {}, "documents": []},
+    {"messages": [{"role": "assistant", "content": "{}", "parsed": {}, "refusal": None}]},
     {"messages": [{"role": "user", "content": "x", "name": "Ann", "cache_control": {"a": "b"}}]},
     {"messages": [{"role": "user", "content": [{**part("x"), "cache_control": {"a": "b"}}]}]},
 ]
@@ -238,20 +245,31 @@ class TestHarmless:
     async def test_in_a_chat(self, replica_generator, fields: Any) -> None:
         assert (await replica_generator.post(CHAT, **fields)).status_code == 200
 
-    @pytest.mark.parametrize("fields", [{"best_of": 1}, {"best_of": 3, "n": 3}])
+    @pytest.mark.parametrize("fields", [{"best_of": 1}, {"best_of": 3, "n": 3}, {"suffix": ""}])
     async def test_in_completions(self, replica_generator, fields: Any) -> None:
         assert (await replica_generator.post(COMPLETIONS, **fields)).status_code == 200
 
 
 NOT_SUPPORTED = [
+    ("bad_words", ["x"]),
+    ("detokenize", False),
+    ("early_stopping", True),
+    ("include_stop_str_in_output", True),
     ("length_penalty", 2),
+    ("return_token_ids", True),
+    ("return_tokens_as_token_ids", True),
+    ("spaces_between_special_tokens", False),
     ("skip_special_tokens", False),
     ("stop_token_ids", [7]),
     ("use_beam_search", True),
 ]
 NOT_SUPPORTED_IN_CHAT = [
     ("add_generation_prompt", False),
+    ("add_special_tokens", True),
+    ("chat_template_kwargs", {"enable_thinking": False}),
     ("continue_final_message", True),
+    ("documents", [{"text": "x"}]),
+    ("echo", True),
     ("audio", {"voice": "alloy", "format": "wav"}),
     ("function_call", "auto"),
     ("functions", [{"name": "f"}]),
@@ -261,7 +279,11 @@ NOT_SUPPORTED_IN_CHAT = [
     ("verbosity", "low"),
     ("web_search_options", {}),
 ]
-NOT_SUPPORTED_IN_COMPLETIONS = [("suffix", "the end"), ("best_of", 2)]
+NOT_SUPPORTED_IN_COMPLETIONS = [
+    ("add_special_tokens", False),
+    ("suffix", "the end"),
+    ("best_of", 2),
+]
 
 
 class TestNotSupported:
@@ -374,8 +396,21 @@ OUT_OF_BOUNDS = [
     ("logit_bias", {"9" * 10: 1}),
     ("logit_bias", {str(i): 1 for i in range(MAX_BIASES + 1)}),
     ("temprature", 1),
-    ("inptu", None),
+    ("inptu", "x"),
 ]
+
+
+def history(arguments: str) -> Any:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return {"role": "assistant", "tool_calls": [call]}
+
+
+def tool(parameters: Any) -> Any:
+    return {"type": "function", "function": {"name": "f", "parameters": parameters}}
+
+
+def schema(of_answer: Any) -> Any:
+    return {"type": "json_schema", "json_schema": {"name": "n", "schema": of_answer}}
 
 
 class TestBounds:
@@ -498,6 +533,12 @@ class TestBounds:
             (COMPLETIONS, {"prompt": "\ud800"}),
             (COMPLETIONS, {"stop": "\ud800"}),
             (CHAT, {"messages": [{"role": "user", "content": "\ud800"}]}),
+            (CHAT, {"messages": [history('{"a": "\\ud800"}')]}),
+            (CHAT, {"messages": [history('{"\\ud800": 1}')]}),
+            (CHAT, {"tools": [tool({"properties": {"\ud800": {"type": "string"}}})]}),
+            (CHAT, {"tools": [tool({"default": ["\ud800"]})]}),
+            (CHAT, {"response_format": schema({"const": "\ud800"})}),
+            (CHAT, {"response_format": schema({"properties": {"\ud800": {"nullable": True}}})}),
         ],
     )
     async def test_half_a_character(self, replica_generator, route: str, fields: Any) -> None:
@@ -506,4 +547,5 @@ class TestBounds:
             content=json.dumps(body_of(route, **fields)),
             headers={"Content-Type": "application/json"},
         )
-        assert response.status_code == 422
+        assert response.status_code == 422, response.text
+        assert response.json()["error"]["param"] == next(iter(fields))

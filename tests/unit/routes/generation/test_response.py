@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette.types import Scope
 
 from serving.errors import DeadlineExceeded, InternalError, NotReady, QueueFull, RequestError
 from serving.metrics import Labels
@@ -314,7 +315,7 @@ class Client:
         self._gone = asyncio.Event()
         self.got = asyncio.Event()
         self.messages: list[Any] = []
-        scope = {
+        scope: Scope = {
             "type": "http",
             "method": "POST",
             "path": generator.root_path + route,
@@ -322,9 +323,7 @@ class Client:
             "query_string": b"",
             "headers": [(b"content-type", b"application/json")],
         }
-        self.exchange = asyncio.create_task(
-            generator.site.edge(scope, self._receive, self._send)  # type: ignore[arg-type]
-        )
+        self.exchange = asyncio.create_task(generator.site.edge(scope, self._receive, self._send))
 
     def leave(self) -> None:
         self._gone.set()

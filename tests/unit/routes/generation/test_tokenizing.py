@@ -36,6 +36,16 @@ async def test_a_chat_becomes_tokens(generator) -> None:
     assert (await ask(generator, "/tokenize", messages=messages))["tokens"] == list(b"ab|")
 
 
+def tool(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+async def test_what_the_model_is_told_of_tools_counts(generator) -> None:
+    messages = [{"role": "user", "content": "ab"}]
+    answer = await ask(generator, "/tokenize", messages=messages, tools=[tool("add")])
+    assert answer["tokens"] == list(b"add|ab")
+
+
 async def test_tokens_become_their_text(generator) -> None:
     assert await ask(generator, "/detokenize", tokens=list(b"a cat")) == {"prompt": "a cat"}
 
@@ -68,6 +78,8 @@ async def test_values_that_do_nothing_are_accepted(replica_generator, body: Any)
         ("/tokenize", {"messages": CHAT, "add_generation_prompt": False}, "add_generation_prompt"),
         ("/tokenize", {"messages": CHAT, "continue_final_message": True}, "continue_final_message"),
         ("/tokenize", {"prompt": "x", "return_token_strs": 1}, "return_token_strs"),
+        ("/tokenize", {"prompt": "x", "tools": [tool("add")]}, "tools"),
+        ("/tokenize", {"messages": CHAT, "tools": [tool("add")] * 2}, "tools"),
         ("/detokenize", {}, "tokens"),
         ("/detokenize", {"tokens": []}, "tokens"),
         ("/detokenize", {"tokens": [-1]}, "tokens"),

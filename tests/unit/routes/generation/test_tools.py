@@ -11,6 +11,7 @@ from serving.config import ServerConfig
 from serving.routes.generation.bodies import ChatBody
 from serving.routes.generation.tools import MAX_TOOLS
 from serving.routes.generation.writers import ChatWriter
+from serving.routes.json_nesting import MAX_NESTING
 from serving.seams import GenerationChunk, Message, ToolCall, ToolCallDelta
 from tests.unit.generation_fakes import START
 from tests.unit.routes.generation.conftest import CHAT
@@ -74,6 +75,12 @@ class TestAsked:
             Message("tool", "21", tool_call_id="1", tool_name="f"),
             Message("tool", "21", tool_call_id="1", tool_name="given"),
         )
+
+    def test_what_openai_s_client_has_read_out_of_a_call_may_come_back(self) -> None:
+        call = called('{"a": 1}')
+        call["function"]["parsed_arguments"] = {"a": 1}
+        answer = {"role": "assistant", "content": "", "tool_calls": [call]}
+        assert asked(USER, answer).messages[1].tool_calls == (ToolCall("1", "f", {"a": 1}),)
 
     def test_a_call_without_arguments(self) -> None:
         answer = {"role": "assistant", "content": "", "tool_calls": [called("")]}
@@ -156,6 +163,23 @@ async def test_turns_that_are_refused(replica_generator: Any, turn: Any, place: 
     error = response.json()["error"]
     assert error["param"] == "messages"
     assert error["message"].startswith(place), error["message"]
+
+
+@pytest.mark.parametrize("levels", [MAX_NESTING + 1, 700, 100_000])
+async def test_arguments_that_are_too_deep(replica_generator: Any, levels: int) -> None:
+    def turn(levels: int) -> Any:
+        inner = "[" * (levels - 1) + "]" * (levels - 1)
+        return {"role": "assistant", "tool_calls": [called(f'{{"a": {inner}}}')]}
+
+    response = await replica_generator.post(CHAT, messages=[USER, turn(MAX_NESTING)])
+    assert response.status_code == 200
+    response = await replica_generator.post(CHAT, messages=[USER, turn(levels)])
+    assert response.status_code == 422
+    error = response.json()["error"]
+    assert error["param"] == "messages"
+    assert error["message"] == (
+        "messages[1].tool_calls[0].function.arguments: nested more than 200 deep"
+    )
 
 
 def chunk(text: str = "", *calls: ToolCallDelta, finish: Any = None) -> GenerationChunk:

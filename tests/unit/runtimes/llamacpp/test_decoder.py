@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from serving.errors import ConfigError
-from serving.runtimes.llamacpp.decoder import LlamaCppDecoder
+from serving.runtimes.llamacpp.decoder import LlamaCppDecoder, computed_together
 from serving.seams import Segment
 from tests.unit.runtimes.tiny_generators import (
     VOCABULARY,
@@ -89,6 +91,22 @@ def test_single_tokens_do_not_depend_on_company(decoder: LlamaCppDecoder) -> Non
     assert np.array_equal(np.stack(together)[:, 0], alone)
 
 
+def test_a_prompt_does_not_depend_on_company(decoder: LlamaCppDecoder) -> None:
+    """Pieces of one token excepted: for those, attention has a kernel of its own."""
+    alone = whole(decoder)[60:]
+    other = random_tokens(60, seed=4)
+    decoder.step([Segment(0, 0, other[:40]), Segment(1, 0, TEXT[:60])])
+    company = [Segment(2, 0, other[:17], 0), Segment(0, 40, other[40:41])]
+    together = decoder.step([*company, Segment(1, 60, TEXT[60:], 60)])
+    assert np.array_equal(together[1:], alone)
+
+
+def test_segments_of_one_length_are_computed_together_in_order_of_their_slots() -> None:
+    slots_and_lengths = [(5, 1), (2, 9), (0, 1), (7, 9), (3, 4), (1, 1)]
+    segments = [Segment(slot, 0, range(length)) for slot, length in slots_and_lengths]
+    assert computed_together(segments) == [[2, 5, 0], [1, 3], [4]]
+
+
 def test_rows_come_in_the_order_of_the_segments(decoder: LlamaCppDecoder) -> None:
     expected = whole(decoder)
     other = random_tokens(30, seed=5)
@@ -144,3 +162,35 @@ def test_what_is_no_gguf_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(ConfigError, match=r"llama.cpp cannot load model\.gguf: .+"):
         LlamaCppDecoder(file, num_slots=1, slot_tokens=256, threads=1)
+
+
+def test_nan_that_a_sequence_leaves_in_its_slot_reaches_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values beyond float16, in which they are cached, as the first layer makes them of a token."""
+    poison = VOCABULARY - 1
+    checkpoint = save_gguf(tmp_path, change=lambda model: make_values_overflow(model, poison))
+    decoder = LlamaCppDecoder(tmp_path / str(checkpoint.gguf_file), 2, slot_tokens=600, threads=1)
+    text = [token for token in TEXT if token != poison]
+    expected = decoder.step([Segment(1, 0, text[:40], 40)])
+    assert np.isfinite(expected).all()
+    # Unseen at first, and beyond the first block that attention reads.
+    for pieces in ([0], [0, 0, 1]):
+        start = 0
+        for num_logits in pieces:
+            prompt = [*text[:90], poison, *text[:9]]
+            poisoned = decoder.step([Segment(0, start, prompt, num_logits)])
+            start += len(prompt)
+        assert not np.isfinite(poisoned).any()
+        np.testing.assert_array_equal(decoder.step([Segment(0, 0, text[:40], 40)]), expected)
+    # Nor whoever shares the step.
+    both = decoder.step([Segment(0, 0, [poison, *text[:39]], 40), Segment(1, 0, text[:40], 40)])
+    np.testing.assert_array_equal(both[40:], expected)
+
+
+def make_values_overflow(model: Any, token: int) -> None:
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:, 0] = 0
+        model.model.embed_tokens.weight[token] = 0
+        model.model.embed_tokens.weight[token, 0] = 1
+        model.model.layers[0].self_attn.v_proj.weight[:, 0] = 1e7

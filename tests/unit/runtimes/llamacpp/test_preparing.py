@@ -16,12 +16,12 @@ from tokenizers.models import BPE
 
 from serving.errors import ConfigError
 from serving.runtimes.llamacpp.artifact_files import MODEL
-from serving.runtimes.llamacpp.conversion import convert
 from serving.runtimes.llamacpp.decoder import LlamaCppDecoder
 from serving.runtimes.llamacpp.library import FLOAT32
 from serving.runtimes.llamacpp.opening import open_decoder
 from serving.runtimes.llamacpp.preparing import prepare_generator
 from serving.seams import Prepared, Segment
+from tests.unit.runtimes.llamacpp.conversions import convert_all
 from tests.unit.runtimes.tiny_generators import (
     MODELS,
     VOCABULARY,
@@ -71,20 +71,30 @@ GELU_TABLE = 6e-3
 """Likewise, where llama.cpp reads GELU from a table of float16; the largest measured was 0.0032."""
 
 
-def prepared(folder: Path, recipe: str, **config: object) -> Prepared:
+def prepared(folder: Path, recipe: str, **config: Any) -> Prepared:
     checkpoint = save_generator(folder / "checkpoint", **config)
     (folder / "artifact").mkdir()
     return prepare_generator(prepare_request(recipe, checkpoint, folder / "artifact"))
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A float32 file of each family."""
+    folder = tmp_path_factory.mktemp("families")
+    for name, config in FAMILIES.items():
+        save_generator(folder / name, **config)
+    # The converter cuts gemma3's table to the tokenizer's.
+    (folder / "gemma3" / "tokenizer.json").write_text(Tokenizer(BPE(WORDS, [])).to_str())
+    files = {name: folder / f"{name}.gguf" for name in FAMILIES}
+    convert_all({folder / name: file for name, file in files.items()})
+    return files
+
+
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_converted_checkpoint_answers_as_transformers_does(tmp_path: Path, name: str) -> None:
-    file = tmp_path / MODEL
-    checkpoint = save_generator(tmp_path / "checkpoint", **FAMILIES[name])
-    if name == "gemma3":  # the converter cuts its table to the tokenizer's
-        (checkpoint.folder / "tokenizer.json").write_text(Tokenizer(BPE(WORDS, [])).to_str())
-    convert(checkpoint, file)
-    decoder = LlamaCppDecoder(file, 1, 256, threads=1, cache_type=FLOAT32)
+def test_a_converted_checkpoint_answers_as_transformers_does(
+    converted: dict[str, Path], name: str
+) -> None:
+    decoder = LlamaCppDecoder(converted[name], 1, 256, threads=1, cache_type=FLOAT32)
     text = random_tokens(120, seed=3)
     expected = logits_of(random_model(**FAMILIES[name]), text)
     found = decoder.step([Segment(0, 0, text, len(text))])

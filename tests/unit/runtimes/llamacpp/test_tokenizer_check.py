@@ -34,34 +34,36 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return Checkpoint(folder)
 
 
+@pytest.fixture(scope="module")
+def artifact(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Its file, and what was said of the tokenizer."""
+    folder = tmp_path_factory.mktemp("artifact")
+    made = prepare_generator(prepare_request("f16", checkpoint, folder))
+    (note,) = (note for note in made.notes if "tokenizer" in note)
+    return folder / MODEL, note
+
+
 def number_in(note: str) -> int:
     """How many strings it says that the tokenizers differ on."""
     return int(note.partition("checkpoint's on ")[2].split()[0].replace(",", ""))
 
 
-def test_where_the_tokenizers_differ_is_told(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_where_the_tokenizers_differ_is_told(artifact: tuple[Path, str]) -> None:
     """llama.cpp splits white space before digits otherwise; a stranger's file may do worse."""
-    made = prepare_generator(prepare_request("f16", checkpoint, tmp_path))
-    assert (tmp_path / MODEL).is_file()
-    (note,) = (note for note in made.notes if "tokenizer" in note)
+    file, note = artifact
+    assert file.is_file()
     assert 0 < number_in(note) < 400
     assert f"of {NUM_STRINGS:,} hard strings, such as" in note
 
 
 def test_another_tokenizer_differs_almost_everywhere(
-    checkpoint: Checkpoint, tmp_path: Path
+    checkpoint: Checkpoint, artifact: tuple[Path, str], tmp_path: Path
 ) -> None:
-    made = prepare_generator(prepare_request("f16", checkpoint, tmp_path))
-    few = next(note for note in made.notes if "tokenizer" in note)
-    file = checkpoint.folder / "tokenizer.json"
-    whole = file.read_text()
-    content = json.loads(whole)
+    file, few = artifact
+    content = json.loads((checkpoint.folder / "tokenizer.json").read_text())
     content["model"]["merges"] = content["model"]["merges"][:100]
-    file.write_text(json.dumps(content))
-    try:
-        many = compare_tokenizers(tmp_path / MODEL, file)
-    finally:
-        file.write_text(whole)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    many = compare_tokenizers(file, tmp_path / "tokenizer.json")
     assert number_in(many) > 0.9 * NUM_STRINGS > 10 * number_in(few)
 
 

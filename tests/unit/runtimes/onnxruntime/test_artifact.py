@@ -143,6 +143,15 @@ def test_the_files_are_those_that_are_opened(artifacts: Path) -> None:
     assert files == {GRAPH, WEIGHTS}
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_only_float_weights_are_in_the_file_twice(artifacts: Path, recipe: str) -> None:
+    """In the kernels' own order, too, so that replicas map one copy; 8 bits once, page by page."""
+    folder = artifacts / place(recipe, HEADS["mean"])
+    engine = open_prepared("onnxruntime", recipe, HEADS["mean"], folder)
+    ratio = (folder / WEIGHTS).stat().st_size / engine.footprint().weights_bytes
+    assert (ratio > 1.3) == (recipe == "fp32")
+
+
 def test_other_recipes_and_kinds_are_refused() -> None:
     assert why_not(Combination("fp32", "encoder", "cpu", "safetensors")) is None
     reason = why_not(Combination("int4", "encoder", "cpu", "safetensors"))

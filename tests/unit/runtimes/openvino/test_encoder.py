@@ -15,6 +15,7 @@ from serving.recipes import RECIPES
 from serving.runtimes.openvino.execution import EXECUTIONS, why_not_here
 from serving.seams import EncoderEngine, Head, Logits, PerToken, Pooled
 from tests.unit.matrix import pairs
+from tests.unit.runtimes.closeness import mean_cosine
 from tests.unit.runtimes.openvino.conftest import Artifact
 from tests.unit.runtimes.tiny_models import open_prepared, padded_batch
 
@@ -34,11 +35,6 @@ HEADS: dict[str, Head] = {
 
 def opened(artifact: Artifact, recipe: str, head: Head) -> EncoderEngine:
     return open_prepared("openvino", recipe, head, artifact(recipe, head))
-
-
-def mean_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    return float(((a * b).sum(-1) / lengths).mean())
 
 
 @pytest.mark.parametrize(("recipe", "name"), pairs(POSSIBLE, HEADS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tests.unit.runtimes.tiny_models import (
     save_model,
 )
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 1000,
     "hidden_size": 64,
     "num_hidden_layers": 4,
@@ -44,11 +45,11 @@ CONFIGS: dict[str, transformers.PretrainedConfig] = {
     "electra": transformers.ElectraConfig(**SIZES, embedding_size=64),
     "albert": transformers.AlbertConfig(**SIZES, embedding_size=32),
     "deberta-v2": transformers.DebertaV2Config(
-        **SIZES, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=16
+        **(SIZES | {"position_buckets": 16}), relative_attention=True, pos_att_type=["p2c", "c2p"]
     ),
     # Padding further away than half of ``local_attention`` sees no token at all.
     "modernbert": transformers.ModernBertConfig(
-        **SIZES, global_attn_every_n_layers=2, local_attention=16,
+        **(SIZES | {"global_attn_every_n_layers": 2}), local_attention=16,
         bos_token_id=1, cls_token_id=1, eos_token_id=2, sep_token_id=2,
     ),
     "qwen3": transformers.Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=16),
@@ -59,7 +60,7 @@ CONFIGS: dict[str, transformers.PretrainedConfig] = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_architectures_answer_as_in_torch(tmp_path: Path, name: str, head: Head) -> None:
     torch.manual_seed(0)
-    auto = transformers.AutoModelForSequenceClassification
+    auto: Any = transformers.AutoModelForSequenceClassification
     if isinstance(head, Pooled):
         auto = transformers.AutoModel
     auto.from_config(CONFIGS[name]).save_pretrained(tmp_path / "model")

@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from serving.runtimes.torch.conversions import CONVERSIONS
 from serving.seams import PerToken, Pooled
-from tests.unit.runtimes.tiny_models import HEADS, open_prepared, padded_batch, prepare, save_model
+from tests.unit.runtimes.tiny_models import (
+    HEADS,
+    TORCH_ENCODERS,
+    open_prepared,
+    padded_batch,
+    prepare,
+    save_model,
+)
 
 ROOT = Path(__file__).parents[4]
 
@@ -41,9 +47,9 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An artifact of each recipe, of a tiny embedding model."""
     root = tmp_path_factory.mktemp("artifacts")
     checkpoint = save_model(root / "model", "embeddings")
-    for recipe in CONVERSIONS:
+    for recipe in TORCH_ENCODERS:
         prepare("torch", recipe, checkpoint, HEADS["embeddings"], root / recipe)
-    return {recipe: root / recipe for recipe in CONVERSIONS}
+    return {recipe: root / recipe for recipe in TORCH_ENCODERS}
 
 
 def test_the_thread_that_calls_forward_gets_the_threads(artifacts: dict[str, Path]) -> None:
@@ -63,7 +69,7 @@ def test_the_thread_that_calls_forward_gets_the_threads(artifacts: dict[str, Pat
     assert seen == [1]
 
 
-@pytest.mark.parametrize("recipe", [*CONVERSIONS])
+@pytest.mark.parametrize("recipe", TORCH_ENCODERS)
 def test_token_types_reach_the_model(artifacts: dict[str, Path], recipe: str) -> None:
     engine = open_prepared("torch", recipe, HEADS["embeddings"], artifacts[recipe])
     batch = padded_batch([12, 12])

@@ -16,7 +16,6 @@ from serving.checkpoint import read_config
 from serving.errors import ConfigError
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
-from serving.runtimes.torch.conversions import CONVERSIONS
 from serving.runtimes.torch.encoder_architectures import MIXES_TYPES
 from serving.seams import Checkpoint, Combination, EncoderTask, Pooled
 from serving.tasks import TASKS
@@ -31,7 +30,7 @@ from tests.unit.runtimes.families import (
     WITHOUT_CLASSIFIER,
     save_family,
 )
-from tests.unit.runtimes.tiny_models import open_prepared, padded_batch, prepare
+from tests.unit.runtimes.tiny_models import TORCH_ENCODERS, open_prepared, padded_batch, prepare
 
 TEXTS = ["the cat sat on a mat", "dogs", "never again bark", "z" * 200]
 """Short ones of several lengths, and one that is longer than any model of these takes."""
@@ -60,8 +59,7 @@ FAMILIES = [
 ]
 CELLS = [
     (family, task, recipe)
-    for family, (task, recipe) in pairs(FAMILIES, product(MODELS, CONVERSIONS))
-    if CONVERSIONS[recipe].convert_encoder is not None
+    for family, (task, recipe) in pairs(FAMILIES, product(MODELS, TORCH_ENCODERS))
     if not (task == "classification" and family in WITHOUT_CLASSIFIER)
 ]
 
@@ -92,9 +90,9 @@ def test_a_family_is_answered_as_transformers_does_or_refused(
     folder = tmp_path / "artifact"
     prepare("torch", recipe, checkpoint, opened.head, folder, example, calibration)
     engine = open_prepared("torch", recipe, opened.head, folder)
-    together = opened.decode(engine.forward(example), None)
+    together = opened.decode(engine.forward(example))
     alone = np.concatenate(
-        [opened.decode(engine.forward(opened.collate([item])), None) for item in items]
+        [opened.decode(engine.forward(opened.collate([item]))) for item in items]
     )
     expected = transformers_rows(task, checkpoint, opened)
     expectation = RECIPES[recipe].encoder

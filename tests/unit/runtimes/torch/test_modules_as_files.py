@@ -22,6 +22,8 @@ from serving.runtimes.torch.writing_modules import WEIGHTS, write_modules
 class Model(nn.Module):
     """Numbers in every place where modules keep them."""
 
+    positions: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.table, self.head = nn.Embedding(20, 8), nn.Linear(8, 20, bias=False)
@@ -117,10 +119,10 @@ def test_the_file_is_let_go_of_where_kernels_hold_all(tmp_path: Path) -> None:
 def test_kernels_come_back_in_every_place(tmp_path: Path) -> None:
     model = random_model()
     quantized = Int8Linear.of(model.shared)
-    model.shared = quantized  # type: ignore[assignment]
+    model.set_submodule("shared", quantized)
     model.layers[0] = model.layers[2] = quantized
     table = Int8Embedding.of(model.table, torch.float32)
-    model.table = table  # type: ignore[assignment]
+    model.set_submodule("table", table)
     write_modules(model, tmp_path)
     found = opened(tmp_path, Int8Linear, Int8Embedding)
     assert torch.equal(found(IDS), model(IDS))

@@ -21,9 +21,15 @@ from transformers import (
 )
 
 from serving.errors import ConfigError
-from serving.runtimes.torch.conversions import CONVERSIONS
 from serving.seams import Checkpoint
-from tests.unit.runtimes.tiny_models import HEADS, open_prepared, padded_batch, prepare, save_model
+from tests.unit.runtimes.tiny_models import (
+    HEADS,
+    TORCH_ENCODERS,
+    open_prepared,
+    padded_batch,
+    prepare,
+    save_model,
+)
 
 REMOTE_CODE = """
 import torch
@@ -67,7 +73,7 @@ def save_remote(folder: Path, forgotten: str = "0") -> Checkpoint:
     return Checkpoint(folder, trust_remote_code=True)
 
 
-@pytest.mark.parametrize("recipe", [*CONVERSIONS])
+@pytest.mark.parametrize("recipe", TORCH_ENCODERS)
 def test_tables_that_a_model_reads_past_their_modules_stay_float(
     tmp_path: Path, recipe: str
 ) -> None:
@@ -116,7 +122,7 @@ def test_calibration_sees_inputs_that_the_model_accepts(tmp_path: Path) -> None:
     assert np.isfinite(rows).all()
 
 
-@pytest.mark.parametrize("recipe", [*CONVERSIONS])
+@pytest.mark.parametrize("recipe", TORCH_ENCODERS)
 def test_code_that_comes_with_a_trusted_checkpoint_goes_into_the_artifact(
     tmp_path: Path, recipe: str
 ) -> None:

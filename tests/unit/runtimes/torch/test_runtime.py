@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from serving.recipes import RECIPES
+from serving.runtimes.torch.conversions import fp8
 from serving.runtimes.torch.runtime import why_not
 from serving.seams import Combination, DeviceName, EngineKind
 
@@ -69,11 +70,15 @@ int2 = strangers_int2:CONVERSION
         ("int8-static", "encoder", "cpu", None),
         ("int8-static", "encoder", "cuda", "on torch, int8-static runs on the CPU only"),
         ("int8-static", "generator", "cpu", "on torch, int8-static makes no generators"),
+        ("f16", "encoder", "cuda", None),
+        ("f16", "encoder", "cpu", "on torch, f16 runs on CUDA only"),
+        ("fp8", "generator", "cpu", "on torch, fp8 runs on CUDA only"),
         (
             "int8-weights",
             "encoder",
             "cpu",
-            "torch has no recipe int8-weights; it has fp32, bf16, int8-dynamic, int8-static, int4",
+            "torch has no recipe int8-weights; it has fp32, f16, bf16, fp8, int8-dynamic, "
+            "int8-static, int8-outlier, int4",
         ),
     ],
 )
@@ -81,6 +86,44 @@ def test_it_says_what_it_cannot_do(
     recipe: str, kind: EngineKind, device: DeviceName, reason: str | None
 ) -> None:
     assert why_not(Combination(recipe, kind, device, "safetensors")) == reason
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "reason"),
+    [
+        ({}, "cpu", None),
+        ({"symmetric": False}, "cpu", None),
+        ({"method": "awq", "symmetric": True}, "cpu", None),
+        ({"method": "hqq"}, "cpu", None),
+        ({"method": "scale-estimation"}, "cpu", "the methods of int4 are rtn, hqq, awq, gptq"),
+        ({"symmetric": True}, "cpu", "its own way to round chooses offsets"),
+        ({"method": "hqq", "symmetric": True}, "cpu", "hqq chooses offsets"),
+        ({}, "cuda", None),
+        ({"method": "gptq"}, "cuda", "on CUDA, int4 has one way to round"),
+    ],
+)
+def test_ways_to_round_that_it_has_not_are_refused(
+    options: dict[str, object], device: DeviceName, reason: str | None
+) -> None:
+    chosen = RECIPES["int4"].options(group_size=32, **options)
+    said = why_not(Combination("int4", "generator", device, "safetensors", options=chosen))
+    assert said is None if reason is None else said is not None and reason in said
+
+
+@pytest.mark.parametrize(
+    ("capability", "reason"),
+    [
+        ((9, 0), None),
+        ((12, 0), None),
+        (None, None),  # a GPU of another node
+        ((8, 6), "float8 needs a GPU of compute capability 9.0 (Hopper); this one has 8.6"),
+    ],
+)
+def test_float8_needs_a_gpu_that_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] | None, reason: str | None
+) -> None:
+    monkeypatch.setattr(fp8, "cuda_capability", lambda: capability)
+    assert why_not(Combination("fp8", "encoder", "cuda", "safetensors")) == reason
 
 
 def test_planning_imports_no_torch() -> None:

@@ -26,8 +26,9 @@ from serving.cores import UnsharedCores
 from serving.errors import ConfigError, InputFails, InternalError, InvalidField, NotReady, QueueFull
 from serving.generator.sampling import Sampler
 from serving.generator.token_stream import TokenStream
-from serving.runtimes.torch.cuda import paged_generator, paged_steps
-from serving.runtimes.torch.cuda.paged_generator import PAGE_TOKENS, PagedGenerator
+from serving.runtimes.torch.cuda import page_cache, paged_generator, paged_steps
+from serving.runtimes.torch.cuda.page_cache import PAGE_TOKENS
+from serving.runtimes.torch.cuda.paged_generator import PagedGenerator
 from serving.runtimes.torch.cuda.paged_steps import Steps
 from serving.runtimes.torch.cuda.token_chooser import MAX_TOP_LOGPROBS, NUM_INTEGERS, TokenChooser
 from serving.runtimes.torch.footprint import weights_bytes
@@ -38,10 +39,11 @@ from serving.seams import (
     GeneratorEngine,
     NoOptions,
     OpenGeneratorRequest,
+    TokenIterator,
     TokenLogprob,
     TokenRequest,
 )
-from tests.unit.fakes import MAX_WAIT_S
+from tests.unit.fakes.waiting import MAX_WAIT_S
 from tests.unit.generator.leaving import WAYS_TO_LEAVE
 from tests.unit.generator.reference import request
 
@@ -197,7 +199,7 @@ def expected(
     return tokens[len(asked.prompt) :], logprobs
 
 
-def greedy(model: LlamaForCausalLM, prompt: Sequence[int], max_new_tokens: int) -> list[int]:
+def greedy(model: Any, prompt: Sequence[int], max_new_tokens: int) -> list[int]:
     """What transformers' own ``generate`` says."""
     ids = model.generate(
         torch.tensor([prompt]),
@@ -210,7 +212,7 @@ def greedy(model: LlamaForCausalLM, prompt: Sequence[int], max_new_tokens: int) 
     return ids[0, len(prompt) :].tolist()
 
 
-async def collect(stream: TokenStream) -> list[GeneratedToken]:
+async def collect(stream: TokenIterator) -> list[GeneratedToken]:
     async with asyncio.timeout(MAX_WAIT_S):
         return [token async for token in stream]
 
@@ -278,7 +280,7 @@ async def test_among_others_a_sequence_is_the_same(
     ],
 )
 async def test_sampling_is_that_of_the_cpu(
-    build: Build, reference: LlamaForCausalLM, changes: dict[str, float]
+    build: Build, reference: LlamaForCausalLM, changes: dict[str, Any]
 ) -> None:
     bench = build()
     asked = [request(prompt_of(5), 25, seed=seed, **changes) for seed in (3, 2**64 - 1)]
@@ -322,6 +324,102 @@ async def test_logprobs_are_those_of_the_model(
         assert found == pytest.approx([logprob for _, logprob in wanted.top], abs=1e-4)
 
 
+def scores_of(
+    model: LlamaForCausalLM, tokens: Sequence[int], start: int, count: int
+) -> list[TokenLogprob]:
+    """Log-probabilities of the tokens from ``start`` on, by one pass over all of them."""
+    with torch.inference_mode():
+        logits = model(torch.tensor([tokens])).logits[0].double()
+    scored = []
+    for row, token in zip(logits[start - 1 : -1].log_softmax(-1), tokens[start:], strict=True):
+        values, ids = row.topk(count)
+        top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+        scored.append(TokenLogprob(token, float(row[token]), top))
+    return scored
+
+
+def assert_same_scores(found: Sequence[TokenLogprob], wanted: Sequence[TokenLogprob]) -> None:
+    assert [score.token for score in found] == [score.token for score in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        # float32 here, token by token; float64 of one pass there
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
+        assert [i for i, _ in one.top] == [i for i, _ in other.top]
+        assert [p for _, p in one.top] == pytest.approx([p for _, p in other.top], abs=1e-4)
+
+
+@pytest.mark.parametrize("start", [1, 7, 12])
+async def test_a_prompt_is_scored(build: Build, reference: LlamaForCausalLM, start: int) -> None:
+    bench = build()
+    prompt = prompt_of(12)
+    other = asyncio.create_task(generate(bench, request(prompt_of(5, 1), 30)))
+    asked = request(prompt, 0, logprobs_from=start, logprobs=3)
+    [event] = await collect(bench.engine.generate(asked))
+    assert_same_scores(event.prompt, scores_of(reference, prompt, start, 3))
+    assert event.finish == "length"
+    assert await other == greedy(reference, prompt_of(5, 1), 30)
+    assert bench.engine.load().running == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.2])
+async def test_a_prompt_that_is_scored_goes_on_as_any_other(
+    build: Build, reference: LlamaForCausalLM, temperature: float
+) -> None:
+    bench = build()
+    prompt = prompt_of(9)
+    asked = request(prompt, 10, logprobs=2, temperature=temperature, seed=3, presence_penalty=1.5)
+    events = await collect(bench.engine.generate(replace(asked, logprobs_from=1)))
+    assert [event.token for event in events] == expected(reference, asked)[0]
+    assert [event.finish for event in events] == [None] * 9 + ["length"]
+    assert_same_scores(events[0].prompt, scores_of(reference, prompt, 1, 2))
+    assert not any(event.prompt for event in events[1:])
+
+
+async def test_stop_tokens_in_a_prompt_that_is_scored_end_nothing(
+    build: Build, reference: LlamaForCausalLM
+) -> None:
+    bench = build(max_running=1)
+    prompt = prompt_of(8)
+    stop = prompt[3]
+    asked = replace(request(prompt, 40, [stop], logprobs=0), logprobs_from=1)
+    [*events, last] = await collect(bench.engine.generate(asked))
+    assert_same_scores(events[0].prompt, scores_of(reference, prompt, 1, 0))
+    assert [event.finish for event in events] == [None] * len(events)
+    continuation = greedy(reference, prompt, 40)
+    found = [event.token for event in [*events, last]]
+    if stop in continuation:
+        continuation = continuation[: continuation.index(stop) + 1]
+    assert found == continuation
+    assert last.finish == ("stop" if found[-1] == stop else "length")
+
+
+async def test_a_stop_token_after_a_prompt_that_is_scored_ends_it(
+    build: Build, reference: LlamaForCausalLM
+) -> None:
+    bench = build(max_running=1)
+    prompt = prompt_of(6)
+    continuation = greedy(reference, prompt, 20)
+    stop = continuation[8]
+    first = continuation.index(stop)
+    asked = replace(request(prompt, 20, [stop], logprobs=0), logprobs_from=2)
+    events = await collect(bench.engine.generate(asked))
+    assert [event.token for event in events] == continuation[: first + 1]
+    assert [event.finish for event in events] == [None] * first + ["stop"]
+    # Its place is free again, and nothing of it reaches the next one.
+    assert await generate(bench, request([3], 5)) == greedy(reference, [3], 5)
+
+
+async def test_a_prompt_as_long_as_a_sequence_may_be_is_scored(
+    build: Build, reference: LlamaForCausalLM
+) -> None:
+    bench = build(max_running=1, max_tokens=PAGE_TOKENS)
+    prompt = prompt_of(PAGE_TOKENS)
+    start = PAGE_TOKENS - 20
+    asked = request(prompt, 0, logprobs_from=start, logprobs=0)
+    for _ in range(2):  # the second time out of the cache, as far as it goes
+        [event] = await collect(bench.engine.generate(asked))
+        assert_same_scores(event.prompt, scores_of(reference, prompt, start, 0))
+
+
 async def test_a_stop_token_ends_a_sequence(build: Build, reference: LlamaForCausalLM) -> None:
     bench = build()
     prompt = prompt_of(6)
@@ -338,7 +436,7 @@ async def test_a_stop_token_ends_a_sequence(build: Build, reference: LlamaForCau
 async def test_long_prompts_are_read_in_pieces_while_others_decode(
     build: Build, reference: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paged_generator, "CHUNK_TOKENS", 64)
+    monkeypatch.setattr(page_cache, "CHUNK_TOKENS", 64)
     bench = build(max_running=2, max_tokens=700)
     prompt, short = prompt_of(2 * PAGE_TOKENS + 30), prompt_of(4)
     stream = bench.engine.generate(request(short, 40))
@@ -411,7 +509,6 @@ async def test_what_can_never_fit_is_refused_at_once(build: Build) -> None:
 @pytest.mark.parametrize(
     ("asked", "param"),
     [
-        (request([1, 2], 1, logprobs_from=1, logprobs=0), "echo"),
         (request([1, 2], 1, logprobs=MAX_TOP_LOGPROBS + 1), "logprobs"),
         (request([1, 2], 1, min_p=0.1), "min_p"),
         (request([1, 2], 1, repetition_penalty=1.1), "repetition_penalty"),
@@ -539,7 +636,9 @@ async def test_the_engine_says_how_busy_it_is(build: Build) -> None:
     assert (after.running, after.waiting, after.kv_cache_used) == (0, 0, 0)
 
 
-async def test_the_tokens_of_a_step_arrive_together(build: Build) -> None:
+async def test_the_tokens_of_a_step_arrive_together(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench = build(max_running=4)
     loop = asyncio.get_running_loop()
     main, calls = threading.current_thread(), []
@@ -550,7 +649,7 @@ async def test_the_tokens_of_a_step_arrive_together(build: Build) -> None:
             calls.append(len(args[0]))
         return call_soon(callback, *args)
 
-    loop.call_soon_threadsafe = count  # type: ignore[method-assign]
+    monkeypatch.setattr(loop, "call_soon_threadsafe", count)
     asked = [request([i], 5 + i) for i in range(6)]
     await asyncio.gather(*[generate(bench, one) for one in asked])
     assert len(calls) == len(bench.steps)
@@ -575,7 +674,7 @@ async def test_what_the_engine_says_of_itself(build: Build, checkpoint: Checkpoi
     assert bench.engine.device == "cpu"
     assert bench.engine.footprint().weights_bytes == weights_bytes(bench.model)
     assert bench.engine.footprint().peak_bytes >= bench.engine.footprint().resident_bytes > 0
-    assert not bench.engine.can_score
+    assert bench.engine.can_score
 
 
 async def test_a_failed_step_ends_the_engine(
@@ -672,6 +771,76 @@ async def test_nan_of_one_sequence_is_its_own(build: Build, reference: LlamaForC
     assert bench.engine.load().running == bench.engine.load().waiting == 0
 
 
+POISON = 50
+
+
+def poison(bench: Bench) -> None:
+    """Make a token's row of the embeddings NaN: attention carries it to whoever is read with it."""
+    with torch.no_grad():
+        bench.model.get_parameter("model.embed_tokens.weight")[POISON] = math.nan
+
+
+async def test_nan_in_the_cache_stays_with_its_sequence(
+    build: Build, reference: LlamaForCausalLM
+) -> None:
+    bench = build(max_running=1)
+    await generate(bench, request([3], 2))
+    poison(bench)
+    for _ in range(2 * bench.engine._num_pages):  # so that each is used again
+        with pytest.raises(InputFails):
+            await generate(bench, request([2, POISON, 4], 5))
+        bench.engine.check_health()
+        assert await generate(bench, request([2], 5)) == greedy(reference, [2], 5)
+
+
+async def test_nan_fails_nobody_who_shares_its_steps(
+    build: Build, reference: LlamaForCausalLM
+) -> None:
+    """Nor does it spoil the tests: so many at once would have the replica replaced."""
+    bench = build(max_running=3)
+    await generate(bench, request([3], 2))
+    poison(bench)
+    prompts = [[2], [2, POISON], [4, 5], [POISON], [6], [POISON, 7, 8]]
+    found = await asyncio.gather(
+        *(generate(bench, request(prompt, 5)) for prompt in prompts), return_exceptions=True
+    )
+    for prompt, answer in zip(prompts, found, strict=True):
+        if POISON in prompt:
+            assert isinstance(answer, InputFails)
+        else:
+            assert answer == greedy(reference, prompt, 5)
+    bench.engine.check_health()
+    assert bench.engine.load().running == bench.engine.load().waiting == 0
+
+
+async def test_who_begins_again_goes_on_where_it_was(
+    build: Build, reference: LlamaForCausalLM
+) -> None:
+    bench = build(max_running=2)
+    asked = request([2], 12, temperature=1.0, seed=7, frequency_penalty=1.0, logprobs=2)
+    tokens, logprobs = expected(reference, asked)
+    assert POISON not in tokens
+    await generate(bench, request([3], 2))
+    poison(bench)
+    stream = bench.engine.generate(asked)
+    found = [await anext(stream)]
+    bench.hold()
+    await bench.until_held()
+    failing = asyncio.create_task(generate(bench, request([POISON], 2)))
+    await asyncio.sleep(0)
+    bench.release()
+    with pytest.raises(InputFails):
+        await failing
+    found += await collect(stream)
+    assert bench.steps.count([2]) == 2  # it did begin again
+    assert [generated.token for generated in found] == tokens
+    for generated, wanted in zip(found, logprobs, strict=True):
+        assert wanted is not None
+        assert generated.logprob is not None
+        assert generated.logprob.logprob == pytest.approx(wanted.logprob, abs=1e-4)
+    bench.engine.check_health()
+
+
 SOME = torch.tensor([VOCABULARY // 2])
 
 
@@ -718,7 +887,7 @@ def test_a_model_that_the_library_does_not_know_is_told(tmp_path: Path) -> None:
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path)
 
-    model = model_of(Checkpoint(tmp_path))
+    model: Any = model_of(Checkpoint(tmp_path))
     model.config.layer_types = ["chunked_attention"]
     with pytest.raises(ConfigError, match="cannot batch this model continuously"):
         PagedGenerator(model, asked_for(max_tokens=8))
@@ -734,7 +903,7 @@ async def test_a_model_in_half_precision_is_served_in_it(checkpoint: Checkpoint)
 def test_flash_attention_is_for_half_precision(
     checkpoint: Checkpoint, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paged_generator, "is_flash_attn_2_available", lambda: True)
+    monkeypatch.setattr(page_cache, "is_flash_attn_2_available", lambda: True)
     engine = PagedGenerator(model_of(checkpoint).to(dtype), asked_for())
     config = engine._manager.continuous_batching_config
     assert config.auto_switch_to_flash == (dtype is torch.bfloat16)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from serving.generator.sampling import draw, log_probability
-from serving.runtimes.torch.cuda.token_chooser import NUM_FLOATS, NUM_INTEGERS, TokenChooser
+from serving.runtimes.torch.cuda.token_chooser import FREE, NUM_FLOATS, NUM_INTEGERS, TokenChooser
 from serving.seams import Sampling
 from tests.unit.generator.reference import sampling
 
@@ -17,7 +17,7 @@ VOCABULARY = 96
 
 
 def arguments_of(rows: Sequence[tuple[int, bool, Sampling, float]]) -> torch.Tensor:
-    integers = [[slot, first, how.top_k or VOCABULARY] for slot, first, how, _ in rows]
+    integers = [[slot, first, how.top_k or VOCABULARY, FREE] for slot, first, how, _ in rows]
     floats = [
         [how.temperature, how.top_p, uniform, how.frequency_penalty, how.presence_penalty]
         for _, _, how, uniform in rows
@@ -62,3 +62,14 @@ def test_rows_that_nobody_reads_touch_no_sequence() -> None:
     for is_first, token in ((True, 3), (False, 5)):
         rows = [(0, is_first, how, 0.0), idle, (1, is_first, how, 0.0), idle]
         assert chooser.choose(logits, arguments_of(rows)).tolist() == [token, 3, token, 3]
+
+
+def test_a_token_that_is_given_is_taken_with_its_own_log_probability() -> None:
+    chooser = TokenChooser(2, VOCABULARY, torch.device("cpu"))
+    logits = torch.randn(2, VOCABULARY, generator=torch.Generator().manual_seed(0))
+    arguments = arguments_of([(0, True, sampling(temperature=2.0), 0.5), (1, True, sampling(), 0)])
+    arguments[3, 0] = 7
+    tokens = chooser.choose(logits, arguments)
+    assert tokens.tolist() == [7, int(logits[1].argmax())]
+    wanted = logits.double().log_softmax(-1)
+    assert chooser.report()[0, 0] == pytest.approx(float(wanted[0, 7]), abs=1e-5)

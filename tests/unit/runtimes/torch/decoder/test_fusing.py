@@ -16,6 +16,7 @@ from serving.runtimes.torch.conversions.input_importance import (
     measure_input_importance,
 )
 from serving.runtimes.torch.conversions.input_importance import random_tokens as random_batch
+from serving.runtimes.torch.conversions.input_moments import InputMoments
 from serving.runtimes.torch.decoder.fusing import fuse
 from serving.runtimes.torch.kernels.kernel_module import KernelModule
 from serving.runtimes.torch.kernels.prepacked_linear import PrepackedLinear
@@ -59,7 +60,7 @@ class Spy(KernelModule):
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen.append(x.square())
-        return self.linear(x)  # type: ignore[no-any-return]
+        return self.linear(x)
 
 
 @pytest.mark.parametrize("name", ["llama", "llama-untied", "llama-one-key", "qwen3"])
@@ -67,15 +68,18 @@ def test_each_layer_gets_the_importance_of_its_own_inputs(name: str) -> None:
     model = random_model(**MODELS[name])
     spies: list[Spy] = []
 
-    def spy(linear: nn.Linear, mass: Tensor | None) -> Spy:
-        spies.append(Spy(linear, mass))
+    def spy(linear: nn.Linear, inputs: InputMoments | None) -> Spy:
+        spies.append(Spy(linear, None if inputs is None else inputs.squares))
         return spies[-1]
 
     batch = random_batch(model)
     numerics = replace(
         numerics_of("fp32"),
         linear=spy,
-        measure_importance=lambda model: measure_input_importance(model, batch),
+        measure_inputs=lambda model, _: {
+            layer: InputMoments(squares)
+            for layer, squares in measure_input_importance(model, batch).items()
+        },
     )
     decoder = decoder_of(model, numerics, num_slots=ROWS, slot_tokens=TOKENS)
     rows = batch["input_ids"].tolist()

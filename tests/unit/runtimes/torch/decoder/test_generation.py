@@ -13,6 +13,7 @@ from serving.recipes import RECIPES
 from serving.runtimes.torch.decoder.opening import open_generator
 from serving.runtimes.torch.decoder.preparing import prepare_generator
 from serving.seams import Checkpoint, Decoder, GeneratorEngine, Segment
+from tests.unit.matrix import pairs
 from tests.unit.runtimes.generating import Arrivals, one_by_one, requests
 from tests.unit.runtimes.tiny_generators import (
     MODELS,
@@ -87,8 +88,7 @@ def in_company(decoder: Decoder, seed: int) -> Logits:
     return np.concatenate([row for of_text in rows for row in of_text])
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("recipe", TORCH_RECIPES)
+@pytest.mark.parametrize(("recipe", "name"), pairs(TORCH_RECIPES, NAMES))
 def test_pieces_of_any_size_change_little(recipe: str, name: str) -> None:
     """Within what the recipe expects of company.
 

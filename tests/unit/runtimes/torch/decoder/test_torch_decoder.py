@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import psutil
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from serving.runtimes.torch.footprint import weights_bytes
 from serving.seams import Decoder, Segment
+from tests.unit.matrix import pairs
 from tests.unit.runtimes.tiny_generators import (
     MODELS,
     TORCH_RECIPES,
@@ -71,14 +73,15 @@ class RandomSteps:
     def step(self) -> tuple[list[Segment], Logits]:
         """Some of the running sequences go on by some tokens; also returns what must come out."""
         chosen = [s for s in self.running.values() if self.random.random() < 0.7]
-        self.random.shuffle(chosen)  # type: ignore[arg-type]
+        chosen = [chosen[place] for place in self.random.permutation(len(chosen))]
         segments, expected = [], [np.empty((0, VOCABULARY), np.float32)]
         for sequence in chosen:
             left = len(sequence.tokens) - sequence.start
             is_decoding = self.random.random() < 0.6
             count = 1 if is_decoding else int(self.random.integers(1, left + 1))
             start, end = sequence.start, sequence.start + count
-            num_logits = int(self.random.choice([0, 1, count, self.random.integers(count + 1)]))
+            numbers = np.array([0, 1, count, self.random.integers(count + 1)])
+            num_logits = int(self.random.choice(numbers))
             tokens = sequence.tokens[start:end]
             segments.append(Segment(sequence.slot, start, tokens, num_logits))
             expected.append(sequence.expected[end - num_logits : end])
@@ -88,8 +91,7 @@ class RandomSteps:
         return segments, np.concatenate(expected)
 
 
-@pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "seed"), pairs(NAMES, range(12)))
 def test_any_steps_give_the_logits_of_whole_passes(name: str, seed: int) -> None:
     decoder = decoder_of(random_model(**MODELS[name]), None, NUM_SLOTS, SLOT_TOKENS)
     steps = RandomSteps(random_model(**MODELS[name]), seed)
@@ -156,7 +158,8 @@ def test_a_sequence_does_not_see_what_others_hold(recipe: str) -> None:
         for i, decoder in enumerate(decoders)
     ]
     # Same shapes, so the same sums in the same order: to the last bit.
-    np.testing.assert_array_equal(*logits)
+    first, second = logits
+    np.testing.assert_array_equal(first, second)
     changed = last_rows(
         decoders[0], random_tokens(24, seed=2), [random_tokens(40, j) for j in range(3)]
     )
@@ -183,7 +186,8 @@ def test_nan_that_a_sequence_leaves_in_its_slot_reaches_no_other(
     texts = [random_tokens(30, seed=seed) for seed in range(2)]
     expected = [logits_of(model, text) for text in texts]
     decoder = decoder_of(model, None, NUM_SLOTS, SLOT_TOKENS)
-    weight = decoder._model.table.weight.data
+    table: Any = decoder._model.table
+    weight = table.weight.data
     before = weight[7].clone()
     weight[7] = poison
     spoilt = decoder.step([Segment(sick, 0, [1] * 5 + [7] * 40)])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from serving.runtimes.torch.footprint import weights_bytes
+from serving.runtimes.torch.kernels.int4_codes import Int4Codes
 from serving.runtimes.torch.kernels.int4_layout import pack_codes, unpack_centred
 from serving.runtimes.torch.kernels.int4_linear import MAX_KERNEL_ROWS, Int4Linear
 from serving.runtimes.torch.kernels.int4_rounding import round_to_int4
@@ -116,3 +119,21 @@ def test_constant_groups_survive() -> None:
 )
 def test_the_group_fits_the_layer(inputs: int, wanted: int, legal: int | None) -> None:
     assert legal_group_size(inputs, wanted) == legal
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_inputs_are_multiplied_by_their_shares(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    linear, shares = nn.Linear(64, 70), (torch.rand(64) + 0.5).bfloat16().float()
+    plain = Int4Codes(*round_to_int4(linear.weight.data, torch.ones(64), 32))
+    layer = Int4Linear.of_codes(replace(plain, shares=shares), linear.bias, dtype)
+    weight = replace(plain, shares=shares).expanded()
+    assert torch.equal(weight, plain.expanded() * shares.double())
+    x = torch.randn(MAX_KERNEL_ROWS + 1, 64).bfloat16().to(dtype)
+    expected = x.double() @ weight.T + linear.bias.detach().double()
+    for rows in (MAX_KERNEL_ROWS, MAX_KERNEL_ROWS + 1):
+        error = torch.linalg.norm(layer(x[:rows]).double() - expected[:rows])
+        # As without shares, and one more rounding of the inputs.
+        assert error / torch.linalg.norm(expected[:rows]) < 2**-7
+    again = Int4Linear.restore(layer.settings(), layer.stored_tensors())
+    assert torch.equal(again(x), layer(x))

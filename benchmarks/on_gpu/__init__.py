@@ -1,0 +1,1 @@
+"""Every recipe of torch on a GPU; see ``__main__``."""

@@ -1,0 +1,60 @@
+"""What a form of quantized checkpoints is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from serving.quantized_checkpoints.integer_weight import IntegerWeight
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of a layer's parts, by their names in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Integers:
+    """What a ``quantization_config`` says of the integers that all its layers are made of.
+
+    Attributes:
+        bits: Their widths.
+        is_symmetric: Whether the middle of them means 0 in every group.
+        group_size: Inputs that share a scale; None where all of an output do, and 0 where layers
+            differ.
+        is_by_activation: Whether groups are of any inputs, and not of neighbours.
+        has_short_scales: Whether scales are numbers of 16 bits, as far as the form says.
+    """
+
+    bits: frozenset[int]
+    is_symmetric: bool
+    group_size: int | None
+    is_by_activation: bool = False
+    has_short_scales: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedForm:
+    """How one library writes the linear layers that it quantized: an entry of ``FORMS``.
+
+    An entry's module imports no torch; its functions do when they are called.
+
+    Attributes:
+        marks: Names inside a layer of tensors, one of which every quantized layer has.
+        parts: Names inside a layer of all tensors that stand for its weight.
+        why_not: Of a checkpoint's ``quantization_config``, what of it is not read; None if all is.
+        integers: What ``quantization_config`` says of its integers; None where a layer is made of
+            something else.
+        shape: Of a layer's weight, from its parts' and ``quantization_config``; for estimates.
+        read: The weight of one layer, from its parts by their names and ``quantization_config``;
+            float32 (outputs, inputs) where it is not made of integers.
+    """
+
+    marks: tuple[str, ...]
+    parts: tuple[str, ...]
+    why_not: Callable[[Mapping[str, Any]], str | None]
+    integers: Callable[[Mapping[str, Any]], Integers | None]
+    shape: Callable[[Shapes, Mapping[str, Any]], tuple[int, ...]]
+    read: Callable[[Mapping[str, Tensor], Mapping[str, Any]], IntegerWeight | Tensor]

@@ -1,0 +1,58 @@
+"""Which tensors of a quantized checkpoint are parts of which layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from math import prod
+from typing import Any
+
+from serving.quantized_checkpoints.form import QuantizedForm
+from serving.quantized_checkpoints.forms import form_of
+from serving.seams import WeightShape
+
+
+def parts_of_layers(names: Collection[str], form: QuantizedForm) -> dict[str, dict[str, str]]:
+    """The quantized layers: of each its parts' tensors, by their names in the layer."""
+    layers = sorted(
+        name.removesuffix(f".{mark}")
+        for name in names
+        for mark in form.marks
+        if name.endswith(f".{mark}")
+    )
+    return {
+        layer: {part: f"{layer}.{part}" for part in form.parts if f"{layer}.{part}" in names}
+        for layer in dict.fromkeys(layers)
+    }
+
+
+def shapes_of_model(
+    shapes: Sequence[WeightShape], config: Mapping[str, Any]
+) -> Sequence[WeightShape]:
+    """Tensors of the model that was quantized, from those that the checkpoint has.
+
+    Args:
+        shapes: As the headers of the checkpoint's files tell them.
+        config: Its ``config.json``, of a form that is read, or of a checkpoint that is not
+            quantized, whose tensors are its own.
+    """
+    found = form_of(config)
+    if found is None:
+        return shapes
+    form, said = found
+    by_name = {shape.name: shape for shape in shapes}
+    layers = parts_of_layers(by_name, form)
+    parts = {name for of_layer in layers.values() for name in of_layer.values()}
+    kept = [shape for shape in shapes if shape.name not in parts]
+    for layer, of_layer in layers.items():
+        found_parts = {part: by_name[name] for part, name in of_layer.items()}
+        shape = form.shape({part: one.shape for part, one in found_parts.items()}, said)
+        stored = sum(_bytes(one) for part, one in found_parts.items() if "g_idx" not in part)
+        kept.append(WeightShape(f"{layer}.weight", shape, is_embedding=False, stored_bytes=stored))
+    return kept
+
+
+def _bytes(part: WeightShape) -> int:
+    """In the file; names of types end in their bits, or go on with how a float is made of them."""
+    bits = re.search(r"\d+", part.dtype)
+    return prod(part.shape) * (int(bits[0]) if bits else 8) // 8
