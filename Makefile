@@ -1,8 +1,8 @@
 # The three commands: make serve, make test, make check. All are idempotent.
 # make test-all runs every pair of the big matrices, of which make test takes enough to meet every
 # value. make test-avx2 runs the numeric tests as a CPU without AVX-512 would. make test-clients runs
-# the official clients against the demo, and needs a network the first time. make fuzz CASES=20000
-# sends the demo requests that are wrong in every way.
+# the official clients against the demo, and needs a network the first time. docs/reliability.md says
+# what make fuzz CASES=20000, make overload and make soak MINUTES=60 do to the service.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -18,7 +18,7 @@ OF_TORCH := "torch and not openvino and not onnxruntime"
 UNIT_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
 	--numprocesses logical --maxprocesses 4 --dist loadscope
 
-.PHONY: setup serve test test-all test-avx2 test-clients fuzz check format clean
+.PHONY: setup serve test test-all test-avx2 test-clients fuzz overload soak check format clean
 
 setup: $(INSTALLED)
 	@$(BIN)/python -m serving.demo.prepare
@@ -36,7 +36,7 @@ serve: setup
 
 test: setup
 	$(UNIT_TESTS) tests/unit
-	$(BIN)/python -m pytest -m demo tests/integration tests/console
+	$(BIN)/python -m pytest -m demo tests/integration tests/console tests/fuzz
 	$(BIN)/python -m pytest -m "not demo" tests/integration tests/console
 
 test-all: export TEST_ALL := 1
@@ -50,6 +50,12 @@ test-avx2: setup
 # Requests that are wrong in every way, against the demo; SEED=N makes the same ones again.
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),20000) $(if $(SEED),--seed $(SEED))
+
+overload: setup
+	$(BIN)/python -m benchmarks.overload
+
+soak: setup
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60)
 
 test-clients: setup
 	$(BIN)/python -m pytest tests/clients

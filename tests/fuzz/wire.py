@@ -141,7 +141,13 @@ def run_case(case: Case, address: tuple[str, int]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Readings:
-    """What h11 makes of the bytes: methods of whole requests, and whether all of it is HTTP."""
+    """What h11 makes of the bytes: methods of whole requests, and what is left.
+
+    Attributes:
+        methods: Of whole requests.
+        is_readable: Whether all of it is HTTP.
+        is_whole: Whether nothing comes after the last whole request.
+    """
 
     methods: Sequence[str]
     is_readable: bool
@@ -166,7 +172,8 @@ def _read_by_h11(raw: bytes) -> _Readings:
                     return _Readings(methods, True, True)
                 reader.start_next_cycle()
             elif event is h11.NEED_DATA:
-                return _Readings(methods, True, reader.their_state is h11.IDLE)
+                is_over = reader.their_state is h11.IDLE and not reader.trailing_data[0]
+                return _Readings(methods, True, is_over)
             elif event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
                 return _Readings(methods, True, True)
     except h11.ProtocolError:
@@ -180,12 +187,15 @@ def _read_answers(connection: socket.socket, sent: _Readings, slowly: bool) -> s
     # Whether a last request that is wrong is answered is the server's choice.
     methods = [*sent.methods, *([] if sent.is_whole and sent.is_readable else ["GET"])]
     for place in range(len(methods) + 1):
-        method = methods[place] if place < len(methods) else "GET"
+        is_surplus = place == len(methods)
+        method = "GET" if is_surplus else methods[place]
         is_due = place < len(sent.methods) and sent.is_readable
         answer = _one_answer(connection, reader, method, ANSWER_S if is_due else REST_S, size)
         if isinstance(answer, str):
             return answer if is_due and answer.startswith("silence") else None
         status, headers, body, is_last = answer
+        if is_surplus and sent.is_readable:
+            return f"an answer more than requests: status {status}"
         if (wrong := fault(status, headers, body, may_be_unreadable=True)) is not None:
             return wrong
         if is_last:
