@@ -76,6 +76,7 @@ def read_config(path: Path) -> Config:
 def serve_config(config: Config) -> dict[str, Any]:
     """The document that ``serve deploy`` and ``serveConfigV2`` of a RayService take."""
     whole, artifacts = _given(config), _given(config.artifacts)
+    server = {key: value for key, value in _given(config.server).items() if key != "gateways"}
     variants = [
         _application(
             variant_place(model.name, variant.name),
@@ -83,7 +84,7 @@ def serve_config(config: Config) -> dict[str, Any]:
             {
                 "variant": variant.name,
                 "models": [_for_variant(model, variant)],
-                "server": _given(config.server),
+                "server": server,
                 **({"artifacts": artifacts} if artifacts else {}),
             },
         )

@@ -350,6 +350,7 @@ class ServerConfig(_Section):
         max_inputs: Most texts in one request.
         cors_origins: Origins whose web pages may use the service, e.g. ``https://example.org``, or
             ``*`` for all; none if not given.
+        gateways: Processes that take requests which choose their variant by anything but the path.
     """
 
     host: str = "127.0.0.1"
@@ -360,6 +361,7 @@ class ServerConfig(_Section):
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1_024)
     max_inputs: int = Field(default=256, ge=1, le=65_536)
     cors_origins: tuple[Origin, ...] = ()
+    gateways: int = Field(default=1, ge=1, le=16)
 
     @field_validator("api_key")
     @classmethod

@@ -39,6 +39,24 @@ class Application:
             self._finding = asyncio.create_task(asyncio.to_thread(serve.get_app_handle, self._name))
         return await asyncio.shield(self._finding)
 
+    async def ask_all(self, method: str, *arguments: object, within_s: float) -> list[Any]:
+        """What every replica answers, without those that fail or are silent for so long.
+
+        Raises:
+            TimeoutError: The controller does not say which there are.
+            RayServeException: There is no such application.
+            RayError: The controller does not answer.
+        """
+        async with asyncio.timeout(within_s):
+            handle = await self.handle()
+            # ``results_async`` would have no answer at all for the sake of one replica that hangs.
+            calls = await handle.broadcast(method, *arguments)._fetch_replica_results_async()
+        answers = await asyncio.gather(
+            *(asyncio.wait_for(call.get_async(), within_s) for call in calls),
+            return_exceptions=True,
+        )
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+
     @property
     def _has_failed(self) -> bool:
         task = self._finding

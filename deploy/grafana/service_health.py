@@ -80,11 +80,13 @@ def _now() -> list[Panel]:
         ),
         tiles(
             "Replicas missing on /metrics",
-            "They run, but did not answer the last scrape.",
+            "They run, but did not answer the last scrape. A gateway counts as one, too.",
             "none",
             (
                 "sum(clamp_min(quantserve_scrape_replicas_expected"
-                " - quantserve_scrape_replicas_answered, 0))",
+                " - quantserve_scrape_replicas_answered, 0)"
+                " or clamp_min(quantserve_scrape_gateways_expected"
+                " - quantserve_scrape_gateways_answered, 0))",
                 ALL,
             ),
             none_is_good,

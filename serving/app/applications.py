@@ -15,7 +15,7 @@ from serving.app.plan import Plan, PlannedVariant, longest_request_s
 from serving.config import Config, VariantConfig
 from serving.fork_server.stand_in import PRELOADED_VARIABLE
 from serving.gateway.deployment import Gateway
-from serving.gateway.variant_status import application_name
+from serving.gateway.variant_status import GATEWAY_APPLICATION, application_name
 from serving.monitor.deployment import Monitor
 from serving.replica.deployment import Replica
 from serving.runtimes import RUNTIMES
@@ -50,7 +50,7 @@ class Place:
     route_prefix: str | None
 
 
-GATEWAY = Place("gateway", "/")
+GATEWAY = Place(GATEWAY_APPLICATION, "/")
 QUALITY = Place(QUALITY_APPLICATION, None)
 
 
@@ -81,9 +81,10 @@ def build_applications(config: Config, plan: Plan) -> list[RunTarget]:
 
 
 def gateway_application(config: Config) -> Application:
-    """The gateway; relative paths begin where this is called."""
+    """The gateways; relative paths begin where this is called."""
     gateway = serve.deployment(
         name=GATEWAY.name,
+        num_replicas=config.server.gateways,
         ray_actor_options={"num_cpus": ACTOR_CPUS},
         max_ongoing_requests=UNLIMITED,
         health_check_period_s=HEALTH_CHECK_S,

@@ -31,7 +31,10 @@ from serving.seams import Combination, DeviceName, SizeRequest
 from serving.tasks import TASKS
 
 SERVICE_BYTES = 1_200 * 1024**2
-"""Resident memory of Ray, its proxy and the gateway together."""
+"""Resident memory of Ray, its proxy and one gateway together."""
+
+GATEWAY_BYTES = 80 * 1024**2
+"""Memory of each further gateway: 47 MiB of its own after 300 requests, and room to grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +84,13 @@ class Plan:
         needed_bytes: Estimated memory of the whole service with all replicas, or of the largest
             process that prepares, if that is more: all is prepared before anything is served.
         available_bytes: Memory that the machine has left.
+        gateways: How many there are.
     """
 
     variants: tuple[PlannedVariant, ...]
     needed_bytes: int
     available_bytes: int
+    gateways: int = 1
 
     @property
     def fits(self) -> bool:
@@ -130,13 +135,20 @@ def make_plan(config: Config, cluster_has_cuda: bool | None = None) -> Plan:
     if cluster_has_cuda is None:
         check_exclusive_cores(variants, available_cores())
     preparing = max(planned.artifact.preparing_bytes for planned in variants)
-    return Plan(variants, max(serving_bytes(variants), preparing), available_bytes())
+    gateways = config.server.gateways
+    needed_bytes = max(serving_bytes(variants, gateways), preparing)
+    return Plan(variants, needed_bytes, available_bytes(), gateways)
 
 
-def serving_bytes(variants: Sequence[PlannedVariant]) -> int:
+def serving_bytes(variants: Sequence[PlannedVariant], gateways: int) -> int:
     """Estimated memory of the whole service with all replicas."""
     resident = sum(planned.resident_bytes for planned in variants)
-    return SERVICE_BYTES + resident + sum(shared_bytes(variants).values())
+    return service_bytes(gateways) + resident + sum(shared_bytes(variants).values())
+
+
+def service_bytes(gateways: int) -> int:
+    """Estimated memory of Ray, its proxy and so many gateways."""
+    return SERVICE_BYTES + (gateways - 1) * GATEWAY_BYTES
 
 
 def shared_bytes(variants: Sequence[PlannedVariant]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from serving.app.plan import SERVICE_BYTES, Plan, PlannedVariant, serving_bytes, shared_bytes
+from serving.app.plan import Plan, PlannedVariant, service_bytes, serving_bytes, shared_bytes
 from serving.artifacts import ArtifactKey, ArtifactStore, key_of
 from serving.artifacts.calibration import remarks
 from serving.artifacts.rehearsal import rehearse
@@ -36,7 +36,7 @@ def check(
         for planned, key in zip(plan.variants, keys, strict=True):
             for remark in (*calibration_remarks(planned, key), *floor_remarks(planned, key)):
                 out.print(remark, soft_wrap=True, markup=False)
-        prepares = plan.needed_bytes > serving_bytes(plan.variants)
+        prepares = plan.needed_bytes > serving_bytes(plan.variants, plan.gateways)
         out.print(
             f"needs about {mebibytes(plan.needed_bytes)} MiB{' to prepare' if prepares else ''}, "
             f"{mebibytes(plan.available_bytes)} MiB are available"
@@ -71,8 +71,15 @@ def plan_table(plan: Plan, artifacts: list[str]) -> Table:
         )
     for runtime, shared in shared_bytes(plan.variants).items():
         table.add_row("shared", f"once, by all on {runtime}", "", "", "", mebibytes(shared))
-    table.add_row("service", "Ray, proxy, gateway", "", "", "", mebibytes(SERVICE_BYTES))
-    table.add_row("together", "", "", "", "", mebibytes(serving_bytes(plan.variants)))
+    table.add_row(
+        "service",
+        "Ray, proxy, gateway",
+        str(plan.gateways) if plan.gateways > 1 else "",
+        *("", ""),
+        mebibytes(service_bytes(plan.gateways)),
+    )
+    together = mebibytes(serving_bytes(plan.variants, plan.gateways))
+    table.add_row("together", "", "", "", "", together)
     return table
 
 

@@ -36,6 +36,13 @@ QUALITY_FIRST_WAIT_S = 0.5
 STATUSES_FORGOTTEN_AFTER_S = 60.0
 """After so long without a request the states are waited for again."""
 
+LEARN_EVERY_S = 0.5
+"""How old what is known of the calls of other gateways may be, while requests come."""
+
+LEARNING_FIRST_WAIT_S = 0.5
+LEARNT_FORGOTTEN_AFTER_S = 5.0
+"""The first request after so long a pause waits for what other gateways have measured meanwhile."""
+
 MAX_REASONS = 1_000
 """Most characters about variants that are not ready."""
 
@@ -47,13 +54,14 @@ class AutoRouter:
     """``VariantChooser`` of the gateway.
 
     It knows readiness and sizes from the replicas, quality from the process that compares, and
-    times from the gateway's own calls; before there were any, from that process' single probes.
+    times from the calls of all gateways; before there were any, from that process' single probes.
 
     Args:
         models: The configuration.
         statuses: Asks for the state of every variant.
-        latencies: What the gateway has measured.
+        latencies: What the gateway has measured, and was told by the others.
         board: What is known of quality; with None only the reference's is.
+        learn: Has ``latencies`` know what the other gateways have measured; None without others.
     """
 
     def __init__(
@@ -62,6 +70,7 @@ class AutoRouter:
         statuses: Callable[[], Awaitable[Sequence[VariantStatus]]],
         latencies: Latencies,
         board: QualityBoard | None,
+        learn: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._models = {model.name: model for model in models}
         self._latencies = latencies
@@ -74,6 +83,14 @@ class AutoRouter:
         )
         self._quality: RefreshedValue[Mapping[Name, VariantQuality]] = RefreshedValue(
             "the quality of the variants", _qualities(board), {}, QUALITY_FIRST_WAIT_S
+        )
+        self._elsewhere = RefreshedValue(
+            "what other gateways have measured",
+            _learning(learn),
+            None,
+            LEARNING_FIRST_WAIT_S,
+            LEARNT_FORGOTTEN_AFTER_S,
+            LEARN_EVERY_S,
         )
         self._previous: OrderedDict[tuple[str, Limits], str] = OrderedDict()
 
@@ -104,6 +121,7 @@ class AutoRouter:
         """The variants that are ready, and those that are not."""
         statuses = await self._statuses.get()
         qualities = await self._quality.get()
+        await self._elsewhere.get()
         config = self._models[model]
         candidates, missing = [], []
         for variant in config.variants:
@@ -183,6 +201,16 @@ class AutoRouter:
         self._previous.move_to_end((model, limits))
         if len(self._previous) > MAX_REMEMBERED:
             self._previous.popitem(last=False)
+
+
+def _learning(
+    learn: Callable[[], Awaitable[None]] | None,
+) -> Callable[[None], Awaitable[None]]:
+    async def read(_: None) -> None:
+        if learn is not None:
+            await learn()
+
+    return read
 
 
 def _by_name(

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 logger = logging.getLogger("ray.serve.quantserve")
 
 MAX_AGE_S = 2.0
-"""A value that was asked for longer ago is asked for again when it is next needed."""
+"""Most values do not change faster."""
 
 READ_TIMEOUT_S = 15.0
 
@@ -28,6 +28,8 @@ class RefreshedValue(Generic[T]):
         first_wait_s: Seconds that may be waited for the first value, and for the first after
             ``forgotten_after_s``; no other is waited for.
         forgotten_after_s: After so long without need the value says nothing of the present.
+        max_age_s: A value that was asked for longer ago is asked for again when it is next needed;
+            None stands for ``MAX_AGE_S``.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class RefreshedValue(Generic[T]):
         initial: T,
         first_wait_s: float,
         forgotten_after_s: float = inf,
+        max_age_s: float | None = None,
     ) -> None:
         self._what = what
         self._read = read
         self._value = initial
         self._first_wait_s = first_wait_s
         self._forgotten_after_s = forgotten_after_s
+        self._max_age_s = max_age_s
         self._task: asyncio.Task[None] | None = None
         self._asked_at = -inf
         self._wait_until = -inf
@@ -51,7 +55,8 @@ class RefreshedValue(Generic[T]):
     async def get(self) -> T:
         """Return the value; if it is old, have it read for later calls."""
         now = asyncio.get_running_loop().time()
-        if self._task is None or (self._task.done() and now - self._asked_at > MAX_AGE_S):
+        max_age_s = MAX_AGE_S if self._max_age_s is None else self._max_age_s
+        if self._task is None or (self._task.done() and now - self._asked_at > max_age_s):
             is_forgotten = now - self._asked_at > self._forgotten_after_s
             has_to_wait = self._task is None or is_forgotten
             self._wait_until = now + self._first_wait_s if has_to_wait else now

@@ -15,8 +15,10 @@ from ray.serve.handle import DeploymentHandle
 from serving.errors import NotReady
 from serving.gateway.serve_details import serve_applications
 from serving.gateway.variant_status import (
+    GATEWAY_APPLICATION,
     ApplicationState,
     application_name,
+    application_state,
     application_states,
     starting,
 )
@@ -70,6 +72,7 @@ class Cluster:
     def __init__(self, names: Sequence[tuple[str, str]]) -> None:
         self._applications = {name: Application(application_name(*name)) for name in names}
         self._states: Mapping[tuple[str, str], ApplicationState] = {}
+        self._num_gateways = 0
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
         self._patient_until = 0.0
@@ -159,15 +162,18 @@ class Cluster:
 
     async def _metrics(self, name: tuple[str, str], method: str) -> tuple[str, ...]:
         try:
-            async with asyncio.timeout(REPLICA_ANSWER_S):
-                handle = await self.handle(*name)
-                pages = await handle.broadcast(method).results_async(
-                    timeout_s=REPLICA_ANSWER_S, return_exceptions=True
-                )
+            return tuple(await self._applications[name].ask_all(method, within_s=REPLICA_ANSWER_S))
         except NO_ANSWER:
-            pages = []
-        # A replica that is just dying must not hide the others.
-        return tuple(page for page in pages if isinstance(page, str))
+            return ()
+
+    async def running_gateways(self) -> int:
+        """How many gateways run.
+
+        Raises:
+            NotReady: See ``states``.
+        """
+        await self.states()
+        return self._num_gateways
 
     async def states(self) -> Mapping[tuple[str, str], ApplicationState]:
         """What Ray Serve knows of every configured variant, in the order of the configuration.
@@ -205,4 +211,6 @@ class Cluster:
         if waited_for := starting(applications, (application_name(*name) for name in names)):
             phases = await asyncio.to_thread(read_phases, waited_for)
         self._states = application_states(applications, names, phases)
+        gateway = applications.get(GATEWAY_APPLICATION)
+        self._num_gateways = application_state(gateway).running if gateway else 0
         self._read_at = time.monotonic()

@@ -10,8 +10,10 @@ from ray import serve
 from serving.config import AUTO, Config
 from serving.gateway.auto import AutoRouter
 from serving.gateway.cluster import Cluster
+from serving.gateway.elsewhere import Report
 from serving.gateway.latencies import Latencies
 from serving.gateway.live import Live
+from serving.gateway.other_gateways import OtherGateways
 from serving.gateway.quality_board import RemoteQuality
 from serving.gateway.remote_variants import RemoteVariants
 from serving.metrics import (
@@ -44,18 +46,27 @@ class Gateway:
             [(model.name, variant) for model in catalog.values() for variant in model.variants]
         )
         self._quality = RemoteQuality()
+        replica = serve.get_replica_context().replica_id.unique_id
         latencies = Latencies()
-        self._live = Live(self._cluster, self._quality, self._own_page)
+        self._gateways = OtherGateways(
+            replica, config.server.gateways == 1, latencies, self._counted_page
+        )
+        self._live = Live(self._cluster, self._quality, self._gateways.pages)
         services = Services(
             catalog,
             RemoteVariants(self._cluster, latencies),
             config.server,
             board=self._quality,
-            chooser=AutoRouter(config.models, self._cluster.statuses, latencies, self._quality),
+            chooser=AutoRouter(
+                config.models,
+                self._cluster.statuses,
+                latencies,
+                self._quality,
+                self._gateways.learn,
+            ),
             live=self._live,
             reports=folder / Path(config.reports.folder).expanduser(),
         )
-        replica = serve.get_replica_context().replica_id.unique_id
         self._edge_metrics = EdgeMetrics(replica)
         for model in catalog.values():
             for variant in model.variants:
@@ -72,17 +83,27 @@ class Gateway:
         """HTTP requests that this gateway has not answered yet; who listens waits for none."""
         return self._edge.in_flight - self._live.listeners
 
-    def _own_page(self) -> str:
-        return exposition([self._edge_metrics.registry, self._scrape_metrics.registry])
+    async def counted(self) -> tuple[str, str]:
+        """See ``OtherGateways.counted``."""
+        return self._gateways.counted()
+
+    async def measured(self, told: dict[str, int]) -> Report:
+        """See ``OtherGateways.measured``."""
+        return self._gateways.measured(told)
+
+    def _counted_page(self) -> str:
+        return exposition([self._edge_metrics.registry])
 
     async def _metrics_page(self) -> str:
-        variants, quality = await asyncio.gather(
-            self._cluster.metrics_pages(), self._quality.metrics_page()
+        variants, quality, gateways = await asyncio.gather(
+            self._cluster.metrics_pages(), self._quality.metrics_page(), self._gateways.pages()
         )
-        pages = [] if quality is None else [quality]
+        pages = gateways if quality is None else [*gateways, quality]
         for variant in variants:
             self._scrape_metrics.observe(
                 variant.model, variant.variant, variant.running, len(variant.pages)
             )
             pages.extend(variant.pages)
-        return merge_expositions([self._own_page(), *pages])
+        running = await self._cluster.running_gateways()
+        self._scrape_metrics.observe_gateways(running, len(gateways))
+        return merge_expositions([exposition([self._scrape_metrics.registry]), *pages])

@@ -1,4 +1,4 @@
-"""How long each variant's answers take, as the gateway sees it, and would take now."""
+"""How long each variant's answers take, as the gateways see it, and would take now."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from math import exp
 
 from serving.errors import DeadlineExceeded, InputFails, InternalError
-
-WINDOW_S = 120.0
-"""Calls that ended longer ago are forgotten, so that a variant that was slow is tried again."""
-
-MAX_SAMPLES = 512
-"""Most calls of one variant that are remembered."""
+from serving.gateway.elsewhere import (
+    MAX_SAMPLES,
+    WINDOW_S,
+    Elsewhere,
+    Report,
+    Sample,
+    ended_since,
+    note_overlaps,
+)
 
 LOAD_S = 2.0
 """The load is the rate at which calls begin, over about so many seconds."""
@@ -34,7 +37,7 @@ class Figures:
     Attributes:
         p95_s: 95 of 100 requests that came now would be answered within these seconds.
         service_s: Mean seconds of a request that had the machine for itself, as far as the
-            gateway can tell; None if none had. Comparable between variants of different load.
+            gateways can tell; None if none had. Comparable between variants of different load.
         count: Requests that both are from.
     """
 
@@ -62,16 +65,6 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
-    ended: float
-    service_s: float
-    queue_s: float
-    ahead: int
-    load: float
-    is_alone: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _Summary:
     at: float
     p95_s: float
@@ -84,7 +77,7 @@ class _Summary:
 @dataclass(slots=True)
 class _Variant:
     in_flight: int = 0
-    samples: deque[_Sample] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
     summary: _Summary | None = None
 
 
@@ -106,13 +99,17 @@ class Latencies:
 
     Where requests are batched, and where several variants share the machine, what is foreseen
     holds for a load like that of the window. Requests of all sizes are taken together.
+
+    Calls of other gateways count like this one's, as far as these have told of them.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._elsewhere = Elsewhere(clock)
         self._variants: dict[tuple[str, str], _Variant] = {}
         self._begun = 0
         self._in_flight = 0
+        self._num_samples = 0
         self._load = 0.0
         self._load_at = clock()
 
@@ -132,7 +129,7 @@ class Latencies:
         except (InternalError, InputFails):
             # As if alone, whoever was there: its cost has to be known, or that of the probes
             # would count.
-            self._record(call, service_s=timeout_s, queue_s=0, is_alone=True)
+            self._record(call, service_s=timeout_s, queue_s=0, is_alone=True, has_failed=True)
             raise
         finally:
             self.end(call)
@@ -142,8 +139,8 @@ class Latencies:
         name, now = (model, variant), self._clock()
         record = self._variants.setdefault(name, _Variant())
         others = None if self._in_flight else self._begun
-        call = Call(name, now, record.in_flight, others)
-        self._load, self._load_at = self._load_now(now) + 1 / LOAD_S, now
+        call = Call(name, now, self.in_flight(model, variant), others)
+        self._load, self._load_at = self._own_load(now) + 1 / LOAD_S, now
         record.in_flight += 1
         self._in_flight += 1
         self._begun += 1
@@ -159,7 +156,7 @@ class Latencies:
         """
         service_s = (self._clock() - call.started if total_s is None else total_s) - queue_s
         is_alone = call.others is not None and self._begun == call.others + 1
-        self._record(call, max(service_s, 0.0), queue_s, is_alone)
+        self._record(call, max(service_s, 0.0), queue_s, is_alone=is_alone)
 
     def end(self, call: Call) -> None:
         """Note that the variant works on a call no more; without an answer it teaches nothing."""
@@ -171,37 +168,96 @@ class Latencies:
     def in_flight(self, model: str, variant: str) -> int:
         """Calls that the variant works on now."""
         record = self._variants.get((model, variant))
-        return record.in_flight if record else 0
+        own = record.in_flight if record else 0
+        return own + self._elsewhere.in_flight((model, variant))
 
     def figures(self, model: str, variant: str) -> Figures | None:
         """What the variant offers now; None if no call has ended within the window."""
-        record = self._variants.get((model, variant))
-        if record is None or (summary := self._summary(record)) is None:
+        summary = self._summary((model, variant))
+        if summary is None:
             return None
-        behind_s = summary.p95_service_s + record.in_flight * summary.wait_per_request_s
+        in_flight = self.in_flight(model, variant)
+        behind_s = summary.p95_service_s + in_flight * summary.wait_per_request_s
         return Figures(max(summary.p95_s, behind_s), summary.service_s, summary.count)
 
-    def _record(self, call: Call, service_s: float, queue_s: float, is_alone: bool) -> None:
+    @property
+    def told(self) -> dict[str, int]:
+        """How much each other gateway has told; see ``report``."""
+        return self._elsewhere.told
+
+    def report(self, gateway: str, since: int) -> Report:
+        """What this gateway has to tell another one.
+
+        Args:
+            gateway: This one's name.
+            since: ``Report.count`` of what it told that one last; 0 for all.
+        """
+        now = self._clock()
+        new = {name: self._new_samples(record, since) for name, record in self._variants.items()}
+        return Report(
+            gateway,
+            self._num_samples,
+            self._own_load(now),
+            {name: one.in_flight for name, one in self._variants.items() if one.in_flight},
+            {name: [one.moved(by_s=-now) for one in some] for name, some in new.items() if some},
+        )
+
+    def learn(self, reports: Sequence[Report]) -> None:
+        """Take in what other gateways have told."""
+        new = [sample for report in reports for sample in self._elsewhere.learn(report)]
+        self._elsewhere.forget_the_gone()
+        if new:
+            earliest = min(sample.started for sample in new)
+            own = ended_since(earliest, (record.samples for record in self._variants.values()))
+            note_overlaps([*own, *self._elsewhere.samples_since(earliest)])
+
+    def _new_samples(self, record: _Variant, since: int) -> list[Sample]:
+        oldest = self._clock() - WINDOW_S
+        return [one for one in record.samples if one.number >= since and one.ended >= oldest]
+
+    def _record(
+        self,
+        call: Call,
+        service_s: float,
+        queue_s: float,
+        *,
+        is_alone: bool,
+        has_failed: bool = False,
+    ) -> None:
         self.end(call)
         now = self._clock()
         self._variants[call.name].samples.append(
-            _Sample(now, service_s, queue_s, call.ahead, self._load_now(now), is_alone)
+            Sample(
+                number=self._num_samples,
+                started=call.started,
+                ended=now,
+                service_s=service_s,
+                queue_s=queue_s,
+                ahead=call.ahead,
+                load=self._load_now(now),
+                is_alone=is_alone,
+                has_failed=has_failed,
+            )
         )
+        self._num_samples += 1
 
-    def _summary(self, record: _Variant) -> _Summary | None:
-        now = self._clock()
+    def _summary(self, name: tuple[str, str]) -> _Summary | None:
+        now, record = self._clock(), self._variants.setdefault(name, _Variant())
         if record.summary is None or now - record.summary.at > SUMMARY_MAX_AGE_S:
             while record.samples and now - record.samples[0].ended > WINDOW_S:
                 record.samples.popleft()
-            samples, load = record.samples, self._load_now(now)
+            samples, load = [*record.samples, *self._elsewhere.samples(name)], self._load_now(now)
             record.summary = _summarise(now, samples, load) if samples else None
         return record.summary
 
-    def _load_now(self, now: float) -> float:
+    def _own_load(self, now: float) -> float:
         return self._load * exp((self._load_at - now) / LOAD_S)
 
+    def _load_now(self, now: float) -> float:
+        return self._own_load(now) + self._elsewhere.load()
 
-def _summarise(now: float, samples: Sequence[_Sample], load: float) -> _Summary:
+
+def _summarise(now: float, samples: Sequence[Sample], load: float) -> _Summary:
     service = [sample.service_s for sample in samples]
     total = [
         sample.service_s + sample.queue_s

@@ -56,7 +56,7 @@ class Live:
     Args:
         cluster: Knows the variants' states, and gathers what replicas have measured.
         board: Knows their quality.
-        own_page: What the gateway itself has counted, as Prometheus text.
+        gateway_pages: What every gateway has counted, as Prometheus text.
         living: Says which replicas live.
     """
 
@@ -64,12 +64,12 @@ class Live:
         self,
         cluster: Cluster,
         board: QualityBoard,
-        own_page: Callable[[], str],
+        gateway_pages: Callable[[], Awaitable[list[str]]],
         living: Callable[[], frozenset[Replica]] = living_replicas,
     ) -> None:
         self._cluster = cluster
         self._board = board
-        self._own_page = own_page
+        self._gateway_pages = gateway_pages
         self._living = living
         self._seen: frozenset[Replica] = frozenset()
         self._listeners: set[asyncio.Queue[LiveEvent]] = set()
@@ -169,8 +169,10 @@ class Live:
         self._tell("quality", {model.model: asdict(model) for model in report})
 
     async def _look_at_figures(self, method: str) -> None:
-        variants = await self._cluster.metrics_pages(method)
-        pages = [self._own_page(), *(page for variant in variants for page in variant.pages)]
+        variants, gateways = await asyncio.gather(
+            self._cluster.metrics_pages(method), self._gateway_pages()
+        )
+        pages = [*gateways, *(page for variant in variants for page in variant.pages)]
         reading = read_pages(pages, time.monotonic())
         while self._readings and reading.at - self._readings[0].at > WINDOW_S:
             self._readings.popleft()

@@ -9,6 +9,9 @@ from typing import Any
 
 from serving.seams.catalog import Phase
 
+GATEWAY_APPLICATION = "gateway"
+"""Name of the Serve application of the gateways."""
+
 _ERROR_LINE = re.compile(r"^(?:[\w]+\.)*(?P<kind>\w+): (?P<what>.+)$")
 
 

@@ -238,11 +238,17 @@ QUALITY_DROPPED = Series(
     ("model", "reason", "replica"),
 )
 
-# In the gateway.
+# In the gateway that is asked for the page.
 SCRAPE_EXPECTED = Series(
     "scrape_replicas_expected", "Replicas that run, of each configured variant.", VARIANT
 )
 SCRAPE_ANSWERED = Series("scrape_replicas_answered", "Replicas that this page has.", VARIANT)
+GATEWAYS_EXPECTED = Series("scrape_gateways_expected", "Gateways that run.", ("replica",))
+GATEWAYS_ANSWERED = Series(
+    "scrape_gateways_answered", "Gateways whose counts this page has.", ("replica",)
+)
+
+# In every gateway.
 AUTO_REQUESTS = Series(
     "auto_requests",
     "Requests whose variant the router chose, by the limit that it could not meet.",

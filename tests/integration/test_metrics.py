@@ -23,8 +23,9 @@ def read(client: httpx.Client) -> Counter[Sample]:
         for sample in family.samples:
             assert "replica" in sample.labels, sample
             labels = sample.labels
-            variant = labels.get("variant", "")  # dropped samples are counted by model
-            key = (sample.name, labels["model"], variant, labels.get("status", ""))
+            # Dropped samples are counted by model, and gateways belong to none.
+            model, variant = labels.get("model", ""), labels.get("variant", "")
+            key = (sample.name, model, variant, labels.get("status", ""))
             if "le" not in labels:
                 sums[key] += sample.value
     return sums

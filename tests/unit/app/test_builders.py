@@ -38,6 +38,11 @@ def deployment_of(application: Application) -> Any:
     return application._bound_deployment
 
 
+def test_there_are_as_many_gateways_as_the_configuration_says(write_config: WriteConfig) -> None:
+    arguments = arguments_of(write_config(more="server: {gateways: 2}"))["gateway"]
+    assert deployment_of(builders.gateway(arguments))._deployment_config.num_replicas == 2
+
+
 def test_a_builder_gives_what_the_service_would_start(
     write_config: WriteConfig, gpus: dict[str, float]
 ) -> None:

@@ -8,7 +8,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from serving.app import plan as module
-from serving.app.plan import SERVICE_BYTES, Plan, longest_request_s, make_plan
+from serving.app.plan import (
+    GATEWAY_BYTES,
+    SERVICE_BYTES,
+    Plan,
+    longest_request_s,
+    make_plan,
+    serving_bytes,
+)
 from serving.config import DEFAULT_MAX_TOKENS, ModelConfig, ServerConfig, VariantConfig
 from serving.errors import ConfigError, SourceError
 from serving.seams import Checkpoint
@@ -47,6 +54,15 @@ def test_every_variant_is_planned_in_order(
         assert (asked.wanted_device, asked.device) == ("auto", "cpu")
         assert asked.calibration is None
         assert asked.preparing_bytes == PREPARING_BYTES
+
+
+def test_memory_is_planned_for_every_gateway(write_config: WriteConfig) -> None:
+    variants = "[{name: folded, runtime: paper}]"
+    one = plan_of(write_config(variants))
+    three = plan_of(write_config(variants, more="server: {gateways: 3}"))
+    assert three.gateways == 3
+    assert three.needed_bytes - one.needed_bytes == 2 * GATEWAY_BYTES
+    assert serving_bytes(three.variants, three.gateways) == three.needed_bytes
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,16 @@ def test_a_replica_too_many_makes_up_for_no_missing_one(shows: Shows) -> None:
     shows("Replicas missing on /metrics", series, {"": 1})
 
 
+def test_gateways_that_are_missing_count_as_replicas_do(shows: Shows) -> None:
+    series = {
+        f"quantserve_scrape_replicas_expected{{{INT4}}}": "2x60",
+        f"quantserve_scrape_replicas_answered{{{INT4}}}": "1x60",
+        'quantserve_scrape_gateways_expected{replica="g"}': "3x60",
+        'quantserve_scrape_gateways_answered{replica="g"}': "1x60",
+    }
+    shows("Replicas missing on /metrics", series, {"": 3})
+
+
 UP = 'up{job="quantserve", instance="a"}'
 EXPECTED = f"quantserve_scrape_replicas_expected{{{INT4}}}"
 FIRING = 'ALERTS{alertstate="firing", service="quantserve", alertname="VariantDown"}'

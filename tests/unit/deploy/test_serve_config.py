@@ -100,6 +100,15 @@ def test_replicas_know_what_drafts_for_them() -> None:
     assert given == [fast, small]
 
 
+def test_another_number_of_gateways_restarts_no_variant() -> None:
+    def with_gateways(number: int) -> dict[str, Any]:
+        return arguments({**CONFIG, "server": {"gateways": number}})
+
+    two, three = with_gateways(2), with_gateways(3)
+    assert two["gateway"]["server"]["gateways"] == 2
+    assert {name for name in two if two[name] != three[name]} == {"gateway", "quality"}
+
+
 def test_a_key_is_not_written_into_a_manifest(write_config: WriteConfig) -> None:
     file = write_config(more="server: {api_key: secret}")
     with pytest.raises(ConfigError, match="QUANTSERVE_SERVER__API_KEY"):

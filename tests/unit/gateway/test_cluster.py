@@ -13,6 +13,7 @@ from serving.errors import NotReady
 from serving.gateway import cluster as module
 from serving.gateway.cluster import Cluster, VariantPages
 from serving.gateway.variant_status import application_name
+from tests.unit.fakes.broadcast import SILENT, FakeBroadcast
 from tests.unit.fakes.waiting import MAX_WAIT_S, let_others_act
 
 NAMES = [("minilm", "fp32"), ("minilm", "int4"), ("minilm", "bf16")]
@@ -29,16 +30,10 @@ class FakeHandle:
     async def _give_up(self) -> None:
         raise asyncio.CancelledError
 
-    def broadcast(self, method: str) -> "FakeHandle":
+    def broadcast(self, method: str) -> FakeBroadcast:
         assert method == "metrics"
         self.num_broadcasts += 1
-        return self
-
-    async def results_async(self, *, timeout_s: float, return_exceptions: bool) -> list[Any]:
-        assert return_exceptions
-        if not self.answers:
-            raise TimeoutError(f"within {timeout_s} s")
-        return self.answers
+        return FakeBroadcast(self.answers)
 
 
 def deployed(**replicas: int) -> dict[str, Any]:
@@ -99,12 +94,23 @@ async def test_every_configured_variant_is_there_with_what_runs_and_what_answere
 ) -> None:
     controller.status = deployed(fp32=2, int4=1)
     handles["minilm--fp32"] = FakeHandle("one page", RuntimeError("just dying"))
-    handles["minilm--int4"] = FakeHandle()
+    handles["minilm--int4"] = FakeHandle(TimeoutError("the controller is silent"))
     assert await Cluster(NAMES).metrics_pages() == [
         VariantPages("minilm", "fp32", 2, ("one page",)),
         VariantPages("minilm", "int4", 1, ()),
         VariantPages("minilm", "bf16", 0, ()),
     ]
+
+
+async def test_a_replica_that_hangs_hides_no_other_of_its_variant(
+    handles: dict[str, FakeHandle], controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REPLICA_ANSWER_S", 0.01)
+    controller.status = deployed(fp32=2)
+    handles["minilm--fp32"] = FakeHandle(SILENT, "one page")
+    assert (await Cluster(NAMES).metrics_pages())[0] == VariantPages(
+        "minilm", "fp32", 2, ("one page",)
+    )
 
 
 async def test_a_replica_that_gives_a_description_up_hides_no_other_state(

@@ -6,14 +6,8 @@ from dataclasses import astuple
 import pytest
 
 from serving.errors import DeadlineExceeded, InputFails, InternalError, QueueFull
-from serving.gateway.latencies import (
-    LOAD_S,
-    MAX_SAMPLES,
-    SUMMARY_MAX_AGE_S,
-    WINDOW_S,
-    Figures,
-    Latencies,
-)
+from serving.gateway.elsewhere import MAX_SAMPLES, WINDOW_S
+from serving.gateway.latencies import LOAD_S, SUMMARY_MAX_AGE_S, Figures, Latencies
 
 NAME = ("minilm", "int4")
 TIMEOUT_S = 30.0

@@ -85,9 +85,14 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIGURES_EVERY", 2)
 
 
+async def no_gateways() -> list[str]:
+    """None has counted anything."""
+    return []
+
+
 @pytest.fixture
 def feed(cluster: FakeCluster) -> Live:
-    return Live(cast(Cluster, cluster), FakeBoard(), lambda: "", cluster.living)
+    return Live(cast(Cluster, cluster), FakeBoard(), no_gateways, cluster.living)
 
 
 async def next_of(

@@ -12,3 +12,12 @@ def test_each_variant_has_the_replicas_of_the_latest_scrape() -> None:
     for labels, expected, answered in ((EMBEDDINGS, 3, 2), (GENERATION, 0, 0)):
         assert value(metrics.registry, "scrape_replicas_expected", labels) == expected
         assert value(metrics.registry, "scrape_replicas_answered", labels) == answered
+
+
+def test_the_gateways_are_those_of_the_latest_scrape() -> None:
+    metrics = ScrapeMetrics("r1")
+    metrics.observe_gateways(2, 2)
+    metrics.observe_gateways(3, 2)
+    for name, number in (("expected", 3), ("answered", 2)):
+        series = f"quantserve_scrape_gateways_{name}"
+        assert metrics.registry.get_sample_value(series, {"replica": "r1"}) == number
