@@ -2,7 +2,7 @@
 # make test-all runs every pair of the big matrices, of which make test takes enough to meet every
 # value. make test-avx2 runs the numeric tests as a CPU without AVX-512 would. make test-clients runs
 # the official clients against the demo, and needs a network the first time. docs/reliability.md says
-# what make fuzz CASES=20000, make overload and make soak MINUTES=60 do to the service.
+# what make fuzz CASES=20000, make overload, make soak MINUTES=60 and make chaos do to the service.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -18,7 +18,7 @@ OF_TORCH := "torch and not openvino and not onnxruntime"
 UNIT_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
 	--numprocesses logical --maxprocesses 4 --dist loadscope
 
-.PHONY: setup serve test test-all test-avx2 test-clients fuzz overload soak check format clean
+.PHONY: setup serve test test-all test-avx2 test-clients fuzz overload soak chaos check format clean
 
 setup: $(INSTALLED)
 	@$(BIN)/python -m serving.demo.prepare
@@ -56,6 +56,10 @@ overload: setup
 
 soak: setup
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60)
+
+# FAULTS="kill-replica hang" does these alone.
+chaos: setup
+	$(BIN)/python -m benchmarks.chaos $(FAULTS)
 
 test-clients: setup
 	$(BIN)/python -m pytest tests/clients

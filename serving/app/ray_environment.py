@@ -87,6 +87,10 @@ CLUSTER_SETTINGS = {
     # On a busy machine a proxy needs longer than Ray's 5 s to start. It would be ended, and the
     # start of the service, which waits for it, would fail.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+    # A proxy counts as dead after three checks without an answer. With Ray's 10 s between them
+    # nobody could connect for half a minute after HAProxy's end (docs/reliability.md); a check is
+    # one line over a socket.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
     # Ray runs its workers at niceness 15; replicas are the work here, not a background task.
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",

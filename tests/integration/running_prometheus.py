@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 
-from tests.integration.running_service import free_port
+from tests.integration.running_service import RunningService, free_port
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "prometheus"
 START_S = 30
@@ -88,6 +90,21 @@ def running_prometheus(targets: Mapping[str, str], folder: Path) -> Iterator[Run
     finally:
         process.terminate()
         process.wait(STOP_S)
+
+
+def exporter_port(service: RunningService) -> int:
+    """Where HAProxy's own exporter listens: another port than usual if that was taken."""
+    for process in service.descendants():
+        try:
+            command = process.cmdline()
+        except psutil.NoSuchProcess:
+            continue
+        if "haproxy" in " ".join(command[:1]) and "-f" in command:
+            config = Path(command[command.index("-f") + 1]).read_text()
+            found = re.search(r"frontend prometheus\n\s+bind \S*:(\d+)", config)
+            assert found is not None, config
+            return int(found[1])
+    raise AssertionError("the service has no HAProxy")
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

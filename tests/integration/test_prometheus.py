@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from deploy.grafana.pictures import draw
 from deploy.grafana.queries import Query, all_queries
-from tests.integration.running_prometheus import RunningPrometheus, running_prometheus
+from tests.integration.running_prometheus import (
+    RunningPrometheus,
+    exporter_port,
+    running_prometheus,
+)
 from tests.integration.running_service import RunningService
 from tests.integration.test_answers import TEXTS, ask
 from tests.unit.deploy.metric_names import records, rules
@@ -66,21 +67,6 @@ def loaded(prometheus: RunningPrometheus, client: httpx.Client) -> RunningPromet
         missing = [expression for expression in missing if not prometheus.values(expression)]
     prometheus.at = time.time()  # however long the tests take, the load is a moment ago
     return prometheus
-
-
-def exporter_port(service: RunningService) -> int:
-    """Where HAProxy's own exporter listens: another port than usual if that was taken."""
-    for process in service.descendants():
-        try:
-            command = process.cmdline()
-        except psutil.NoSuchProcess:
-            continue
-        if "haproxy" in " ".join(command[:1]) and "-f" in command:
-            config = Path(command[command.index("-f") + 1]).read_text()
-            found = re.search(r"frontend prometheus\n\s+bind \S*:(\d+)", config)
-            assert found is not None, config
-            return int(found[1])
-    raise AssertionError("the service has no HAProxy")
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.dashboard}: {query.panel}")

@@ -74,6 +74,22 @@ def test_what_ticks_in_an_idle_service_is_slowed_on_clusters_too(prepare) -> Non
     assert 0.1 < float(CLUSTER_SETTINGS["RAY_SERVE_CONTROL_LOOP_INTERVAL_S"]) <= 1
 
 
+def test_a_dead_haproxy_is_noticed_within_seconds() -> None:
+    name = "PROXY_HEALTH_CHECK_PERIOD_S"
+    program = (
+        "from ray.serve._private import constants as c; "
+        f"print(c.{name} * c.PROXY_HEALTH_CHECK_UNHEALTHY_THRESHOLD)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **CLUSTER_SETTINGS},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(done.stdout) <= 6  # 30 of its own accord
+
+
 def test_only_a_cluster_has_ray_s_metrics_page_and_dashboard(prepare) -> None:
     prepare()
     name = "RAY_enable_metrics_collection"

@@ -1,0 +1,61 @@
+"""Which faults there are, how long each lasts, and which alerts have to fire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.chaos.faults import Fault, FillDisk, Kill, Misbehave, Stop, TakeMemory, Together
+
+REPLICA = "ServeReplica:minilm--fp32:"
+GATEWAY = "ServeReplica:gateway:"
+QUALITY = "ServeReplica:quality:"
+CONTROLLER = "ServeController"
+HAPROXY = "haproxy.cfg"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A fault and its time.
+
+    Attributes:
+        what: In words, for the table.
+        fault: What is done.
+        least_s: Seconds from its begin to its end.
+        most_s: Likewise, if alerts that have to fire have not by then.
+        alerts: Those that have to.
+        needs_disk: Whether it is about the small disk.
+    """
+
+    what: str
+    fault: Fault
+    least_s: float = 0
+    most_s: float = 0
+    alerts: tuple[str, ...] = ()
+    needs_disk: bool = False
+
+
+FAULTS = {
+    "kill-replica": Planned("SIGKILL of a replica", Kill(REPLICA)),
+    "kill-gateway": Planned("SIGKILL of the gateway", Kill(GATEWAY)),
+    "kill-quality": Planned("SIGKILL of the quality process", Kill(QUALITY)),
+    "kill-haproxy": Planned("SIGKILL of HAProxy", Kill(HAPROXY)),
+    "kill-controller": Planned("SIGKILL of Ray Serve's controller", Kill(CONTROLLER)),
+    "stop-replica": Planned("SIGSTOP of a replica for 10 s", Stop(REPLICA), 10, 10),
+    "stop-gateway": Planned("SIGSTOP of the gateway for 10 s", Stop(GATEWAY), 10, 10),
+    "full-disk": Planned(
+        "a full disk under artifacts and evidence", FillDisk(), 20, 20, needs_disk=True
+    ),
+    "full-disk-restart": Planned(
+        "a full disk on which a replica and the quality process start",
+        Together((FillDisk(), Kill(REPLICA), Kill(QUALITY))),
+        20,
+        20,
+        needs_disk=True,
+    ),
+    "memory": Planned("memory taken but for 3 GiB, for 20 s", TakeMemory(), 20, 20),
+    "hang": Planned("a variant that hangs", Misbehave("hang"), 20, 150, ("RequestsFailing",)),
+    "nan": Planned("a variant that computes NaN", Misbehave("nan"), 20, 150, ("RequestsFailing",)),
+    "slow": Planned(
+        "a variant ten times slower", Misbehave("slow"), 20, 150, ("LatencyBudgetBurnsFast",)
+    ),
+}
