@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.chaos.checker import Row, table
+from benchmarks.chaos.checker import FaultRow, table
 from benchmarks.chaos.experiment import run_fault
 from benchmarks.chaos.plan import FAULTS
 from benchmarks.chaos.running import running_prey
@@ -32,7 +32,7 @@ def main() -> int:
     if needs_disk and os.geteuid() != 0:
         parser.error("only root may mount the disk that is filled; name other faults")
     begun = time.monotonic()
-    rows: list[Row] = []
+    rows: list[FaultRow] = []
     while len(rows) < len(names):
         with tempfile.TemporaryDirectory() as folder:
             _run(names[len(rows) :], rows, Path(folder), given.seed, with_disk=needs_disk)
@@ -41,7 +41,9 @@ def main() -> int:
     return 1 if any(row.missing for row in rows) else 0
 
 
-def _run(names: list[str], rows: list[Row], folder: Path, seed: int, *, with_disk: bool) -> None:
+def _run(
+    names: list[str], rows: list[FaultRow], folder: Path, seed: int, *, with_disk: bool
+) -> None:
     """Do faults to one service until one is left that does not recover."""
     with running_prey(folder, with_disk=with_disk) as prey:
         for name in names:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.chaos.log import Outcome, Path, Request
+from benchmarks.chaos.log import Fate, Path, SentRequest
 
 LATE_S = 2.0
 """A right answer after more than this is late."""
@@ -46,7 +46,7 @@ class PathRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FaultRow:
     """A fault, and what came of it.
 
     Attributes:
@@ -74,18 +74,18 @@ class Row:
         return all(said.recovered_s is not None for said in self.paths.values())
 
 
-def is_late(request: Request) -> bool:
+def is_late(request: SentRequest) -> bool:
     """Whether a right answer came too late."""
-    return request.outcome is Outcome.RIGHT and request.ended - request.sent > LATE_S
+    return request.fate is Fate.RIGHT and request.ended - request.sent > LATE_S
 
 
-def is_good(request: Request) -> bool:
+def is_good(request: SentRequest) -> bool:
     """Whether a client got what it asked for, in time."""
-    return request.outcome is Outcome.RIGHT and not is_late(request)
+    return request.fate is Fate.RIGHT and not is_late(request)
 
 
 def path_row(
-    log: Iterable[Request], path: Path, begun: float, struck: float, until: float
+    log: Iterable[SentRequest], path: Path, begun: float, struck: float, until: float
 ) -> PathRow:
     """Sum up one path.
 
@@ -97,20 +97,20 @@ def path_row(
         until: When the last request was sent that had all its time.
     """
     ours = [one for one in log if one.path is path and one.ended >= begun]
-    right = [one.ended - one.sent for one in ours if one.outcome is Outcome.RIGHT]
+    right = [one.ended - one.sent for one in ours if one.fate is Fate.RIGHT]
     return PathRow(
         sent=len(ours),
-        lost=_reasons(ours, Outcome.LOST),
-        lost_later=sum(one.outcome is Outcome.LOST and one.sent > struck + DYING_S for one in ours),
-        refused=_reasons(ours, Outcome.REFUSED),
-        wrong=_reasons(ours, Outcome.WRONG),
+        lost=_reasons(ours, Fate.LOST),
+        lost_later=sum(one.fate is Fate.LOST and one.sent > struck + DYING_S for one in ours),
+        refused=_reasons(ours, Fate.REFUSED),
+        wrong=_reasons(ours, Fate.WRONG),
         late=sum(map(is_late, ours)),
         slowest_s=max(right, default=0.0),
         recovered_s=recovered_s(ours, begun, until),
     )
 
 
-def recovered_s(log: Sequence[Request], begun: float, until: float) -> float | None:
+def recovered_s(log: Sequence[SentRequest], begun: float, until: float) -> float | None:
     """Seconds from a fault until all requests were answered rightly and in time.
 
     Args:
@@ -129,7 +129,7 @@ def recovered_s(log: Sequence[Request], begun: float, until: float) -> float | N
     return max(after - begun, 0.0) if until - after >= CALM_S else None
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[FaultRow]) -> str:
     """The rows in Markdown, two lines for each fault: one for each path."""
     lines = [
         "| fault | path | requests | lost | refused | wrong | late | slowest | right again after "
@@ -155,7 +155,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, *(["", *notes] if notes else [])])
 
 
-def _alerts(row: Row) -> str:
+def _alerts(row: FaultRow) -> str:
     said = ", ".join(
         f"`{name}` ({', '.join(of)})" if of else f"`{name}`" for name, of in row.fired.items()
     )
@@ -165,8 +165,8 @@ def _alerts(row: Row) -> str:
     return said
 
 
-def _reasons(log: Collection[Request], outcome: Outcome) -> Counter[str]:
-    return Counter(one.reason for one in log if one.outcome is outcome)
+def _reasons(log: Collection[SentRequest], fate: Fate) -> Counter[str]:
+    return Counter(one.reason for one in log if one.fate is fate)
 
 
 def _lost(said: PathRow) -> str:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path as Folder
 from typing import Any
 
-from benchmarks.chaos.checker import CALM_S, Row, path_row, recovered_s
+from benchmarks.chaos.checker import CALM_S, FaultRow, path_row, recovered_s
 from benchmarks.chaos.log import Path
 from benchmarks.chaos.plan import Planned
 from benchmarks.chaos.running import Prey
@@ -35,7 +35,7 @@ LONGEST_S = 120.0
 POLL_S = 0.5
 
 
-async def run_fault(planned: Planned, prey: Prey, seed: int) -> Row:
+async def run_fault(planned: Planned, prey: Prey, seed: int) -> FaultRow:
     """Do it to a service that is well, and say what came of it.
 
     Args:
@@ -64,7 +64,7 @@ async def run_fault(planned: Planned, prey: Prey, seed: int) -> Row:
             await load
         fired = await asyncio.to_thread(fired_since, prometheus, begun_at)
     until = workload.stopped_at
-    return Row(
+    return FaultRow(
         fault=planned.what,
         paths={path: path_row(workload.log, path, begun, struck, until) for path in Path},
         fired=fired,

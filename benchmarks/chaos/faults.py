@@ -78,7 +78,7 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class Freeze:
     """SIGSTOP, and SIGCONT in the end.
 
     Attributes:
@@ -88,7 +88,7 @@ class Stop:
     title: str
 
     def begin(self, victim: Victim) -> None:
-        """Stop all of that title.
+        """Freeze all of that title.
 
         Raises:
             RuntimeError: There is none.

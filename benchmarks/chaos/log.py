@@ -16,7 +16,7 @@ class Path(StrEnum):
     """By the variant's own path, from HAProxy to the replica."""
 
 
-class Outcome(StrEnum):
+class Fate(StrEnum):
     """What a request came to."""
 
     RIGHT = "right"
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SentRequest:
     """One request of the load; times are seconds of one clock.
 
     Attributes:
@@ -41,7 +41,7 @@ class Request:
         variant: Which variant it named, as ``MODEL:VARIANT``.
         sent: When it should go out.
         ended: When the whole answer was there, or the error.
-        outcome: What it came to.
+        fate: What it came to.
         reason: Why it is not right; empty if it is.
     """
 
@@ -49,5 +49,5 @@ class Request:
     variant: str
     sent: float
     ended: float
-    outcome: Outcome
+    fate: Fate
     reason: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.chaos.faults import Fault, FillDisk, Kill, Misbehave, Stop, TakeMemory, Together
+from benchmarks.chaos.faults import Fault, FillDisk, Freeze, Kill, Misbehave, TakeMemory, Together
 
 REPLICA = "ServeReplica:minilm--fp32:"
 GATEWAY = "ServeReplica:gateway:"
@@ -38,12 +38,20 @@ FAULTS = {
     "kill-replica": Planned("SIGKILL of a replica", Kill(REPLICA)),
     "kill-gateway": Planned("SIGKILL of the gateway", Kill(GATEWAY)),
     "kill-quality": Planned("SIGKILL of the quality process", Kill(QUALITY)),
-    "kill-haproxy": Planned("SIGKILL of HAProxy", Kill(HAPROXY)),
+    "kill-haproxy": Planned("SIGKILL of HAProxy", Kill(HAPROXY), alerts=("IngressInterrupted",)),
     "kill-controller": Planned("SIGKILL of Ray Serve's controller", Kill(CONTROLLER)),
-    "stop-replica": Planned("SIGSTOP of a replica for 10 s", Stop(REPLICA), 10, 10),
-    "stop-gateway": Planned("SIGSTOP of the gateway for 10 s", Stop(GATEWAY), 10, 10),
+    "stop-controller": Planned(
+        "SIGSTOP of Ray Serve's controller", Freeze(CONTROLLER), 20, 120, ("ControllerSilent",)
+    ),
+    "stop-replica": Planned("SIGSTOP of a replica for 10 s", Freeze(REPLICA), 10, 10),
+    "stop-gateway": Planned("SIGSTOP of the gateway for 10 s", Freeze(GATEWAY), 10, 10),
     "full-disk": Planned(
-        "a full disk under artifacts and evidence", FillDisk(), 20, 20, needs_disk=True
+        "a full disk under artifacts and evidence",
+        FillDisk(),
+        20,
+        200,
+        ("EvidenceNotKept",),
+        needs_disk=True,
     ),
     "full-disk-restart": Planned(
         "a full disk on which a replica and the quality process start",

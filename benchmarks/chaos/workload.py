@@ -13,7 +13,7 @@ from pathlib import Path as Folder
 import aiohttp
 
 from benchmarks.chaos.answers import SAME, Known, Question, difference, read_answer
-from benchmarks.chaos.log import Outcome, Path, Request
+from benchmarks.chaos.log import Fate, Path, SentRequest
 from loadtests.arrivals import Poisson, planned_times
 from loadtests.client import KEEP_ALIVE_S
 from loadtests.randomness import random_numbers
@@ -46,7 +46,7 @@ class Workload:
     known: Known
     rates: Mapping[str, float]
     seed: int = 1
-    log: list[Request] = field(default_factory=list)
+    log: list[SentRequest] = field(default_factory=list)
     stopped_at: float = float("inf")
     _waiting: dict[int, float] = field(default_factory=dict)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,30 +101,30 @@ class Workload:
         try:
             async with session.post(self.url + prefix + one.route, data=body) as response:
                 content = await response.read()
-            outcome, reason = self._judge(one, response, content)
+            fate, reason = self._judge(one, response, content)
         except TimeoutError:
-            outcome, reason = Outcome.LOST, "no answer"
+            fate, reason = Fate.LOST, "no answer"
         except (aiohttp.ClientError, OSError):
-            outcome, reason = Outcome.LOST, "connection"
+            fate, reason = Fate.LOST, "connection"
         finally:
             del self._waiting[number]
-        self.log.append(Request(path, one.name, sent, clock(), outcome, reason))
+        self.log.append(SentRequest(path, one.name, sent, clock(), fate, reason))
 
     def _judge(
         self, one: Question, response: aiohttp.ClientResponse, content: bytes
-    ) -> tuple[Outcome, str]:
+    ) -> tuple[Fate, str]:
         status, headers = response.status, response.headers
         if status != 200:
             is_refusal = status in (429, 503) and _has_our_shape(content)
-            return (Outcome.REFUSED if is_refusal else Outcome.LOST), str(status)
+            return (Fate.REFUSED if is_refusal else Fate.LOST), str(status)
         by = f"{headers.get('X-Model')}:{headers.get('X-Variant')}"
         if by != one.name:
-            return Outcome.WRONG, f"by {by}"
+            return Fate.WRONG, f"by {by}"
         try:
             off = difference(read_answer(one.route, content), self.known[one])
         except ValueError as error:
-            return Outcome.WRONG, f"{one.name}: {error}"
-        return (Outcome.RIGHT, "") if off <= SAME else (Outcome.WRONG, f"{one.name} by {off:.1g}")
+            return Fate.WRONG, f"{one.name}: {error}"
+        return (Fate.RIGHT, "") if off <= SAME else (Fate.WRONG, f"{one.name} by {off:.1g}")
 
 
 def _has_our_shape(content: bytes) -> bool:

@@ -175,6 +175,11 @@ class Cluster:
         await self.states()
         return self._num_gateways
 
+    @property
+    def states_age_s(self) -> float:
+        """Seconds since the controller said what ``states`` returns; infinity if it never did."""
+        return time.monotonic() - self._read_at
+
     async def states(self) -> Mapping[tuple[str, str], ApplicationState]:
         """What Ray Serve knows of every configured variant, in the order of the configuration.
 
@@ -184,7 +189,7 @@ class Cluster:
         Raises:
             NotReady: The controller has never answered.
         """
-        if time.monotonic() - self._read_at > STATES_MAX_AGE_S:
+        if self.states_age_s > STATES_MAX_AGE_S:
             try:
                 await self._read_again()
             except NO_ANSWER as error:

@@ -106,4 +106,5 @@ class Gateway:
             pages.extend(variant.pages)
         running = await self._cluster.running_gateways()
         self._scrape_metrics.observe_gateways(running, len(gateways))
+        self._scrape_metrics.observe_controller(self._cluster.states_age_s)
         return merge_expositions([exposition([self._scrape_metrics.registry]), *pages])

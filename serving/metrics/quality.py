@@ -29,6 +29,7 @@ class QualityMetrics:
         self._perplexity = gauge(series.QUALITY_PERPLEXITY, self.registry)
         self._verdict = gauge(series.QUALITY_VERDICT, self.registry)
         self._in_auto = gauge(series.QUALITY_IN_AUTO, self.registry)
+        self._evidence_kept = gauge(series.EVIDENCE_KEPT, self.registry)
 
     def observe(self, model: str, variant: str, origin: Origin, comparison: Comparison) -> None:
         """Record one comparison.
@@ -42,6 +43,10 @@ class QualityMetrics:
             if name in comparison.measures:
                 value = comparison.measures[name]
                 family.labels(model, variant, self._replica).observe(value)
+
+    def set_evidence_kept(self, is_kept: bool) -> None:
+        """Record whether what is learned now outlives the process."""
+        self._evidence_kept.labels(self._replica).set(is_kept)
 
     def set_report(self, report: Iterable[ModelQuality]) -> None:
         """Publish what is concluded now; what is no longer known disappears."""

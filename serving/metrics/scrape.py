@@ -18,6 +18,7 @@ class ScrapeMetrics:
         self._answered = gauge(series.SCRAPE_ANSWERED, self.registry)
         self._gateways_expected = gauge(series.GATEWAYS_EXPECTED, self.registry)
         self._gateways_answered = gauge(series.GATEWAYS_ANSWERED, self.registry)
+        self._controller_age = gauge(series.CONTROLLER_AGE, self.registry)
 
     def observe(self, model: str, variant: str, expected: int, answered: int) -> None:
         """Record what was gathered of one variant for the page that is being made."""
@@ -28,3 +29,7 @@ class ScrapeMetrics:
         """Record what was gathered of the gateways, this one included."""
         self._gateways_expected.labels(self._replica).set(expected)
         self._gateways_answered.labels(self._replica).set(answered)
+
+    def observe_controller(self, age_s: float) -> None:
+        """Record how old the states are that the page was made by, in seconds."""
+        self._controller_age.labels(self._replica).set(age_s)

@@ -64,8 +64,8 @@ REQUESTS = Series(
 )
 REQUEST_DURATION = Series(
     "request_duration_seconds",
-    "Time from a request's arrival to the end of its answer (status below 400), or until its "
-    "deadline (504) or its client's leaving (499).",
+    "Time from a request's arrival to the end of its answer (status below 400), its deadline (504) "
+    "or its client's leaving (499).",
     VARIANT,
     REQUEST_BUCKETS,
 )
@@ -73,13 +73,13 @@ REQUEST_DURATION = Series(
 # In every replica.
 QUEUE_DURATION = Series(
     "queue_duration_seconds",
-    "Time from tokenized until the first forward pass may begin.",
+    "Time from tokenized until the first pass may begin.",
     VARIANT,
     PHASE_BUCKETS,
 )
 CORE_WAIT = Series(
     "core_wait_seconds",
-    "Time that a request's forward passes waited for a core while other replicas had them.",
+    "Time that a request's passes waited for cores that other replicas had.",
     VARIANT,
     CORE_WAIT_BUCKETS,
 )
@@ -99,7 +99,7 @@ BUSY = Series(
 )
 QUEUED_REQUESTS = Series(
     "queued_requests",
-    "Requests (of a generator: sequences) that wait for their first forward pass.",
+    "Requests (of a generator: sequences) before their first pass.",
     VARIANT,
 )
 QUEUE_LIMIT = Series(
@@ -107,14 +107,14 @@ QUEUE_LIMIT = Series(
 )
 BATCH_SIZE = Series(
     "batch_size",
-    "Texts (of a generator: sequences) per forward pass.",
+    "Texts (of a generator: sequences) per pass.",
     VARIANT,
     BATCH_SIZE_BUCKETS,
 )
 WEIGHTS_BYTES = Series("weights_bytes", "Parameters and buffers in their packed size.", VARIANT)
 RESIDENT_BYTES = Series(
     "resident_bytes",
-    "Resident memory of the process, shared pages by its share (CUDA: allocated by torch).",
+    "Resident memory, shared pages by its share (CUDA: allocated by torch).",
     VARIANT,
 )
 PRIVATE_BYTES = Series("private_bytes", "Resident memory that no other process can share.", VARIANT)
@@ -122,20 +122,20 @@ PEAK_BYTES = Series("peak_bytes", "The largest that resident_bytes has been.", V
 LOAD_SECONDS = Series("load_seconds", "Time to load the variant.", VARIANT)
 VARIANT_INFO = Series(
     "variant_info",
-    "What the variant is; the others of a model are judged against the one of role 'reference'.",
+    "What the variant is; its model's others are judged against role 'reference'.",
     (*VARIANT, "task", "role", "device", "runtime", "recipe", "isa", "artifact"),
 )
 
 # In the replicas of encoders.
 FORWARD_DURATION = Series(
     "forward_duration_seconds",
-    "Time from the first forward pass to the end of the last, without core_wait_seconds.",
+    "Time from the first pass to the end of the last, without core_wait_seconds.",
     VARIANT,
     PHASE_BUCKETS,
 )
 BATCH_TOKENS = Series(
     "batch_tokens",
-    "Tokens per forward pass, padding left out.",
+    "Tokens per pass, padding left out.",
     VARIANT,
     BATCH_TOKENS_BUCKETS,
 )
@@ -149,13 +149,13 @@ TIME_TO_FIRST_TOKEN = Series(
 )
 TIME_PER_OUTPUT_TOKEN = Series(
     "time_per_output_token_seconds",
-    "Time from the first token of a sequence to its last, per token after the first.",
+    "Time per token of a sequence after its first.",
     VARIANT,
     TOKEN_BUCKETS,
 )
 PREFILL_DURATION = Series(
     "prefill_duration_seconds",
-    "Time from a sequence's first forward pass to its first token, without core_wait_seconds.",
+    "Time from a sequence's first pass to its first token, without core_wait_seconds.",
     VARIANT,
     PHASE_BUCKETS,
 )
@@ -171,7 +171,7 @@ CACHED_INPUT_TOKENS = Series(
 )
 DRAFTED_TOKENS = Series(
     "drafted_tokens",
-    "Tokens that a draft proposed, by outcome: accepted, rejected, or unread behind one of those.",
+    "Tokens of drafts: accepted, rejected, or unread behind one of those.",
     (*VARIANT, "outcome"),
 )
 RUNNING_REQUESTS = Series(
@@ -202,13 +202,13 @@ QUALITY_AGREEMENT_LOW = Series(
 )
 QUALITY_SIMILARITY = Series(
     "quality_similarity",
-    "Cosine of a live request's embedding to the reference's.",
+    "Cosine of a live embedding to the reference's.",
     VARIANT,
     SIMILARITY_BUCKETS,
 )
 QUALITY_DIVERGENCE = Series(
     "quality_divergence",
-    "Divergence of a live answer from the reference's probabilities, in nats.",
+    "Divergence of a live answer from the reference's, in nats.",
     VARIANT,
     DIVERGENCE_BUCKETS,
 )
@@ -224,12 +224,14 @@ QUALITY_PERPLEXITY = Series(
 )
 QUALITY_VERDICT = Series(
     "quality_verdict",
-    "1 for the verdict that holds, 0 for the others; the reference has none.",
+    "1 for the verdict that holds, else 0.",
     ("model", "variant", "verdict", "replica"),
 )
 QUALITY_IN_AUTO = Series(
-    "quality_in_auto", "Whether the router may choose the variant, 0 or 1.", VARIANT
+    "quality_in_auto", "Whether `auto` may choose the variant, 0 or 1.", VARIANT
 )
+
+EVIDENCE_KEPT = Series("evidence_kept", "Whether evidence is written.", ("replica",))
 
 # There and in the replicas, whose requests are sampled.
 QUALITY_DROPPED = Series(
@@ -247,10 +249,13 @@ GATEWAYS_EXPECTED = Series("scrape_gateways_expected", "Gateways that run.", ("r
 GATEWAYS_ANSWERED = Series(
     "scrape_gateways_answered", "Gateways whose counts this page has.", ("replica",)
 )
+CONTROLLER_AGE = Series(
+    "controller_age_seconds", "Age of what Ray Serve's controller said last.", ("replica",)
+)
 
 # In every gateway.
 AUTO_REQUESTS = Series(
     "auto_requests",
-    "Requests whose variant the router chose, by the limit that it could not meet.",
+    "Requests whose variant `auto` chose, by the limit that it missed.",
     ("model", "variant", "missed", "replica"),
 )

@@ -117,6 +117,7 @@ class Monitor:
     async def metrics(self) -> str:
         """Prometheus text of this process."""
         self._metrics.set_report(await self.report())
+        self._metrics.set_evidence_kept(not self._evidence.not_kept)
         return exposition([self._metrics.registry, self._drops.registry])
 
     async def in_flight(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.chaos.checker import Row
+from benchmarks.chaos.checker import FaultRow
 from benchmarks.chaos.experiment import run_fault
 from benchmarks.chaos.log import Path
 from benchmarks.chaos.plan import FAULTS
@@ -19,7 +19,7 @@ def prey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prey]:
         yield prey
 
 
-def require_that_nobody_was_misled(row: Row) -> None:
+def require_that_nobody_was_misled(row: FaultRow) -> None:
     assert row.has_recovered, row
     for path, said in row.paths.items():
         assert said.sent > 20, (path, said)  # else nothing was tried

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -140,9 +141,12 @@ async def test_without_the_controller_the_last_states_stand(
     cluster = Cluster(NAMES)
     pages, statuses = await cluster.metrics_pages(), await cluster.statuses()
     assert pages[0] == VariantPages("minilm", "fp32", 2, ("one page",))
+    assert 0 <= cluster.states_age_s < MAX_WAIT_S
     controller.status = error
+    read_at = time.monotonic() - cluster.states_age_s
     assert await cluster.metrics_pages() == pages
     assert await cluster.statuses() == statuses
+    assert time.monotonic() - cluster.states_age_s == pytest.approx(read_at, abs=1e-3)
 
 
 @pytest.mark.parametrize("error", AWAY)

@@ -37,3 +37,11 @@ def test_histograms_are_of_the_live_measures_that_a_task_has() -> None:
         ("quantserve_quality_similarity_count", "minilm"): 1,
         ("quantserve_quality_divergence_count", "sentiment"): 1,
     }
+
+
+def test_whether_evidence_is_kept_is_what_was_said_last() -> None:
+    metrics = QualityMetrics("r1")
+    for is_kept in (True, False):
+        metrics.set_evidence_kept(is_kept)
+        series = "quantserve_evidence_kept"
+        assert metrics.registry.get_sample_value(series, {"replica": "r1"}) == is_kept

@@ -21,3 +21,11 @@ def test_the_gateways_are_those_of_the_latest_scrape() -> None:
     for name, number in (("expected", 3), ("answered", 2)):
         series = f"quantserve_scrape_gateways_{name}"
         assert metrics.registry.get_sample_value(series, {"replica": "r1"}) == number
+
+
+def test_the_age_is_that_of_the_latest_scrape() -> None:
+    metrics = ScrapeMetrics("r1")
+    metrics.observe_controller(40.0)
+    metrics.observe_controller(0.5)
+    series = "quantserve_controller_age_seconds"
+    assert metrics.registry.get_sample_value(series, {"replica": "r1"}) == 0.5

@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.chaos.checker import CALM_S, DYING_S, LATE_S, Row, path_row, recovered_s, table
-from benchmarks.chaos.log import Outcome, Path, Request
+from benchmarks.chaos.checker import CALM_S, DYING_S, LATE_S, FaultRow, path_row, recovered_s, table
+from benchmarks.chaos.log import Fate, Path, SentRequest
 
 FAULT, END = 100.0, 130.0
 
 
 def request(
     sent: float,
-    outcome: Outcome = Outcome.RIGHT,
+    fate: Fate = Fate.RIGHT,
     took: float = 0.1,
     path: Path = Path.DIRECT,
     reason: str = "",
-) -> Request:
-    return Request(path, "minilm:fp32", sent, sent + took, outcome, reason)
+) -> SentRequest:
+    return SentRequest(path, "minilm:fp32", sent, sent + took, fate, reason)
 
 
-def steady(*others: Request) -> list[Request]:
+def steady(*others: SentRequest) -> list[SentRequest]:
     """A good request each second, and others."""
     return [*(request(float(second)) for second in range(90, 130)), *others]
 
 
-@pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.REFUSED, Outcome.WRONG])
-def test_whatever_is_not_right_ends_the_calm(outcome: Outcome) -> None:
-    log = steady(request(102.5, outcome), request(104.5, outcome))
+@pytest.mark.parametrize("fate", [Fate.LOST, Fate.REFUSED, Fate.WRONG])
+def test_whatever_is_not_right_ends_the_calm(fate: Fate) -> None:
+    log = steady(request(102.5, fate), request(104.5, fate))
     assert recovered_s(log, FAULT, END) == 5.0
     row = path_row(log, Path.DIRECT, FAULT, FAULT, END)
     assert row.recovered_s == 5.0
-    counted = {Outcome.LOST: row.lost, Outcome.REFUSED: row.refused, Outcome.WRONG: row.wrong}
+    counted = {Fate.LOST: row.lost, Fate.REFUSED: row.refused, Fate.WRONG: row.wrong}
     assert {name: counter.total() for name, counter in counted.items()} == {
         **dict.fromkeys(counted, 0),
-        outcome: 2,
+        fate: 2,
     }
 
 
@@ -51,37 +51,37 @@ def test_without_a_bad_answer_there_was_nothing_to_recover_from() -> None:
 
 
 def test_too_few_seconds_of_calm_are_no_recovery() -> None:
-    log = steady(request(END - CALM_S, Outcome.LOST))
+    log = steady(request(END - CALM_S, Fate.LOST))
     assert recovered_s(log, FAULT, END) is None
     assert recovered_s(log, FAULT, END + CALM_S) is not None
 
 
 def test_a_service_that_answers_nothing_has_not_recovered() -> None:
-    log = [request(101.0, Outcome.LOST, reason="connection")]
+    log = [request(101.0, Fate.LOST, reason="connection")]
     assert recovered_s(log, FAULT, FAULT + 2) is None
 
 
 def test_what_was_over_before_the_fault_does_not_count_and_what_was_under_way_does() -> None:
     log = [
-        request(98.0, Outcome.LOST, reason="connection"),
-        request(99.95, Outcome.LOST, reason="connection"),
+        request(98.0, Fate.LOST, reason="connection"),
+        request(99.95, Fate.LOST, reason="connection"),
     ]
     assert path_row(log, Path.DIRECT, FAULT, FAULT, END).lost == {"connection": 1}
 
 
 @pytest.mark.parametrize("path", Path)
 def test_a_service_has_recovered_if_both_paths_have(path: Path) -> None:
-    log = steady(request(END - 1, Outcome.LOST, path=path))
+    log = steady(request(END - 1, Fate.LOST, path=path))
     rows = {path: path_row(log, path, FAULT, FAULT, END) for path in Path}
-    assert not Row("", rows, {}, ()).has_recovered
+    assert not FaultRow("", rows, {}, ()).has_recovered
     well = {path: path_row(steady(), path, FAULT, FAULT, END) for path in Path}
-    assert Row("", well, {}, ()).has_recovered
+    assert FaultRow("", well, {}, ()).has_recovered
 
 
 def test_what_was_lost_is_told_apart_by_whether_it_was_under_way() -> None:
-    early = request(FAULT - 0.01, Outcome.LOST, reason="connection")
-    dying = request(FAULT + DYING_S / 2, Outcome.LOST, reason="connection")
-    later = request(FAULT + 1, Outcome.LOST, reason="connection")
+    early = request(FAULT - 0.01, Fate.LOST, reason="connection")
+    dying = request(FAULT + DYING_S / 2, Fate.LOST, reason="connection")
+    later = request(FAULT + 1, Fate.LOST, reason="connection")
     row = path_row([early, dying], Path.DIRECT, FAULT, FAULT, END)
     assert (row.lost.total(), row.lost_later) == (2, 0)
     row = path_row([early, dying, later], Path.DIRECT, FAULT, FAULT, END)
@@ -90,7 +90,7 @@ def test_what_was_lost_is_told_apart_by_whether_it_was_under_way() -> None:
 
 def test_each_path_has_its_own_row() -> None:
     log = [
-        request(101.0, Outcome.LOST, path=Path.DIRECT, reason="connection"),
+        request(101.0, Fate.LOST, path=Path.DIRECT, reason="connection"),
         request(101.0, path=Path.SELECTING),
     ]
     assert path_row(log, Path.SELECTING, FAULT, FAULT, END).lost.total() == 0
@@ -99,12 +99,12 @@ def test_each_path_has_its_own_row() -> None:
 
 def test_the_table_names_what_was_lost_and_which_alert_is_missing() -> None:
     log = steady(
-        request(101.0, Outcome.LOST, reason="connection"),
-        request(102.0, Outcome.LOST, reason="504"),
-        request(103.0, Outcome.LOST, reason="504"),
-        request(104.0, Outcome.REFUSED, reason="503"),
+        request(101.0, Fate.LOST, reason="connection"),
+        request(102.0, Fate.LOST, reason="504"),
+        request(103.0, Fate.LOST, reason="504"),
+        request(104.0, Fate.REFUSED, reason="503"),
     )
-    row = Row(
+    row = FaultRow(
         "SIGKILL of everything",
         {path: path_row(log, path, FAULT, FAULT, END) for path in Path},
         fired={"QuantserveDown": (), "VariantDown": ("minilm:fp32",)},
