@@ -57,9 +57,9 @@ overload: setup
 soak: setup
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60)
 
-# FAULTS="kill-replica hang" does these alone.
+# FAULTS="kill-replica hang" does these alone; none begins after MINUTES.
 chaos: setup
-	$(BIN)/python -m benchmarks.chaos $(FAULTS)
+	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30) $(FAULTS)
 
 test-clients: setup
 	$(BIN)/python -m pytest tests/clients

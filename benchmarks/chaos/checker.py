@@ -50,23 +50,42 @@ class FaultRow:
     """A fault, and what came of it.
 
     Attributes:
-        fault: Its name.
+        fault: What it was.
+        lasted_s: Seconds until it was undone; 0 of what cannot be.
         paths: What clients saw.
         fired: Alerts that fired, with what they were of.
         expected: Those that had to.
-        notes: What else is to be told.
+        touched: Requests by variant that were not answered rightly and in time.
+        may_lose: Whether requests may be lost that were sent while it lasted.
     """
 
     fault: str
+    lasted_s: float
     paths: dict[Path, PathRow]
     fired: Mapping[str, tuple[str, ...]]
     expected: tuple[str, ...]
-    notes: tuple[str, ...] = ()
+    touched: Counter[str]
+    may_lose: bool
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Alerts that had to fire and did not."""
         return tuple(name for name in self.expected if name not in self.fired)
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Which promises were not kept."""
+        said = self.paths.items()
+        return (
+            *(f"{path} path: wrong answers" for path, one in said if one.wrong),
+            *(
+                f"{path} path: lost what was sent after the fault"
+                for path, one in said
+                if one.lost_later and not self.may_lose
+            ),
+            *(f"{path} path: not right again" for path, one in said if one.recovered_s is None),
+            *(f"alert {name} did not fire" for name in self.missing),
+        )
 
     @property
     def has_recovered(self) -> bool:
@@ -110,6 +129,11 @@ def path_row(
     )
 
 
+def touched(log: Iterable[SentRequest], begun: float) -> Counter[str]:
+    """Requests by variant that ended after ``begun`` and were not answered rightly and in time."""
+    return Counter(one.variant for one in log if one.ended >= begun and not is_good(one))
+
+
 def recovered_s(log: Sequence[SentRequest], begun: float, until: float) -> float | None:
     """Seconds from a fault until all requests were answered rightly and in time.
 
@@ -133,13 +157,13 @@ def table(rows: Sequence[FaultRow]) -> str:
     """The rows in Markdown, two lines for each fault: one for each path."""
     lines = [
         "| fault | path | requests | lost | refused | wrong | late | slowest | right again after "
-        "| alerts that fired |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| not right or late, by variant | alerts that fired |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         for index, (path, said) in enumerate(row.paths.items()):
             cells = [
-                row.fault if index == 0 else "",
+                _named(row) if index == 0 else "",
                 path.value,
                 f"{said.sent}",
                 _lost(said),
@@ -148,11 +172,19 @@ def table(rows: Sequence[FaultRow]) -> str:
                 f"{said.late}",
                 f"{said.slowest_s:.1f} s",
                 "not" if said.recovered_s is None else f"{said.recovered_s:.1f} s",
+                _touched(row) if index == 0 else "",
                 _alerts(row) if index == 0 else "",
             ]
             lines.append(f"| {' | '.join(cells)} |")
-    notes = [f"- {row.fault}: {note}" for row in rows for note in row.notes]
-    return "\n".join([*lines, *(["", *notes] if notes else [])])
+    return "\n".join(lines)
+
+
+def _named(row: FaultRow) -> str:
+    return f"{row.fault}, for {row.lasted_s:.0f} s" if row.lasted_s else row.fault
+
+
+def _touched(row: FaultRow) -> str:
+    return ", ".join(f"{name} {count}" for name, count in row.touched.most_common()) or "–"
 
 
 def _alerts(row: FaultRow) -> str:

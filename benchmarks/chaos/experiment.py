@@ -8,7 +8,7 @@ import time
 from pathlib import Path as Folder
 from typing import Any
 
-from benchmarks.chaos.checker import CALM_S, FaultRow, path_row, recovered_s
+from benchmarks.chaos.checker import CALM_S, FaultRow, path_row, recovered_s, touched
 from benchmarks.chaos.log import Path
 from benchmarks.chaos.plan import Planned
 from benchmarks.chaos.running import Prey
@@ -58,6 +58,7 @@ async def run_fault(planned: Planned, prey: Prey, seed: int) -> FaultRow:
                 await _lasting(planned, prometheus, begun_at)
             finally:
                 await asyncio.to_thread(planned.fault.end, prey.victim)
+            ended = clock()
             await _watch(planned, workload, prometheus, begun, begun_at)
         finally:
             workload.stop()
@@ -66,9 +67,12 @@ async def run_fault(planned: Planned, prey: Prey, seed: int) -> FaultRow:
     until = workload.stopped_at
     return FaultRow(
         fault=planned.what,
+        lasted_s=ended - begun if planned.least_s else 0,
         paths={path: path_row(workload.log, path, begun, struck, until) for path in Path},
         fired=fired,
         expected=planned.alerts,
+        touched=touched(workload.log, begun),
+        may_lose=planned.may_lose,
     )
 
 

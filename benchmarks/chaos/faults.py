@@ -78,6 +78,25 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedByOperator:
+    """No fault, but what an operator does in the end: whoever it is starts anew.
+
+    Attributes:
+        title: In the command line of whom.
+    """
+
+    title: str
+
+    def begin(self, victim: Victim) -> None:
+        """Nothing is done yet."""
+
+    def end(self, victim: Victim) -> None:
+        """End all of that title."""
+        for process in find(victim, self.title):
+            process.kill()
+
+
+@dataclass(frozen=True, slots=True)
 class Freeze:
     """SIGSTOP, and SIGCONT in the end.
 

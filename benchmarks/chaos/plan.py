@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.chaos.faults import Fault, FillDisk, Freeze, Kill, Misbehave, TakeMemory, Together
+from benchmarks.chaos.faults import (
+    EndedByOperator,
+    Fault,
+    FillDisk,
+    Freeze,
+    Kill,
+    Misbehave,
+    TakeMemory,
+    Together,
+)
 
 REPLICA = "ServeReplica:minilm--fp32:"
+OBEDIENT = "ServeReplica:minilm--obedient:"
 GATEWAY = "ServeReplica:gateway:"
 QUALITY = "ServeReplica:quality:"
 CONTROLLER = "ServeController"
@@ -24,6 +34,7 @@ class Planned:
         most_s: Likewise, if alerts that have to fire have not by then.
         alerts: Those that have to.
         needs_disk: Whether it is about the small disk.
+        may_lose: Whether requests may be lost that are sent while it lasts.
     """
 
     what: str
@@ -32,19 +43,22 @@ class Planned:
     most_s: float = 0
     alerts: tuple[str, ...] = ()
     needs_disk: bool = False
+    may_lose: bool = False
 
 
 FAULTS = {
     "kill-replica": Planned("SIGKILL of a replica", Kill(REPLICA)),
     "kill-gateway": Planned("SIGKILL of the gateway", Kill(GATEWAY)),
     "kill-quality": Planned("SIGKILL of the quality process", Kill(QUALITY)),
-    "kill-haproxy": Planned("SIGKILL of HAProxy", Kill(HAPROXY), alerts=("IngressInterrupted",)),
+    "kill-haproxy": Planned(
+        "SIGKILL of HAProxy", Kill(HAPROXY), alerts=("IngressInterrupted",), may_lose=True
+    ),
     "kill-controller": Planned("SIGKILL of Ray Serve's controller", Kill(CONTROLLER)),
     "stop-controller": Planned(
         "SIGSTOP of Ray Serve's controller", Freeze(CONTROLLER), 20, 120, ("ControllerSilent",)
     ),
-    "stop-replica": Planned("SIGSTOP of a replica for 10 s", Freeze(REPLICA), 10, 10),
-    "stop-gateway": Planned("SIGSTOP of the gateway for 10 s", Freeze(GATEWAY), 10, 10),
+    "stop-replica": Planned("SIGSTOP of a replica", Freeze(REPLICA), 10, 10),
+    "stop-gateway": Planned("SIGSTOP of the gateway", Freeze(GATEWAY), 10, 10),
     "full-disk": Planned(
         "a full disk under artifacts and evidence",
         FillDisk(),
@@ -60,9 +74,25 @@ FAULTS = {
         20,
         needs_disk=True,
     ),
-    "memory": Planned("memory taken but for 3 GiB, for 20 s", TakeMemory(), 20, 20),
-    "hang": Planned("a variant that hangs", Misbehave("hang"), 20, 150, ("RequestsFailing",)),
-    "nan": Planned("a variant that computes NaN", Misbehave("nan"), 20, 150, ("RequestsFailing",)),
+    "memory": Planned("memory taken but for 3 GiB", TakeMemory(), 20, 20),
+    "hang": Planned(
+        "a variant that hangs", Misbehave("hang"), 20, 150, ("RequestsFailing",), may_lose=True
+    ),
+    "nan": Planned(
+        "a variant that computes NaN, until its replica is ended by hand",
+        # A replacement whose first probe gives NaN has failed, and nobody tries again.
+        Together((EndedByOperator(OBEDIENT), Misbehave("nan"))),
+        20,
+        280,
+        ("RequestsFailing", "VariantDown"),
+        may_lose=True,
+    ),
+    "unopenable": Planned(
+        "SIGKILL of a replica that cannot load again",
+        Together((Misbehave("unopenable"), Kill(OBEDIENT))),
+        20,
+        20,
+    ),
     "slow": Planned(
         "a variant ten times slower", Misbehave("slow"), 20, 150, ("LatencyBudgetBurnsFast",)
     ),

@@ -19,24 +19,21 @@ def prey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prey]:
         yield prey
 
 
-def require_that_nobody_was_misled(row: FaultRow) -> None:
-    assert row.has_recovered, row
+def require_that_promises_were_kept(row: FaultRow) -> None:
+    assert row.broken == (), row
     for path, said in row.paths.items():
         assert said.sent > 20, (path, said)  # else nothing was tried
-        assert not said.wrong, (path, said)
 
 
 async def test_a_replica_that_is_killed(prey: Prey) -> None:
     row = await run_fault(FAULTS["kill-replica"], prey, seed=1)
-    require_that_nobody_was_misled(row)
+    require_that_promises_were_kept(row)
     assert not row.paths[Path.SELECTING].lost
     assert not row.paths[Path.SELECTING].refused
-    assert row.paths[Path.DIRECT].lost_later == 0
 
 
 async def test_a_gateway_that_is_killed(prey: Prey) -> None:
     row = await run_fault(FAULTS["kill-gateway"], prey, seed=2)
-    require_that_nobody_was_misled(row)
-    assert row.paths[Path.SELECTING].lost_later == 0
+    require_that_promises_were_kept(row)
     assert not row.paths[Path.DIRECT].lost
     assert not row.paths[Path.DIRECT].refused

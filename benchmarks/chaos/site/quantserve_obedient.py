@@ -1,6 +1,7 @@
 """A runtime of another package: torch's encoders, which misbehave as long as a file says how.
 
-The file is named by ``CHAOS_CONDUCT``; it says ``hang``, ``nan``, ``slow``, or nothing.
+The file is named by ``CHAOS_CONDUCT``; it says ``hang``, ``nan``, ``slow``, ``unopenable``, or
+nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class Obedient:
 
 def open_encoder(request: OpenRequest) -> EncoderEngine:
     """Open torch's engine, and stand before it."""
-    return Obedient(TORCH.open_encoder(request), Path(os.environ[CONDUCT]))
+    conduct = Path(os.environ[CONDUCT])
+    if conduct.read_text() == "unopenable":
+        raise MemoryError("there is no room, for now")
+    return Obedient(TORCH.open_encoder(request), conduct)
 
 
 RUNTIME = replace(

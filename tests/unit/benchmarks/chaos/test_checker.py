@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
-from benchmarks.chaos.checker import CALM_S, DYING_S, LATE_S, FaultRow, path_row, recovered_s, table
+from benchmarks.chaos.checker import (
+    CALM_S,
+    DYING_S,
+    LATE_S,
+    FaultRow,
+    path_row,
+    recovered_s,
+    table,
+    touched,
+)
 from benchmarks.chaos.log import Fate, Path, SentRequest
 
 FAULT, END = 100.0, 130.0
@@ -73,9 +84,9 @@ def test_what_was_over_before_the_fault_does_not_count_and_what_was_under_way_do
 def test_a_service_has_recovered_if_both_paths_have(path: Path) -> None:
     log = steady(request(END - 1, Fate.LOST, path=path))
     rows = {path: path_row(log, path, FAULT, FAULT, END) for path in Path}
-    assert not FaultRow("", rows, {}, ()).has_recovered
+    assert not FaultRow("", 0, rows, {}, (), Counter(), False).has_recovered
     well = {path: path_row(steady(), path, FAULT, FAULT, END) for path in Path}
-    assert FaultRow("", well, {}, ()).has_recovered
+    assert FaultRow("", 0, well, {}, (), Counter(), False).has_recovered
 
 
 def test_what_was_lost_is_told_apart_by_whether_it_was_under_way() -> None:
@@ -105,15 +116,39 @@ def test_the_table_names_what_was_lost_and_which_alert_is_missing() -> None:
         request(104.0, Fate.REFUSED, reason="503"),
     )
     row = FaultRow(
-        "SIGKILL of everything",
+        "SIGSTOP of everything",
+        9.6,
         {path: path_row(log, path, FAULT, FAULT, END) for path in Path},
         fired={"QuantserveDown": (), "VariantDown": ("minilm:fp32",)},
         expected=("QuantserveDown", "RequestsFailing"),
-        notes=("a note",),
+        touched=touched(log, FAULT),
+        may_lose=True,
     )
     assert row.missing == ("RequestsFailing",)
     said = table([row])
-    assert "| SIGKILL of everything | selecting | 0 | 0 | 0 | 0 | 0 | 0.0 s | 0.0 s |" in said
+    first = "| SIGSTOP of everything, for 10 s | selecting | 0 | 0 | 0 | 0 | 0 | 0.0 s | 0.0 s |"
+    assert f"{first} minilm:fp32 4 |" in said
     assert "| 3 (2 504, 1 connection) | 1 503 | 0 | 0 |" in said
     assert "`QuantserveDown`, `VariantDown` (minilm:fp32); **missing: RequestsFailing** |" in said
-    assert said.endswith("- SIGKILL of everything: a note")
+
+
+def broken(log: list[SentRequest], may_lose: bool = False, **alerts: tuple[str, ...]) -> str:
+    paths = {path: path_row(log, path, FAULT, FAULT, END) for path in Path}
+    row = FaultRow("", 0, paths, {}, alerts.get("expected", ()), touched(log, FAULT), may_lose)
+    return "; ".join(row.broken)
+
+
+def test_promises_are_that_nobody_is_misled_or_lost_and_that_all_is_well_in_the_end() -> None:
+    assert broken(steady()) == ""
+    lost = steady(request(101.5, Fate.LOST, reason="504"))
+    assert broken(lost) == "direct path: lost what was sent after the fault"
+    assert broken(lost, may_lose=True) == ""
+    assert broken(steady(request(99.95, Fate.LOST, reason="connection"))) == ""
+    assert broken(steady(request(101.5, Fate.REFUSED, reason="503"))) == ""
+    wrong = steady(
+        request(101.5, Fate.WRONG, path=Path.SELECTING), request(102.5, path=Path.SELECTING)
+    )
+    assert broken(wrong, may_lose=True) == "selecting path: wrong answers"
+    late = steady(request(END - 1, took=LATE_S + 1))
+    assert broken(late) == "direct path: not right again"
+    assert broken(steady(), expected=("QuantserveDown",)) == "alert QuantserveDown did not fire"
