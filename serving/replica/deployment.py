@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
@@ -15,7 +16,7 @@ from ray import serve
 from serving.artifacts import ArtifactRequest, ArtifactStore, key_of
 from serving.artifacts.ensuring import ensure_key
 from serving.config import ModelConfig, ServerConfig, VariantConfig
-from serving.errors import InternalError, NotReady, RequestError
+from serving.errors import ConfigError, InternalError, NotReady, RequestError
 from serving.machine.cores import available_cores
 from serving.metrics import EdgeMetrics, Labels, QualityDrops, exposition
 from serving.replica.loaded_variant import LoadedVariant
@@ -50,6 +51,10 @@ logger = logging.getLogger("ray.serve.quantserve")
 
 Answer = TypeVar("Answer")
 
+LOAD_AGAIN_S = 60.0
+"""A replica that could not load for a reason that may pass, such as a lack of memory, is replaced
+after so long, and the next one tries again."""
+
 
 @serve.ingress()
 class Replica:
@@ -69,6 +74,7 @@ class Replica:
         replica = serve.get_replica_context().replica_id.unique_id
         self._loaded: LoadedVariant | None = None
         self._drops: QualityDrops | None = None
+        self._load_again_at = float("inf")
         self._name = model.name, variant.name
         backend: EncoderBackend | GeneratorBackend
         name = f"{model.name}:{variant.name}"
@@ -85,6 +91,9 @@ class Replica:
                 # Beside healthy replicas it would attract requests, since it answers at once.
                 raise
             reason = f"{name} failed to load: {type(error).__name__}: {error}"
+            # What we refuse on purpose, the next replica would refuse as well.
+            if not isinstance(error, ConfigError):
+                self._load_again_at = time.monotonic() + LOAD_AGAIN_S
             backend = FailedBackend(NotReady(reason))
         self._backends = SingleVariant(model.name, variant.name, backend)
         edge_metrics = self._edge_metrics = EdgeMetrics(replica)
@@ -142,6 +151,8 @@ class Replica:
         """Raise if Ray Serve should replace this replica."""
         if self._loaded is not None:
             self._loaded.check_health()
+        elif time.monotonic() > self._load_again_at:
+            raise RuntimeError("loading failed; another replica is to try again")
 
     def __del__(self) -> None:
         # Ray Serve calls it when it stops the replica; a constructor that raised has set nothing.

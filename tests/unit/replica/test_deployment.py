@@ -165,6 +165,21 @@ async def test_a_variant_that_cannot_be_loaded_says_why_on_every_call(parts: Par
     assert "quantserve_weights_bytes" not in await replica.metrics()
 
 
+async def test_what_failed_for_a_reason_that_may_pass_is_replaced_to_be_tried_again(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts.backend = MemoryError("no room")
+    replica = await start()
+    assert isinstance(await replica.describe(), NotReady)
+    replica.check_health()
+    monkeypatch.setattr(deployment, "LOAD_AGAIN_S", -1.0)
+    replica = await start()
+    with pytest.raises(RuntimeError, match="try again"):
+        replica.check_health()
+    parts.backend = ConfigError("no such kernel")
+    (await start()).check_health()
+
+
 async def test_beside_other_replicas_one_that_cannot_be_loaded_goes(parts: Parts) -> None:
     parts.backend = ConfigError("no such kernel")
     with pytest.raises(ConfigError):
