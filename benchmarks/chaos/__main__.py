@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +25,8 @@ from benchmarks.conditions import conditions
 
 def main() -> int:
     given = _arguments()
+    # The service is stopped and the disk unmounted then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     begun = time.monotonic()
     ends = begun + 60 * given.minutes
     rows: list[FaultRow] = []
@@ -46,6 +50,8 @@ def _arguments() -> argparse.Namespace:
     given.faults = given.faults or list(FAULTS)
     if unknown := [name for name in given.faults if name not in FAULTS]:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(FAULTS)}")
+    if shutil.which("prometheus") is None:
+        parser.error("prometheus is missing: apt-get install prometheus")
     if os.geteuid() != 0 and any(FAULTS[name].needs_disk for name in given.faults):
         parser.error("only root may mount the disk that is filled; name other faults")
     return given

@@ -52,9 +52,9 @@ async def run_fault(planned: Planned, prey: Prey, seed: int) -> FaultRow:
         try:
             await asyncio.sleep(WARM_S)
             begun, begun_at = clock(), time.time()
-            await asyncio.to_thread(planned.fault.begin, prey.victim)
-            struck = clock()
             try:
+                await asyncio.to_thread(planned.fault.begin, prey.victim)
+                struck = clock()
                 await _lasting(planned, prometheus, begun_at)
             finally:
                 await asyncio.to_thread(planned.fault.end, prey.victim)
