@@ -1,6 +1,6 @@
 """What HAProxy says itself, in the shape of our errors, and what it does not let through.
 
-Ray Serve has no setting for either, so the file that it writes for HAProxy is edited by ``sed``.
+Ray Serve has no setting for these, so the file that it writes for HAProxy is edited by ``sed``.
 """
 
 from __future__ import annotations
@@ -74,11 +74,14 @@ _OF_RAY = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
 """With these a client would have Ray give a request up, in Ray's words, or work on for nobody."""
 
 
-def write_edits(folder: Path) -> Path:
+def write_edits(folder: Path, head_s: int) -> Path:
     """Write HAProxy's answers, and the script for ``sed`` that names them in its configuration.
 
     Args:
         folder: Where they stay while HAProxy runs.
+        head_s: Seconds that a request's line and headers may take to arrive, from the first
+            connection or byte on; then 408. Who has sent nothing at all is left without an answer,
+            which a client that keeps connections in stock would take for that to its next request.
     """
     hidden, starting = folder / "hidden.json", folder / "starting.json"
     hidden.write_text(_body(_HIDDEN))
@@ -108,12 +111,14 @@ def write_edits(folder: Path) -> Path:
     ]
     lines += [f"    http-request del-header {name}" for name in _OF_RAY]
     lines += [_del_header_unless_printable(name) for name in _DECODED]
-    files = [_error_file(folder, status, error) for status, error in _ANSWERS.items()]
+    defaults = [_error_file(folder, status, error) for status, error in _ANSWERS.items()]
+    defaults += [f"    timeout http-request {head_s}s", "    option http-ignore-probes"]
     script = folder / "answers.sed"
     script.write_text(
         # Ray's own, which are plain text and make 500 of everything.
         "/^ *errorfile [0-9]* /d\n"
-        f"/^defaults$/a\\\n{_appended(files)}\n"
+        "/^ *timeout http-request /d\n/^ *option http-ignore-probes$/d\n"
+        f"/^defaults$/a\\\n{_appended(defaults)}\n"
         f"/^frontend http_frontend$/a\\\n{_appended(lines)}\n"
         # What no application has a prefix for, while the gateway, which has them all, is missing.
         "s|^ *http-request return status 404 content-type text/plain lf-string .Path .*|"

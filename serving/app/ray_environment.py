@@ -81,6 +81,9 @@ CLUSTER_SETTINGS = {
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    # A client that neither sends the rest nor reads what is there for it; Ray would hold it, and
+    # what it has been sent, for an hour. Waiting for an answer is no silence.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
     # Ray would wake a Python process for every request to count it; HAProxy's own counters
     # and our series say the same.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
@@ -108,6 +111,9 @@ METRICS_PORT = 9101
 STATS_PORT = 8404
 FALLBACK_HTTP_PORT = 8500
 FALLBACK_GRPC_PORT = 9500
+
+HEAD_S = 30
+"""Seconds that a request's line and headers may take."""
 
 
 def prepare_ray_environment(host: str) -> Path:
@@ -149,7 +155,7 @@ def _haproxy_settings(run_directory: Path, host: str) -> dict[str, str]:
             metrics=metrics,
             stats=stats,
             host=host,
-            answers=shlex.quote(str(write_edits(run_directory))),
+            answers=shlex.quote(str(write_edits(run_directory, HEAD_S))),
             binary=shlex.quote(binary),
         )
     )

@@ -14,6 +14,8 @@ import pytest
 from serving.app.haproxy_answers import write_edits
 from serving.app.ray_environment import _haproxy_binary
 
+HEAD_S = 1
+
 # As Ray Serve writes it, in the lines that are edited.
 CONFIGURATION = """global
     maxconn 100
@@ -22,7 +24,6 @@ defaults
     mode http
     timeout connect 2s
     timeout client 2s
-    timeout http-request 1s
     timeout server 1s
     option abortonclose
     errorfile 502 /nowhere
@@ -74,7 +75,7 @@ Ask = Callable[..., tuple[int, dict[str, str], str]]
 
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    """Sends bytes to a real HAProxy; returns status, headers and body."""
+    """Sends bytes to a real HAProxy; returns status (0 of nothing), headers and body."""
     binary = _haproxy_binary()
     if binary is None:
         pytest.skip("no HAProxy here")
@@ -98,7 +99,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     )
     # Ray starts HAProxy anew with the same file.
     for _ in range(2):
-        subprocess.run(["sed", "-i", "-f", write_edits(folder), file], check=True)
+        subprocess.run(["sed", "-i", "-f", write_edits(folder, HEAD_S), file], check=True)
     process = subprocess.Popen([binary, "-f", file])
 
     def send(request: bytes, close: bool = False) -> tuple[int, dict[str, str], str]:
@@ -110,6 +111,8 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
             answer = b""
             while piece := connection.recv(65536):
                 answer += piece
+        if not answer:
+            return 0, {}, ""
         head, _, body = answer.partition(b"\r\n\r\n")
         line, *headers = head.decode("latin-1").split("\r\n")
         named = dict(header.lower().split(": ", 1) for header in headers)
@@ -174,6 +177,10 @@ def test_what_is_no_whole_request_gets_a_page_of_html(
     """The exception that ``docs/deployment.md`` states; HAProxy has it compiled in."""
     found, headers, _ = ask(request_)
     assert (found, headers["content-type"]) == (status, "text/html")
+
+
+def test_a_client_that_sends_nothing_is_sent_nothing(ask: Ask) -> None:
+    assert ask(b"") == (0, {}, "")
 
 
 def test_what_the_server_behind_cannot_parse_is_said_in_our_shape(ask: Ask) -> None:
