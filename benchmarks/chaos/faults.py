@@ -61,17 +61,19 @@ class Kill:
 
     Attributes:
         title: In the command line of whom.
+        most: So many of them.
     """
 
     title: str
+    most: int | None = None
 
     def begin(self, victim: Victim) -> None:
-        """Kill all of that title.
+        """Kill those of that title.
 
         Raises:
             RuntimeError: There is none.
         """
-        _signal(find(victim, self.title), self.title, signal.SIGKILL)
+        _signal(find(victim, self.title)[: self.most], self.title, signal.SIGKILL)
 
     def end(self, victim: Victim) -> None:
         """Whoever was killed is to be replaced by the service."""

@@ -48,7 +48,7 @@ class Planned:
 
 FAULTS = {
     "kill-replica": Planned("SIGKILL of a replica", Kill(REPLICA)),
-    "kill-gateway": Planned("SIGKILL of the gateway", Kill(GATEWAY)),
+    "kill-gateway": Planned("SIGKILL of a gateway", Kill(GATEWAY, most=1)),
     "kill-quality": Planned("SIGKILL of the quality process", Kill(QUALITY)),
     "kill-haproxy": Planned(
         "SIGKILL of HAProxy", Kill(HAPROXY), alerts=("IngressInterrupted",), may_lose=True

@@ -43,6 +43,21 @@ def test_who_is_killed_is_found_by_the_title(child: psutil.Process, victim: Vict
     wait_for(child, psutil.STATUS_ZOMBIE)
 
 
+def test_of_several_so_many_are_killed_as_were_asked_for(
+    child: psutil.Process, victim: Victim
+) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(600)", TITLE]
+    with subprocess.Popen(command) as other:
+        Kill(TITLE, most=1).begin(victim)
+        both = (child, psutil.Process(other.pid))
+        deadline = time.monotonic() + WAIT_S
+        while all(one.status() != psutil.STATUS_ZOMBIE for one in both):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert len(find(victim, TITLE)) == 1
+        other.kill()
+
+
 def test_who_is_not_there_cannot_be_killed(victim: Victim) -> None:
     with pytest.raises(RuntimeError, match="another title"):
         Kill("another title").begin(victim)
