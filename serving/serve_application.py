@@ -22,6 +22,7 @@ class Application:
     def __init__(self, name: str) -> None:
         self._name = name
         self._finding: asyncio.Task[DeploymentHandle[Any]] | None = None
+        self._methods: dict[tuple[str, bool], DeploymentHandle[Any]] = {}
 
     @property
     def is_found(self) -> bool:
@@ -38,6 +39,26 @@ class Application:
         if self._finding is None or self._has_failed:
             self._finding = asyncio.create_task(asyncio.to_thread(serve.get_app_handle, self._name))
         return await asyncio.shield(self._finding)
+
+    async def method(self, name: str, *, stream: bool = False) -> DeploymentHandle[Any]:
+        """Return the handle of one method, whose ``remote`` calls it; errors as of ``handle``.
+
+        It is made once: an attribute of the handle would be made anew for each call.
+
+        Args:
+            name: Of the method.
+            stream: Whether its answer comes in pieces.
+        """
+        if (name, stream) not in self._methods:
+            handle = await self.handle()
+            self._methods[name, stream] = handle.options(
+                method_name=name,
+                stream=stream,
+                # What travels is all defined in modules; cloudpickle would look at it in Python.
+                request_serialization="pickle",
+                response_serialization="pickle",
+            )
+        return self._methods[name, stream]
 
     async def ask_all(self, method: str, *arguments: object, within_s: float) -> list[Any]:
         """What every replica answers, without those that fail or are silent for so long.

@@ -78,9 +78,11 @@ class Cluster:
         self._patient_until = 0.0
         self._seen_ready: set[tuple[str, str]] = set()
 
-    async def handle(self, model: str, variant: str) -> DeploymentHandle[Any]:
-        """Handle of a variant that is deployed; see ``Application.handle``."""
-        return await self._applications[model, variant].handle()
+    async def method(
+        self, model: str, variant: str, name: str, *, stream: bool = False
+    ) -> DeploymentHandle[Any]:
+        """Handle of a method of a variant that is deployed; see ``Application.method``."""
+        return await self._applications[model, variant].method(name, stream=stream)
 
     async def require_ready(self, model: str, variant: str) -> None:
         """Raise ``NotReady`` unless the variant has been ready before.
@@ -109,9 +111,9 @@ class Cluster:
             NotReady: The replica could not load the variant.
         """
         async with asyncio.timeout(REPLICA_ANSWER_S):
-            handle = await self.handle(model, variant)
+            describe = await self.method(model, variant, "describe")
             with replica_call():
-                answer: Description | NotReady = await handle.describe.remote()
+                answer: Description | NotReady = await describe.remote()
         if isinstance(answer, NotReady):
             raise answer
         return answer

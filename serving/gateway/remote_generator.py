@@ -94,8 +94,7 @@ class RemoteGenerator:
     async def _begin_until(
         self, first_token_deadline: float, deadline: float, request: GenerationRequest
     ) -> tuple[DeploymentResponseGenerator[Piece], Piece]:
-        handle = await self._calls.handle()
-        streaming = handle.options(stream=True)
+        streaming = await self._calls.method("stream", stream=True)
         while True:
             remaining = replace(
                 request,
@@ -104,7 +103,7 @@ class RemoteGenerator:
             )
             call = cast(
                 DeploymentResponseGenerator[Piece],
-                streaming.stream.remote(remaining),
+                streaming.remote(remaining),
             )
             try:
                 return call, await _next(call)

@@ -53,14 +53,14 @@ class ReplicaCalls:
         except TimeoutError:
             raise DeadlineExceeded(f"no answer within {request.timeout_s:g} s") from None
 
-    async def handle(self) -> DeploymentHandle[Any]:
-        """Return the handle.
+    async def method(self, name: str, *, stream: bool = False) -> DeploymentHandle[Any]:
+        """Return the handle of a method; see ``Application.method``.
 
         Raises:
             NotReady: The variant has never been ready.
         """
         await self._cluster.require_ready(self._model, self._variant)
-        return await self._cluster.handle(self._model, self._variant)
+        return await self._cluster.method(self._model, self._variant, name, stream=stream)
 
     async def describe(self) -> Description:
         """Say what one of the replicas holds; see ``EncoderBackend.describe``."""
@@ -77,15 +77,14 @@ class ReplicaCalls:
         return NotReady(f"{self.name} has no replica, and Ray Serve has given up to start one")
 
     async def _ask_until(self, deadline: float, method: str, request: AskedAtOnce) -> Any:
-        handle = await self.handle()
+        handle = await self.method(method)
         while True:
             try:
                 with replica_call():
-                    answer = await getattr(handle, method).remote(
-                        replace(request, timeout_s=until(deadline))
-                    )
+                    answer = await handle.remote(request)
             except RayActorError:
                 await self.pause_after_death()
+                request = replace(request, timeout_s=until(deadline))
                 continue
             except DeploymentUnavailableError:
                 raise self.given_up() from None

@@ -68,6 +68,8 @@ def _new_app(services: Services) -> FastAPI:
         summary="One endpoint, every precision.",
         redoc_url=None,
         redirect_slashes=False,
+        # It would look for exporters at every request, and there are none: see metrics/.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
     add_error_handlers(app)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import time
 import uuid
 from collections.abc import Collection
-from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,9 +25,7 @@ from serving.routes.error_responses import error_response, is_open_inference
 from serving.routes.json_nesting import check_nesting
 from serving.routes.plain_requests import as_plain, inflate
 from serving.routes.record import Record
-
-# A child of Ray Serve's logger: its handlers write to a rotated file per replica.
-logger = logging.getLogger("ray.serve.quantserve")
+from serving.routes.request_log import RequestLog
 
 CLIENT_CLOSED_REQUEST = 499
 MAX_REQUEST_ID = 128
@@ -67,6 +63,7 @@ class Edge:
         self._metrics = metrics
         self._open_paths = open_paths
         self._fixed = fixed
+        self._log = RequestLog()
         self.in_flight = 0
         """Requests that have not been answered yet."""
 
@@ -115,7 +112,7 @@ class Edge:
                 self._metrics.observe(record.labels, status, total if record.is_asked else None)
                 if record.choice is not None:
                     self._metrics.observe_choice(record.labels, record.choice.missed)
-            _log(scope, record, status, total)
+            self._log.note(scope, record, status, total)
 
     async def _check_and_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -211,25 +208,5 @@ def _set_headers(headers: MutableHeaders, record: Record, total: float) -> None:
         if record.choice.missed:
             headers["X-SLO-Missed"] = ", ".join(record.choice.missed)
     headers["Server-Timing"] = ", ".join(
-        f"{name};dur={seconds * 1e3:.3f}" for name, seconds in _phases(record, total)
+        f"{name};dur={seconds * 1e3:.3f}" for name, seconds in record.phases_of(total)
     )
-
-
-def _log(scope: Scope, record: Record, status: int, total: float) -> None:
-    labels = record.labels
-    served = f" model={labels.model} variant={labels.variant}" if labels else ""
-    phases = " ".join(f"{name}={s * 1e3:.2f}ms" for name, s in _phases(record, total))
-    logger.info(
-        "%s %s %d%s %s id=%s",
-        scope["method"],
-        # Quoted again: a decoded line break would forge a line.
-        quote(scope["path"]),
-        status,
-        served,
-        phases,
-        record.request_id,
-    )
-
-
-def _phases(record: Record, total: float) -> list[tuple[str, float]]:
-    return [*record.phases.items(), ("total", total)]

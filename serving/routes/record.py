@@ -32,6 +32,10 @@ class Record:
     phases: dict[str, float] = field(default_factory=dict)
     failure: int | None = None
 
+    def phases_of(self, total: float) -> list[tuple[str, float]]:
+        """Name and seconds of each phase, and of the whole, for people."""
+        return [*self.phases.items(), ("total", total)]
+
 
 def record_of(request: Request) -> Record:
     """Return the record of ``request``."""

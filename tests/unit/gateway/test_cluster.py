@@ -26,7 +26,10 @@ class FakeHandle:
     def __init__(self, *answers: str | Exception) -> None:
         self.answers = list(answers)
         self.num_broadcasts = 0
-        self.describe = SimpleNamespace(remote=self._give_up)
+
+    def options(self, *, method_name: str, stream: bool, **_: str) -> SimpleNamespace:
+        assert (method_name, stream) == ("describe", False)
+        return SimpleNamespace(remote=self._give_up)
 
     async def _give_up(self) -> None:
         raise asyncio.CancelledError

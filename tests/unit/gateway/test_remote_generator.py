@@ -93,13 +93,9 @@ class FakeCluster:
         if self.reason is not None:
             raise NotReady(self.reason)
 
-    async def handle(self, model: str, variant: str) -> SimpleNamespace:
-        assert (model, variant) == ("smollm2", "int4")
-        return SimpleNamespace(options=self._options)
-
-    def _options(self, stream: bool) -> SimpleNamespace:
-        assert stream
-        return SimpleNamespace(stream=SimpleNamespace(remote=self._remote))
+    async def method(self, model: str, variant: str, name: str, *, stream: bool) -> SimpleNamespace:
+        assert (model, variant, name, stream) == ("smollm2", "int4", "stream", True)
+        return SimpleNamespace(remote=self._remote)
 
     def _remote(self, request: GenerationRequest) -> FakeCall:
         self.requests.append(request)

@@ -53,13 +53,11 @@ class FakeCluster:
         if self.reason is not None:
             raise NotReady(self.reason)
 
-    async def handle(self, model: str, variant: str) -> SimpleNamespace:
+    async def method(self, model: str, variant: str, name: str, *, stream: bool) -> SimpleNamespace:
+        assert not stream
         self.asked.append((model, variant))
-        return SimpleNamespace(
-            infer=SimpleNamespace(remote=self._infer),
-            score=SimpleNamespace(remote=self._score),
-            tokens=SimpleNamespace(remote=self._tokens),
-        )
+        methods = {"infer": self._infer, "score": self._score, "tokens": self._tokens}
+        return SimpleNamespace(remote=methods[name])
 
     async def describe(self, model: str, variant: str) -> Description:
         self.asked.append((model, variant))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from serving.routes.edge import logger
+from serving.routes import request_log
+from serving.routes.request_log import logger
 from tests.unit.routes.sites import Site, open_gateway, open_replica
 
 OpenSite = Callable[..., Site]
@@ -39,8 +40,11 @@ def site(open_site: OpenSite) -> Site:
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What the edge logs, whether or not Ray Serve has set up the logger above."""
+def log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[pytest.LogCaptureFixture]:
+    """What the edge logs, at once, whether or not Ray Serve has set up the logger above."""
+    monkeypatch.setattr(request_log, "MAX_WAITING", 1)
     before = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
     logger.propagate = False
