@@ -10,7 +10,7 @@ from ray import serve
 from serving.config import AUTO, Config
 from serving.gateway.auto import AutoRouter
 from serving.gateway.cluster import Cluster
-from serving.gateway.elsewhere import Report
+from serving.gateway.elsewhere import GatewayReport
 from serving.gateway.latencies import Latencies
 from serving.gateway.live import Live
 from serving.gateway.other_gateways import OtherGateways
@@ -87,7 +87,7 @@ class Gateway:
         """See ``OtherGateways.counted``."""
         return self._gateways.counted()
 
-    async def measured(self, told: dict[str, int]) -> Report:
+    async def measured(self, told: dict[str, int]) -> GatewayReport:
         """See ``OtherGateways.measured``."""
         return self._gateways.measured(told)
 

@@ -53,7 +53,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class GatewayReport:
     """What one gateway tells another.
 
     Attributes:
@@ -74,7 +74,7 @@ class Report:
 @dataclass(slots=True)
 class _Gateway:
     told_at: float
-    report: Report
+    report: GatewayReport
     samples: dict[Name, deque[Sample]] = field(default_factory=dict)
 
 
@@ -87,10 +87,10 @@ class Elsewhere:
 
     @property
     def told(self) -> dict[str, int]:
-        """How much each gateway has told: its ``Report.count``."""
+        """How much each gateway has told: its ``GatewayReport.count``."""
         return {name: gateway.report.count for name, gateway in self._gateways.items()}
 
-    def learn(self, report: Report) -> list[Sample]:
+    def learn(self, report: GatewayReport) -> list[Sample]:
         """Take a report in, and return what is new in it, on the clock of this process."""
         now, new = self._clock(), []
         gateway = self._gateways.setdefault(report.gateway, _Gateway(now, report))
@@ -131,7 +131,7 @@ class Elsewhere:
         deques = (one for gateway in self._gateways.values() for one in gateway.samples.values())
         return ended_since(moment, deques)
 
-    def _present(self) -> Iterator[Report]:
+    def _present(self) -> Iterator[GatewayReport]:
         now = self._clock()
         for gateway in self._gateways.values():
             if now - gateway.told_at <= PRESENT_S:

@@ -14,7 +14,7 @@ from serving.gateway.elsewhere import (
     MAX_SAMPLES,
     WINDOW_S,
     Elsewhere,
-    Report,
+    GatewayReport,
     Sample,
     ended_since,
     note_overlaps,
@@ -185,16 +185,16 @@ class Latencies:
         """How much each other gateway has told; see ``report``."""
         return self._elsewhere.told
 
-    def report(self, gateway: str, since: int) -> Report:
+    def report(self, gateway: str, since: int) -> GatewayReport:
         """What this gateway has to tell another one.
 
         Args:
             gateway: This one's name.
-            since: ``Report.count`` of what it told that one last; 0 for all.
+            since: ``GatewayReport.count`` of what it told that one last; 0 for all.
         """
         now = self._clock()
         new = {name: self._new_samples(record, since) for name, record in self._variants.items()}
-        return Report(
+        return GatewayReport(
             gateway,
             self._num_samples,
             self._own_load(now),
@@ -202,7 +202,7 @@ class Latencies:
             {name: [one.moved(by_s=-now) for one in some] for name, some in new.items() if some},
         )
 
-    def learn(self, reports: Sequence[Report]) -> None:
+    def learn(self, reports: Sequence[GatewayReport]) -> None:
         """Take in what other gateways have told."""
         new = [sample for report in reports for sample in self._elsewhere.learn(report)]
         self._elsewhere.forget_the_gone()

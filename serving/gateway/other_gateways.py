@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from serving.gateway.cluster import NO_ANSWER, REPLICA_ANSWER_S
-from serving.gateway.elsewhere import Report
+from serving.gateway.elsewhere import GatewayReport
 from serving.gateway.latencies import Latencies
 from serving.gateway.variant_status import GATEWAY_APPLICATION
 from serving.serve_application import Application
@@ -42,14 +42,14 @@ class OtherGateways:
     async def learn(self) -> None:
         """Have the latencies know what the others have measured since they were asked last."""
         told = self._latencies.told
-        answers: list[Report | None] = await self._ask("measured", told, within_s=REPORT_S)
+        answers: list[GatewayReport | None] = await self._ask("measured", told, within_s=REPORT_S)
         self._latencies.learn([one for one in answers if one and one.gateway != self._own])
 
     def counted(self) -> tuple[str, str]:
         """Answer another gateway's ``pages``: this one's name and page."""
         return self._own, self._own_page()
 
-    def measured(self, told: dict[str, int]) -> Report:
+    def measured(self, told: dict[str, int]) -> GatewayReport:
         """Answer another gateway's ``learn``.
 
         Args:
