@@ -109,12 +109,13 @@ async def test_every_configured_variant_is_there_with_what_runs_and_what_answere
 async def test_a_replica_that_hangs_hides_no_other_of_its_variant(
     handles: dict[str, FakeHandle], controller: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "REPLICA_ANSWER_S", 0.01)
     controller.status = deployed(fp32=2)
-    handles["minilm--fp32"] = FakeHandle(SILENT, "one page")
-    assert (await Cluster(NAMES).metrics_pages())[0] == VariantPages(
-        "minilm", "fp32", 2, ("one page",)
-    )
+    handles["minilm--fp32"] = FakeHandle("one page", "the other")
+    cluster = Cluster(NAMES)
+    await cluster.metrics_pages()  # finds the handle, in a thread
+    monkeypatch.setattr(module, "REPLICA_ANSWER_S", 0.01)
+    handles["minilm--fp32"].answers = [SILENT, "the other"]
+    assert (await cluster.metrics_pages())[0] == VariantPages("minilm", "fp32", 2, ("the other",))
 
 
 async def test_a_replica_that_gives_a_description_up_hides_no_other_state(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from serving.gateway import other_gateways as module
 from serving.gateway.latencies import Latencies
 from serving.gateway.other_gateways import OtherGateways
 from tests.unit.fakes.broadcast import SILENT, FakeBroadcast
+from tests.unit.fakes.waiting import MAX_WAIT_S
 
 NAME = ("minilm", "fp32")
 
@@ -44,9 +45,20 @@ class FakeHandle:
 def handle(monkeypatch: pytest.MonkeyPatch) -> FakeHandle:
     handle = FakeHandle()
     monkeypatch.setattr(serve, "get_app_handle", {"gateway": handle}.__getitem__)
-    monkeypatch.setattr(module, "REPLICA_ANSWER_S", 0.01)
-    monkeypatch.setattr(module, "REPORT_S", 0.01)
+    monkeypatch.setattr(module, "REPLICA_ANSWER_S", MAX_WAIT_S)
+    monkeypatch.setattr(module, "REPORT_S", MAX_WAIT_S)
     return handle
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Has nobody wait any more; to be called when the handle is found, which takes a thread."""
+
+    def hurry() -> None:
+        monkeypatch.setattr(module, "REPLICA_ANSWER_S", 0.01)
+        monkeypatch.setattr(module, "REPORT_S", 0.01)
+
+    return hurry
 
 
 @pytest.fixture
@@ -76,7 +88,11 @@ async def test_the_page_of_every_gateway_is_there_once_whichever_is_asked(
 
 
 @pytest.mark.usefixtures("latencies")
-async def test_who_hangs_or_dies_hides_no_other(handle: FakeHandle) -> None:
+async def test_who_hangs_or_dies_hides_no_other(
+    handle: FakeHandle, impatient: Callable[[], None]
+) -> None:
+    await handle.gateways["a"].pages()
+    impatient()
     handle.silent.add("b")
     assert await handle.gateways["a"].pages() == ["page of a", "page of c"]
     handle.dying.add("c")
@@ -108,8 +124,10 @@ async def test_what_all_have_measured_is_learnt_once(
 
 
 async def test_what_a_gateway_was_late_to_tell_is_learnt_the_next_time(
-    handle: FakeHandle, latencies: dict[str, Latencies]
+    handle: FakeHandle, latencies: dict[str, Latencies], impatient: Callable[[], None]
 ) -> None:
+    await handle.gateways["a"].pages()
+    impatient()
     call(latencies["b"])
     call(latencies["c"])
     handle.silent.add("b")
@@ -117,7 +135,6 @@ async def test_what_a_gateway_was_late_to_tell_is_learnt_the_next_time(
     assert set(latencies["a"].told) == {"c"}
     handle.silent.clear()
     await handle.gateways["a"].learn()
-    await asyncio.sleep(0)
     assert set(latencies["a"].told) == {"b", "c"}
 
 
