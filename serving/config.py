@@ -348,6 +348,8 @@ class ServerConfig(_Section):
         generation_timeout_s: Seconds until a generation that is not at its end is cut off.
         max_body_bytes: Largest request body.
         max_inputs: Most texts in one request.
+        max_requests_under_way: Requests (POST) that one process, a gateway or a replica, may be at
+            work on or hold; those beyond get 429 before their body is read.
         cors_origins: Origins whose web pages may use the service, e.g. ``https://example.org``, or
             ``*`` for all; none if not given.
         gateways: Processes that take requests which choose their variant by anything but the path.
@@ -360,6 +362,7 @@ class ServerConfig(_Section):
     generation_timeout_s: float = Field(default=300, gt=0, le=3_600)
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1_024)
     max_inputs: int = Field(default=256, ge=1, le=65_536)
+    max_requests_under_way: int = Field(default=1_024, ge=1, le=65_536)
     cors_origins: tuple[Origin, ...] = ()
     gateways: int = Field(default=1, ge=1, le=16)
 

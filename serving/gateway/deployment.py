@@ -18,6 +18,7 @@ from serving.gateway.quality_board import RemoteQuality
 from serving.gateway.remote_variants import RemoteVariants
 from serving.metrics import (
     EdgeMetrics,
+    GatewayMetrics,
     Labels,
     ScrapeMetrics,
     exposition,
@@ -73,6 +74,7 @@ class Gateway:
                 self._edge_metrics.start(Labels(model.name, variant, model.task))
             # What no variant is found for.
             self._edge_metrics.start(Labels(model.name, AUTO, model.task), [503])
+        self._gateway_metrics = GatewayMetrics(replica, config.server.max_requests_under_way)
         self._scrape_metrics = ScrapeMetrics(replica)
         self._edge = build_gateway_api(services, self._edge_metrics, self._metrics_page)
 
@@ -92,7 +94,8 @@ class Gateway:
         return self._gateways.measured(told)
 
     def _counted_page(self) -> str:
-        return exposition([self._edge_metrics.registry])
+        self._gateway_metrics.observe(self._edge.in_flight)
+        return exposition([self._edge_metrics.registry, self._gateway_metrics.registry])
 
     async def _metrics_page(self) -> str:
         variants, quality, gateways = await asyncio.gather(

@@ -49,7 +49,7 @@ FIRST_TOKEN_BUCKETS = _geometric(2e-2, 2, 12)
 TOKEN_BUCKETS = _geometric(2e-3, 1.5, 14)
 PHASE_BUCKETS = _geometric(2e-3, 5, 5)
 CORE_WAIT_BUCKETS = _geometric(1e-2, 10, 2)
-DECODE_BUCKETS = _geometric(1.6e-2, 5, 6)
+DECODE_BUCKETS = _geometric(8e-2, 5, 5)
 TOKENIZE_BUCKETS = _geometric(1e-3, 10, 3)
 BATCH_SIZE_BUCKETS = _geometric(1, 8, 3)
 BATCH_TOKENS_BUCKETS = _geometric(64, 8, 3)
@@ -64,11 +64,15 @@ REQUESTS = Series(
 )
 REQUEST_DURATION = Series(
     "request_duration_seconds",
-    "Time from a request's arrival to the end of its answer (status below 400), its deadline (504) "
-    "or its client's leaving (499).",
+    "Time from arrival to the end of the answer (status below 400), the deadline (504) or the "
+    "client's leaving (499).",
     VARIANT,
     REQUEST_BUCKETS,
 )
+
+# In every gateway.
+GATEWAY_REQUESTS = Series("gateway_requests", "Requests under way.", ("replica",))
+GATEWAY_LIMIT = Series("gateway_limit_requests", "Most of them; then 429.", ("replica",))
 
 # In every replica.
 QUEUE_DURATION = Series(
@@ -79,7 +83,7 @@ QUEUE_DURATION = Series(
 )
 CORE_WAIT = Series(
     "core_wait_seconds",
-    "Time that a request's passes waited for cores that other replicas had.",
+    "Time that passes waited for cores that other replicas had.",
     VARIANT,
     CORE_WAIT_BUCKETS,
 )
@@ -88,13 +92,13 @@ TOKENIZE_DURATION = Series(
 )
 INPUT_TOKENS = Series(
     "input_tokens",
-    "Tokens of texts that were answered and of prompts that were continued.",
+    "Tokens of texts answered and of prompts continued.",
     VARIANT,
 )
 IN_FLIGHT_REQUESTS = Series("in_flight_requests", "Requests inside the replica.", VARIANT)
 BUSY = Series(
     "busy_seconds",
-    "Time in which the replica had a request that somebody waits for.",
+    "Time with a request that somebody waits for.",
     VARIANT,
 )
 QUEUED_REQUESTS = Series(
@@ -102,9 +106,7 @@ QUEUED_REQUESTS = Series(
     "Requests (of a generator: sequences) before their first pass.",
     VARIANT,
 )
-QUEUE_LIMIT = Series(
-    "queue_limit_requests", "What queued_requests can be at most; then requests get 429.", VARIANT
-)
+QUEUE_LIMIT = Series("queue_limit_requests", "Most that queued_requests can be; then 429.", VARIANT)
 BATCH_SIZE = Series(
     "batch_size",
     "Texts (of a generator: sequences) per pass.",
@@ -114,15 +116,15 @@ BATCH_SIZE = Series(
 WEIGHTS_BYTES = Series("weights_bytes", "Parameters and buffers in their packed size.", VARIANT)
 RESIDENT_BYTES = Series(
     "resident_bytes",
-    "Resident memory, shared pages by its share (CUDA: allocated by torch).",
+    "Resident memory, shared pages by its share (CUDA: torch's).",
     VARIANT,
 )
-PRIVATE_BYTES = Series("private_bytes", "Resident memory that no other process can share.", VARIANT)
+PRIVATE_BYTES = Series("private_bytes", "Resident memory that nobody else can share.", VARIANT)
 PEAK_BYTES = Series("peak_bytes", "The largest that resident_bytes has been.", VARIANT)
 LOAD_SECONDS = Series("load_seconds", "Time to load the variant.", VARIANT)
 VARIANT_INFO = Series(
     "variant_info",
-    "What the variant is; its model's others are judged against role 'reference'.",
+    "What the variant is; others are judged against role 'reference'.",
     (*VARIANT, "task", "role", "device", "runtime", "recipe", "isa", "artifact"),
 )
 
@@ -143,7 +145,7 @@ BATCH_TOKENS = Series(
 # In the replicas of generators, per sequence.
 TIME_TO_FIRST_TOKEN = Series(
     "time_to_first_token_seconds",
-    "Time from a request's arrival to the first token of a sequence.",
+    "Time from arrival to a sequence's first token.",
     VARIANT,
     FIRST_TOKEN_BUCKETS,
 )
@@ -175,7 +177,7 @@ DRAFTED_TOKENS = Series(
     (*VARIANT, "outcome"),
 )
 RUNNING_REQUESTS = Series(
-    "running_requests", "Sequences that hold a place in the cache of keys and values.", VARIANT
+    "running_requests", "Sequences with a place in the cache of keys and values.", VARIANT
 )
 KV_CACHE_BYTES = Series(
     "kv_cache_bytes", "The cache of keys and values, no part of weights_bytes.", VARIANT
@@ -190,7 +192,7 @@ DIVERGENCE_BUCKETS = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
 ORIGIN = ("model", "variant", "origin", "replica")
 
 QUALITY_SAMPLES = Series(
-    "quality_samples", "Answers compared with the reference's, by origin of the input.", ORIGIN
+    "quality_samples", "Answers compared with the reference's, by origin.", ORIGIN
 )
 QUALITY_AGREEMENT = Series(
     "quality_agreement_ratio", "Agreement with the reference over the latest samples.", ORIGIN
@@ -256,6 +258,6 @@ CONTROLLER_AGE = Series(
 # In every gateway.
 AUTO_REQUESTS = Series(
     "auto_requests",
-    "Requests whose variant `auto` chose, by the limit that it missed.",
+    "Requests that `auto` chose for, by the limit missed.",
     ("model", "variant", "missed", "replica"),
 )

@@ -15,6 +15,7 @@ from serving.config import ServerConfig
 from serving.errors import (
     DeadlineExceeded,
     MethodNotAllowed,
+    QueueFull,
     RequestError,
     TooLarge,
     Unauthorized,
@@ -118,6 +119,7 @@ class Edge:
         headers = Headers(scope=scope)
         try:
             self._check_key(scope, headers)
+            self._check_room(scope)
             body = await self._read_body(receive, headers)
             if not _may_be_binary(scope["path"]):
                 check_nesting(body)
@@ -135,6 +137,15 @@ class Edge:
         same = hmac.compare_digest(given.encode("latin-1"), expected.encode())
         if scheme.lower() != "bearer" or not same:
             raise Unauthorized("send the key as Authorization: Bearer KEY", param="authorization")
+
+    def _check_room(self, scope: Scope) -> None:
+        """A queue bounds what waits for a variant; this, what a process holds in all."""
+        limit = self._server.max_requests_under_way
+        if scope["method"] == "POST" and self.in_flight > limit:
+            raise QueueFull(
+                f"{limit} requests are under way here (server.max_requests_under_way); retry later",
+                retry_after_s=1,
+            )
 
     async def _read_body(self, receive: Receive, headers: Headers) -> bytes:
         limit = self._server.max_body_bytes

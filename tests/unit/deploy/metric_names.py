@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from serving.metrics import (
     DraftMetrics,
     EdgeMetrics,
+    GatewayMetrics,
     QualityDrops,
     QualityMetrics,
     ScrapeMetrics,
@@ -51,6 +52,7 @@ def _registries() -> list[CollectorRegistry]:
     DraftMetrics(drafting)
     return [
         EdgeMetrics("r").registry,
+        GatewayMetrics("r", 1).registry,
         ScrapeMetrics("r").registry,
         QualityMetrics("r").registry,
         QualityDrops([], "r", []).registry,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from serving.metrics import (
     EdgeMetrics,
+    GatewayMetrics,
     Labels,
     QualityDrops,
     QualityMetrics,
@@ -107,7 +108,11 @@ def test_the_page_of_three_models_asked_on_both_paths_is_below_200_kb() -> None:
             drops = QualityDrops([model], name, SENDER_REASONS)
             counted = [edge.registry, *([drops.registry] if variant != "fp32" else [])]
             pages.append(_busy_page(labels, name) + exposition(counted))
-    own = exposition([gateway.registry, scrape.registry])
+    filling = GatewayMetrics("4hq2y7wd", 1_024)
+    filling.observe(123)
+    scrape.observe_gateways(1, 1)
+    scrape.observe_controller(0.123)
+    own = exposition([gateway.registry, filling.registry, scrape.registry])
     page = merge_expositions([own, *pages, _quality_page("q8f3kd0s")])
     assert len(page.encode()) < 200_000
 

@@ -171,6 +171,29 @@ class TestBody:
         assert response.status_code == 504
         assert "the body did not arrive within 0.01 s" in response.text
 
+    async def test_more_than_a_process_may_hold_are_refused_before_their_body_is_read(
+        self, open_site
+    ) -> None:
+        site = open_site(max_requests_under_way=1)
+        begun, end = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> AsyncIterator[bytes]:
+            begun.set()
+            await end.wait()
+            yield json.dumps(embeddings_body()).encode()
+
+        first = asyncio.create_task(site.client.post(EMBEDDINGS, content=slow(), headers=JSON_TYPE))
+        await begun.wait()
+        refused = await site.client.post(EMBEDDINGS, content=b"{", headers=JSON_TYPE)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+        assert refused.json()["error"]["code"] == "queue_full"
+        assert "1 requests are under way" in refused.json()["error"]["message"]
+        assert (await site.client.get("/v2/health/live")).status_code == 200
+        end.set()
+        assert (await first).status_code == 200
+        again = await site.client.post(EMBEDDINGS, json=embeddings_body())
+        assert again.status_code == 200
+
     async def test_a_length_that_is_no_number_is_no_internal_error(self, site) -> None:
         headers = {**JSON_TYPE, "Content-Length": "²".encode("latin-1")}
         response = await site.client.post(EMBEDDINGS, content=padded_body(99), headers=headers)
