@@ -4,8 +4,9 @@ Run as ``python -m benchmarks.overload`` or ``make overload``. It starts the ser
 variant of the demo's classifier, searches its peak on the direct path (the highest rate at which
 95 % of the requests are answered within the limit), and sends open-loop (Poisson) requests: at the
 peak, at a multiple of it, at half of it. A request within the limit is *good*; times count from the
-planned moment. A queue takes half of the limit at most, which is the bound to give it where a limit
-is to hold: a longer one would only make everybody late. The generator shares the machine's cores.
+planned moment. What may be under way takes half of the limit at most, which is the bound to give
+it where a limit is to hold: more would only make everybody late. The generator shares the machine's
+cores.
 """
 
 from __future__ import annotations

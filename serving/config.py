@@ -148,7 +148,7 @@ class VariantConfig(_Section):
         kv_cache: How a generator keeps keys and values: ``float``, as they are computed, or
             ``int8``; then the pieces in which a prompt comes change its logits a little.
         max_queued_requests: Requests (of a generator: sequences) that may wait in one replica
-            before it answers 429.
+            before it answers 429. On the direct path an encoder's replica has so many in all.
         options: Options of the recipe, which validates them.
         calibration: What a recipe that calibrates measures activations with.
         draft: A cheaper variant that proposes tokens to a generator, in the same replica.

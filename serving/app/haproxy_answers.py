@@ -6,6 +6,7 @@ Ray Serve has no setting for these, so the file that it writes for HAProxy is ed
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from serving.errors import (
     Malformed,
     MethodNotAllowed,
     NotReady,
+    QueueFull,
     RequestError,
     Unknown,
 )
@@ -56,6 +58,11 @@ _UNKNOWN_METHOD = MethodNotAllowed("no route has this method; they take GET, HEA
 _NO_PATH = Unknown("no route without a path; /v1/models lists what is served")
 """Of ``OPTIONS *``, which no application has a prefix for, whether the gateway is there or not."""
 
+_FULL = QueueFull(
+    "as many requests are under way as may be; retry later, or ask another variant",
+    retry_after_s=1,
+)
+
 _STARTING = NotReady("the service is starting; retry later", retry_after_s=1)
 
 _DASHED = ("x-session-id", "serve-multiplexed-model-id")
@@ -74,7 +81,7 @@ _OF_RAY = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
 """With these a client would have Ray give a request up, in Ray's words, or work on for nobody."""
 
 
-def write_edits(folder: Path, head_s: int) -> Path:
+def write_edits(folder: Path, head_s: int, most_under_way: Mapping[str, int]) -> Path:
     """Write HAProxy's answers, and the script for ``sed`` that names them in its configuration.
 
     Args:
@@ -82,6 +89,8 @@ def write_edits(folder: Path, head_s: int) -> Path:
         head_s: Seconds that a request's line and headers may take to arrive, from the first
             connection or byte on; then 408. Who has sent nothing at all is left without an answer,
             which a client that keeps connections in stock would take for that to its next request.
+        most_under_way: Requests (POST) that one process of an application may have at once, by the
+            application's name; HAProxy answers 429 to those beyond.
     """
     hidden, starting = folder / "hidden.json", folder / "starting.json"
     hidden.write_text(_body(_HIDDEN))
@@ -113,6 +122,9 @@ def write_edits(folder: Path, head_s: int) -> Path:
     lines += [_del_header_unless_printable(name) for name in _DECODED]
     defaults = [_error_file(folder, status, error) for status, error in _ANSWERS.items()]
     defaults += [f"    timeout http-request {head_s}s", "    option http-ignore-probes"]
+    full = folder / "full.json"
+    full.write_text(_body(_FULL))
+    refusals = (_refusal_when_full(name, most, full) for name, most in most_under_way.items())
     script = folder / "answers.sed"
     script.write_text(
         # Ray's own, which are plain text and make 500 of everything.
@@ -123,9 +135,24 @@ def write_edits(folder: Path, head_s: int) -> Path:
         # What no application has a prefix for, while the gateway, which has them all, is missing.
         "s|^ *http-request return status 404 content-type text/plain lf-string .Path .*|"
         "    http-request return status 503 content-type application/json hdr Retry-After 1 "
-        f"file {starting}|\n"
+        f"file {starting}|\n" + "".join(refusals)
     )
     return script
+
+
+def _refusal_when_full(application: str, most: int, body: Path) -> str:
+    """For ``sed``: lines for the application's backend, which is there once it is deployed.
+
+    Denied, not returned, so that HAProxy counts it (``haproxy_backend_requests_denied_total``).
+    """
+    lines = [
+        "    http-request set-var(txn.processes) nbsrv",
+        "    http-request deny status 429 content-type application/json "
+        f"hdr Retry-After {_FULL.retry_after_s} file {body} "
+        f"if METH_POST {{ var(txn.processes) -m int gt 0 }} "
+        f"{{ be_conn,div(txn.processes) -m int gt {most} }}",
+    ]
+    return f"/^backend http-{application}$/a\\\n{_appended(lines)}\n"
 
 
 def _del_header_unless_printable(name: str) -> str:

@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from serving.app.haproxy_answers import write_edits
@@ -116,11 +117,13 @@ HEAD_S = 30
 """Seconds that a request's line and headers may take."""
 
 
-def prepare_ray_environment(host: str) -> Path:
+def prepare_ray_environment(host: str, most_under_way: Mapping[str, int]) -> Path:
     """Choose HAProxy and throughput settings for the Ray that this process will start.
 
     Args:
         host: The address that HAProxy's own pages bind.
+        most_under_way: Requests that HAProxy lets through to one process of an application at once,
+            by the application's name.
 
     Returns:
         A new private folder for HAProxy's files; its path in a command line tells this
@@ -138,13 +141,15 @@ def prepare_ray_environment(host: str) -> Path:
         # few more. They are forks and load by turns (``serving/fork_server``).
         "RAY_worker_maximum_startup_concurrency": "64",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        **_haproxy_settings(run_directory, host),
+        **_haproxy_settings(run_directory, host, most_under_way),
     }
     os.environ.update(settings)
     return run_directory
 
 
-def _haproxy_settings(run_directory: Path, host: str) -> dict[str, str]:
+def _haproxy_settings(
+    run_directory: Path, host: str, most_under_way: Mapping[str, int]
+) -> dict[str, str]:
     binary = _haproxy_binary()
     if binary is None:
         return {"RAY_SERVE_ENABLE_HA_PROXY": "0"}
@@ -155,7 +160,7 @@ def _haproxy_settings(run_directory: Path, host: str) -> dict[str, str]:
             metrics=metrics,
             stats=stats,
             host=host,
-            answers=shlex.quote(str(write_edits(run_directory, HEAD_S))),
+            answers=shlex.quote(str(write_edits(run_directory, HEAD_S, most_under_way))),
             binary=shlex.quote(binary),
         )
     )

@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from serving.app.plan import Plan
 from serving.app.preloading import start_fork_servers
+from serving.app.proxy_limits import most_under_way
 from serving.app.ray_environment import prepare_ray_environment
 from serving.artifacts import ArtifactStore
 from serving.cli.console import clean_errors, err, out
@@ -46,7 +47,9 @@ def serve(
         if stop.is_set():
             out.print("stopped")
             return
-        run_directory = prepare_ray_environment(settings.server.host)
+        run_directory = prepare_ray_environment(
+            settings.server.host, most_under_way(plan, settings.server)
+        )
         fork_servers = start_fork_servers(plan, run_directory)
         # Importing Ray reads the environment that was just prepared.
         from serving.app.service import Service

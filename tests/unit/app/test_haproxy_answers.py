@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,6 +16,7 @@ from serving.app.haproxy_answers import write_edits
 from serving.app.ray_environment import _haproxy_binary
 
 HEAD_S = 1
+LIMITS = {"minilm--int8": 2}
 
 # As Ray Serve writes it, in the lines that are edited.
 CONFIGURATION = """global
@@ -35,12 +37,15 @@ frontend http_frontend
     use_backend dead if {{ path_beg /dead }}
     use_backend silent if {{ path_beg /silent }}
     use_backend echo if {{ path_beg /echo }}
+    use_backend http-minilm--int8 if {{ path_beg /minilm/int8 }}
     use_backend strict if {{ path_beg /strict }}
     default_backend default_backend
 backend default_backend
     http-request return status 404 content-type text/plain lf-string "Path \\'%[path]\\' not found."
 backend dead
     server gone 127.0.0.1:{free}
+backend http-minilm--int8
+    server one 127.0.0.1:{silent}
 backend silent
     server silent 127.0.0.1:{silent}
 backend strict
@@ -99,7 +104,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     )
     # Ray starts HAProxy anew with the same file.
     for _ in range(2):
-        subprocess.run(["sed", "-i", "-f", write_edits(folder, HEAD_S), file], check=True)
+        subprocess.run(["sed", "-i", "-f", write_edits(folder, HEAD_S, LIMITS), file], check=True)
     process = subprocess.Popen([binary, "-f", file])
 
     def send(request: bytes, close: bool = False) -> tuple[int, dict[str, str], str]:
@@ -177,6 +182,19 @@ def test_what_is_no_whole_request_gets_a_page_of_html(
     """The exception that ``docs/deployment.md`` states; HAProxy has it compiled in."""
     found, headers, _ = ask(request_)
     assert (found, headers["content-type"]) == (status, "text/html")
+
+
+def test_what_is_more_than_a_process_may_have_is_refused(ask: Ask) -> None:
+    """The server behind says nothing, so that three that are let through are under way for 1 s."""
+    post = get("/minilm/int8/v1/embeddings").replace(b"GET", b"POST")
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(ask, [post] * 6))
+        gets = list(pool.map(ask, [get("/minilm/int8/v2/health/ready")] * 6))
+    assert sorted(status for status, _, _ in answers) == [429] * 4 + [504] * 2
+    assert {status for status, _, _ in gets} == {504}
+    _, headers, body = next(answer for answer in answers if answer[0] == 429)
+    assert (headers["retry-after"], headers["content-type"]) == ("1", "application/json")
+    assert json.loads(body)["error"]["code"] == "queue_full"
 
 
 def test_a_client_that_sends_nothing_is_sent_nothing(ask: Ask) -> None:

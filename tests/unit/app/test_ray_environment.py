@@ -42,7 +42,7 @@ def prepare(tmp_path: Path, monkeypatch) -> Iterator:
     made: list[Path] = []
 
     def call(host: str = "127.0.0.1") -> Path:
-        made.append(prepare_ray_environment(host))
+        made.append(prepare_ray_environment(host, {"minilm--fp32": 2}))
         return made[-1]
 
     yield call
