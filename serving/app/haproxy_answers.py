@@ -77,6 +77,9 @@ _DECODED = [
 """Headers that Ray Serve reads as UTF-8, the last two with either dash in any place; with other
 bytes in them it fails, whatever the route."""
 
+_MAX_DIGITS = 15
+"""Of a Content-Length."""
+
 _OF_RAY = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
 """With these a client would have Ray give a request up, in Ray's words, or work on for nobody."""
 
@@ -117,6 +120,11 @@ def write_edits(folder: Path, head_s: int, most_under_way: Mapping[str, int]) ->
     lines += [
         "    http-response return status 400 content-type application/json "
         f"file {unreadable} if {{ status 400 }} {{ res.hdr(content-type) -m beg text/plain }}"
+    ]
+    # HAProxy reads a length modulo 2**64: of 2**64 it would take the body for the next request.
+    lines += [
+        "    http-request return status 400 content-type application/json "
+        f"file {unreadable} if {{ req.hdr(content-length),length gt {_MAX_DIGITS} }}"
     ]
     lines += [f"    http-request del-header {name}" for name in _OF_RAY]
     lines += [_del_header_unless_printable(name) for name in _DECODED]

@@ -164,6 +164,8 @@ def _read_by_h11(raw: bytes) -> _Readings:
             event = reader.next_event()
             if isinstance(event, h11.Request):
                 method = event.method.decode()
+                if _has_unreadable_length(event):
+                    return _Readings(methods, False, True)
             elif isinstance(event, h11.EndOfMessage):
                 methods.append(method)
                 reader.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
@@ -178,6 +180,12 @@ def _read_by_h11(raw: bytes) -> _Readings:
                 return _Readings(methods, True, True)
     except h11.ProtocolError:
         return _Readings(methods, False, True)
+
+
+def _has_unreadable_length(request: h11.Request) -> bool:
+    """Whether a length is none for HAProxy: h11 takes any, and would wait for such a body."""
+    lengths = (value for name, value in request.headers if name == b"content-length")
+    return any(len(value) > 15 for value in lengths)
 
 
 def _read_answers(connection: socket.socket, sent: _Readings, slowly: bool) -> str | None:

@@ -207,6 +207,13 @@ def test_what_the_server_behind_cannot_parse_is_said_in_our_shape(ask: Ask) -> N
     assert "no HTTP/1.1" in json.loads(body)["error"]["message"]
 
 
+@pytest.mark.parametrize("length", [2**64, 2**64 + 1, 10**16])
+def test_a_length_that_haproxy_would_misread_is_refused(ask: Ask, length: int) -> None:
+    found, headers, body = ask(get("/echo", f"Content-Length: {length}".encode()))
+    assert (found, headers["content-type"]) == (400, "application/json")
+    assert "no HTTP/1.1" in json.loads(body)["error"]["message"]
+
+
 def test_what_the_routes_refuse_themselves_passes(ask: Ask) -> None:
     found, headers, body = ask(get("/strict/ours"))
     assert (found, headers["content-type"], body) == (400, "application/json", "refused")
