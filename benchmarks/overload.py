@@ -37,6 +37,7 @@ from serving.demo import DEMO_CONFIG
 from tests.integration.running_service import RunningService, running_service
 
 MODEL, VARIANT = "sentiment", "int8-dynamic"
+LIMIT_MS, FACTOR = 250, 3
 REFUSED = "http_429"
 REFUSAL_MS = 50
 """Within which a request that is not taken is to be told so."""
@@ -63,21 +64,17 @@ class Phase:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--limit-ms", type=float, default=250)
-    parser.add_argument("--factor", type=float, default=3)
     parser.add_argument("--seconds", type=float, default=300, help="of overload")
     arguments = parser.parse_args()
     print(conditions(len(os.sched_getaffinity(0))), flush=True)
-    limit_s = arguments.limit_ms / 1e3
+    limit_s = LIMIT_MS / 1e3
     with tempfile.TemporaryDirectory() as folder:
         with _service(Path(folder), None) as service:
-            peak = _peak(service, arguments.limit_ms)
+            peak = _peak(service)
         queue = max(int(peak * limit_s / 2), 1)
-        print(f"peak {peak:.4g}/s within {arguments.limit_ms:g} ms; max_queued_requests: {queue}")
+        print(f"peak {peak:.4g}/s within {LIMIT_MS} ms; max_queued_requests: {queue}")
         with _service(Path(folder), queue) as service:
-            exchanges, phases, started = _overload(
-                service, peak, arguments.factor, arguments.seconds
-            )
+            exchanges, phases, started = _overload(service, peak, arguments.seconds)
     for phase in phases:
         print(*_lines(phase, _of(phase, exchanges, started), limit_s), sep="\n")
     end = phases[1].end
@@ -99,7 +96,7 @@ def _service(folder: Path, queue: int | None) -> AbstractContextManager[RunningS
     return running_service(config, folder / "service.log")
 
 
-def _plan(service: RunningService, rate: float, limit_ms: float) -> LoadPlan:
+def _plan(service: RunningService, rate: float) -> LoadPlan:
     return LoadPlan.model_validate(
         {
             "target": {"url": f"{service.url}/{MODEL}/{VARIANT}"},
@@ -110,7 +107,7 @@ def _plan(service: RunningService, rate: float, limit_ms: float) -> LoadPlan:
                     "variants": [VARIANT],
                     "inputs": {"file": "package:serving.demo/reviews_test.jsonl"},
                     "arrivals": {"kind": "poisson", "rate": rate},
-                    "slo": {"latency_ms": limit_ms},
+                    "slo": {"latency_ms": LIMIT_MS},
                 }
             ],
             "rounds": 1,
@@ -124,8 +121,8 @@ def _plan(service: RunningService, rate: float, limit_ms: float) -> LoadPlan:
     )
 
 
-def _peak(service: RunningService, limit_ms: float) -> float:
-    plan = _plan(service, FIRST_RATE, limit_ms)
+def _peak(service: RunningService) -> float:
+    plan = _plan(service, FIRST_RATE)
     results = asyncio.run(run_plan(plan, Path(), lambda *_: None, find_peaks=True))
     found = results.scenarios[0].peaks[0]
     assert found.rate is not None, f"no peak: {found.note}"
@@ -133,14 +130,14 @@ def _peak(service: RunningService, limit_ms: float) -> float:
 
 
 def _overload(
-    service: RunningService, peak: float, factor: float, seconds: float
+    service: RunningService, peak: float, seconds: float
 ) -> tuple[list[Exchange], list[Phase], float]:
     """The measured requests, the phases, and when the turn began."""
-    steps = [(peak, PEAK_S), (factor * peak, seconds), (peak / 2, RECOVERY_S)]
+    steps = [(peak, PEAK_S), (FACTOR * peak, seconds), (peak / 2, RECOVERY_S)]
     arrivals = RateSteps.model_validate(
         {"kind": "steps", "steps": [{"rate": r, "duration_s": s} for r, s in steps]}
     )
-    plan = _plan(service, peak, 1_000)
+    plan = _plan(service, peak)
     scenario = plan.scenarios[0]
     times = planned_times(arrivals, plan.warmup_s, 0, (0,), Path())
     texts = input_source(scenario.inputs, Path(), (0,))(0, len(times))
@@ -155,7 +152,7 @@ def _overload(
 
     exchanges, started = asyncio.run(run())
     ends = np.cumsum([s for _, s in steps]).tolist()
-    names = ("peak", f"{factor:g} times the peak", "half of the peak")
+    names = ("peak", f"{FACTOR} times the peak", "half of the peak")
     phases = [
         Phase(name, start, end) for name, start, end in zip(names, [0, *ends], ends, strict=False)
     ]

@@ -73,12 +73,11 @@ class Served:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=int, default=60)
-    parser.add_argument("--config", type=Path, default=DEMO_CONFIG)
     arguments = parser.parse_args()
     print(conditions(len(os.sched_getaffinity(0))), flush=True)
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_service(arguments.config, Path(folder, "service.log")) as service,
+        running_service(DEMO_CONFIG, Path(folder, "service.log")) as service,
     ):
         service.wait_until_probed()
         minutes, outcomes = asyncio.run(_soak(service, arguments.minutes))
