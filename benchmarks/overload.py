@@ -1,12 +1,12 @@
 """What a variant answers at several times its peak rate, and how soon it is well again.
 
 Run as ``python -m benchmarks.overload`` or ``make overload``. It starts the service with one
-variant of the demo's classifier, searches its peak on the direct path (the highest rate at which
-95 % of the requests are answered within the limit), and sends open-loop (Poisson) requests: at the
-peak, at a multiple of it, at half of it. A request within the limit is *good*; times count from the
-planned moment. What may be under way takes half of the limit at most, which is the bound to give
-it where a limit is to hold: more would only make everybody late. The generator shares the machine's
-cores.
+variant of the demo, searches its peak (``peak_rate.py``), and sends open-loop (Poisson) requests:
+at the peak, at a multiple of it, at half of it. A request within the limit is *good*; times count
+from the planned moment. What may be under way takes half of the limit at most, which is the bound
+to give it where a limit is to hold: more would only make everybody late. The workloads are the
+demo's classifier on the direct path, the same on the selecting path, and short texts of its
+generator on the direct one. The load generator shares the machine's cores.
 """
 
 from __future__ import annotations
@@ -16,35 +16,46 @@ import asyncio
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from benchmarks.conditions import conditions
+from benchmarks.peak_rate import Workload, find_peak
 from loadtests.arrivals import RateSteps, planned_times
 from loadtests.bodies import ROUTES, headers, make_body
 from loadtests.client import Client, Exchange
 from loadtests.inputs import input_source
-from loadtests.plan import LoadPlan
-from loadtests.runner import run_plan
+from loadtests.plan import GENERATING
 from loadtests.samples import OK
 from loadtests.turn import Turn
 from serving.demo import DEMO_CONFIG
 from tests.integration.running_service import RunningService, running_service
 
-MODEL, VARIANT = "sentiment", "int8-dynamic"
-LIMIT_MS, FACTOR = 250, 3
+FACTOR = 3
 REFUSED = "http_429"
 REFUSAL_MS = 50
 """Within which a request that is not taken is to be told so."""
 
 PEAK_S = 60
 RECOVERY_S = 30
-FIRST_RATE = 50
+
+
+REVIEWS = {"file": "package:serving.demo/reviews_test.jsonl"}
+CLASSIFIER = Workload("sentiment", "int8-dynamic", "classify", REVIEWS, 250, 50)
+WORKLOADS = {
+    "direct": CLASSIFIER,
+    "selecting": replace(CLASSIFIER, is_selecting=True),
+    "generation": Workload(
+        *("smollm2", "q4_1", "completions", REVIEWS, 2_000, 2),
+        slots=8,
+        body={"max_tokens": 16, "stream": False},
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +75,22 @@ class Phase:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("workload", nargs="?", choices=WORKLOADS, default="direct")
     parser.add_argument("--seconds", type=float, default=300, help="of overload")
     arguments = parser.parse_args()
+    load = WORKLOADS[arguments.workload]
     print(conditions(len(os.sched_getaffinity(0))), flush=True)
-    limit_s = LIMIT_MS / 1e3
+    limit_s = load.limit_ms / 1e3
     with tempfile.TemporaryDirectory() as folder:
-        with _service(Path(folder), None) as service:
-            peak = _peak(service)
-        queue = max(int(peak * limit_s / 2), 1)
-        print(f"peak {peak:.4g}/s within {LIMIT_MS} ms; max_queued_requests: {queue}")
-        with _service(Path(folder), queue) as service:
-            exchanges, phases, started = _overload(service, peak, arguments.seconds)
+        with _service(load, Path(folder), {}, {}) as service:
+            peak = find_peak(load, service.url)
+        under_way = max(int(peak * limit_s / 2), load.slots + 1)
+        print(f"{load.model}:{load.variant}, {arguments.workload}: peak {peak:.4g}/s within")
+        print(f"{load.limit_ms} ms; at most {under_way} under way", flush=True)
+        variant = {"max_queued_requests": under_way - load.slots}
+        server = {"max_requests_under_way": under_way}
+        with _service(load, Path(folder), variant, server) as service:
+            exchanges, phases, started = _overload(load, service, peak, arguments.seconds)
     for phase in phases:
         print(*_lines(phase, _of(phase, exchanges, started), limit_s), sep="\n")
     end = phases[1].end
@@ -86,66 +102,40 @@ def main() -> None:
     print(f"last request that was refused or late after the overload: {max(late, default=0):.2f} s")
 
 
-def _service(folder: Path, queue: int | None) -> AbstractContextManager[RunningService]:
+def _service(
+    load: Workload, folder: Path, variant: Mapping[str, int], server: Mapping[str, int]
+) -> AbstractContextManager[RunningService]:
+    """The demo's model with this variant of it alone, and what is given besides."""
     document = yaml.safe_load(DEMO_CONFIG.read_text())
-    document["models"] = [m for m in document["models"] if m["name"] == MODEL]
-    variant = {"name": VARIANT} | ({"max_queued_requests": queue} if queue else {})
-    document["models"][0] |= {"variants": [variant], "default_variant": VARIANT}
+    model = next(m for m in document["models"] if m["name"] == load.model)
+    entries = [{"name": v} if isinstance(v, str) else v for v in model["variants"]]
+    entry = next(e for e in entries if e["name"] == load.variant)
+    model |= {"variants": [entry | variant], "default_variant": load.variant}
+    document |= {"models": [model], "server": document["server"] | server}
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(document))
     return running_service(config, folder / "service.log")
 
 
-def _plan(service: RunningService, rate: float) -> LoadPlan:
-    return LoadPlan.model_validate(
-        {
-            "target": {"url": f"{service.url}/{MODEL}/{VARIANT}"},
-            "scenarios": [
-                {
-                    "model": MODEL,
-                    "operation": "classify",
-                    "variants": [VARIANT],
-                    "inputs": {"file": "package:serving.demo/reviews_test.jsonl"},
-                    "arrivals": {"kind": "poisson", "rate": rate},
-                    "slo": {"latency_ms": LIMIT_MS},
-                }
-            ],
-            "rounds": 1,
-            "duration_s": 6,
-            "warmup_s": 1,
-            "attainment": 0.95,
-            # Of a latency that is a tenth of the limit; what lags counts in it all the same.
-            "max_lag_share": 1,
-            "stop": {"error_share": None, "saturation_s": None},
-        }
-    )
-
-
-def _peak(service: RunningService) -> float:
-    plan = _plan(service, FIRST_RATE)
-    results = asyncio.run(run_plan(plan, Path(), lambda *_: None, find_peaks=True))
-    found = results.scenarios[0].peaks[0]
-    assert found.rate is not None, f"no peak: {found.note}"
-    return found.rate
-
-
 def _overload(
-    service: RunningService, peak: float, seconds: float
+    load: Workload, service: RunningService, peak: float, seconds: float
 ) -> tuple[list[Exchange], list[Phase], float]:
     """The measured requests, the phases, and when the turn began."""
     steps = [(peak, PEAK_S), (FACTOR * peak, seconds), (peak / 2, RECOVERY_S)]
     arrivals = RateSteps.model_validate(
         {"kind": "steps", "steps": [{"rate": r, "duration_s": s} for r, s in steps]}
     )
-    plan = _plan(service, peak)
+    plan = load.plan(service.url, peak)
     scenario = plan.scenarios[0]
     times = planned_times(arrivals, plan.warmup_s, 0, (0,), Path())
     texts = input_source(scenario.inputs, Path(), (0,))(0, len(times))
-    bodies = [make_body(scenario, f"{MODEL}:{VARIANT}", text) for text in texts]
+    bodies = [make_body(scenario, f"{load.model}:{load.variant}", text) for text in texts]
 
     async def run() -> tuple[list[Exchange], float]:
         url = plan.target.url + ROUTES[scenario.operation]
-        async with Client(url, headers(), plan.timeout_s) as client:
+        async with Client(
+            url, headers(), plan.timeout_s, is_generation=scenario.operation in GENERATING
+        ) as client:
             turn = Turn(client, plan, bodies, float(sum(s for _, s in steps)), lambda _: None)
             record = await turn.run_open(times)
         return record.exchanges, record.started

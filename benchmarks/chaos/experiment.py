@@ -96,16 +96,24 @@ async def _watch(
     ended = clock()
     while clock() < ended + LONGEST_S:
         await asyncio.sleep(POLL_S)
-        until = min(clock(), workload.oldest_waiting())
-        log = [one for one in workload.log if one.ended >= begun and one.sent <= until]
-        back = recovered_s(log, begun, until)
-        well_since = None if back is None else max(begun + back, ended)
-        if (
-            well_since is not None
-            and until - well_since >= max(AFTERWARDS_S, CALM_S)
-            and await _all_fired(planned, prometheus, begun_at)
+        if is_well_again(workload, begun, ended) and await _all_fired(
+            planned, prometheus, begun_at
         ):
             return
+
+
+def is_well_again(workload: Workload, begun: float, ended: float) -> bool:
+    """Whether all has been right and in time for long enough since a fault.
+
+    Args:
+        workload: Of the run.
+        begun: When the fault began.
+        ended: When it was over.
+    """
+    until = min(clock(), workload.oldest_waiting())
+    log = [one for one in workload.log if one.ended >= begun and one.sent <= until]
+    back = recovered_s(log, begun, until)
+    return back is not None and until - max(begun + back, ended) >= max(AFTERWARDS_S, CALM_S)
 
 
 async def _all_fired(planned: Planned, prometheus: RunningPrometheus, begun_at: float) -> bool:

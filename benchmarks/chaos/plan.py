@@ -94,6 +94,12 @@ FAULTS = {
         20,
     ),
     "slow": Planned(
-        "a variant ten times slower", Misbehave("slow"), 20, 150, ("LatencyBudgetBurnsFast",)
+        "a variant ten times slower",
+        Misbehave("slow"),
+        20,
+        150,
+        ("LatencyBudgetBurnsFast",),
+        # On a CPU where that is slower than the load comes, requests end at their deadline.
+        may_lose=True,
     ),
 }
