@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from serving.checkpoint_json import check_config, read_config_file, read_json_file
+from serving.checkpoint_json import check_config, read_config_of, read_json_file
 from serving.errors import ConfigError, SourceError
 from serving.gguf_header import read_gguf_header
 from serving.hub import WEIGHTS, WEIGHTS_INDEX, fetch_from_hub, read_headers_on_hub, what_it_holds
@@ -171,13 +171,13 @@ def source_files(checkpoint: Checkpoint) -> list[Path]:
 
 
 def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a checkpoint says of itself: its ``config.json``; of GGUF the same in its names.
+    """What a checkpoint says of itself, as of ``read_config_of``; of GGUF the same in its names.
 
     Raises:
         SourceError: The file is damaged.
     """
     if checkpoint.gguf_file is None:
-        return read_config_file(checkpoint.folder / "config.json")
+        return read_config_of(checkpoint.folder)
     return _gguf_config(checkpoint.folder / checkpoint.gguf_file)
 
 

@@ -21,6 +21,9 @@ _NUMBERS = (
 )
 """What sizes are estimated from and limits taken from, before transformers has seen the file."""
 
+QUANTO_MAP = "quanto_qmap.json"
+"""Where optimum-quanto says which layers it quantized; ``config.json`` says nothing of it."""
+
 _OBJECTS = ("text_config", "quantization_config", "sentence_transformers", "auto_map")
 
 
@@ -49,6 +52,21 @@ def read_config_file(file: Path) -> dict[str, Any]:
         raise SourceError(f"{file}: expected an object")
     check_config(file, config)
     return config
+
+
+def read_config_of(folder: Path) -> dict[str, Any]:
+    """Read a folder's ``config.json``, with what quanto's map says as ``quantization_config``.
+
+    Raises:
+        SourceError: As of ``read_config_file``.
+    """
+    config, file = read_config_file(folder / "config.json"), folder / QUANTO_MAP
+    if config.get("quantization_config") is not None or not file.is_file():
+        return config
+    layers = read_json_file(file)
+    if not isinstance(layers, dict) or not all(isinstance(one, dict) for one in layers.values()):
+        raise SourceError(f"{file}: expected an object with one for each layer")
+    return {**config, "quantization_config": {"quant_method": "quanto", "layers": layers}}
 
 
 def check_config(where: object, config: Mapping[str, Any]) -> None:

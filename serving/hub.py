@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from serving.checkpoint_json import read_config_file
+from serving.checkpoint_json import QUANTO_MAP, read_config_of
 from serving.errors import SourceError
 
 WEIGHTS = "model.safetensors"
@@ -78,16 +78,16 @@ def read_headers_on_hub(
     """What a repository says of itself, without its weights: some kB of each file are sent.
 
     Returns:
-        Its ``config.json``; and name, shape and type of every tensor.
+        Its configuration, as of ``read_config_of``; and name, shape and type of every tensor.
 
     Raises:
         SourceError: As of ``fetch_from_hub``, or a header cannot be read.
     """
     from huggingface_hub import HfApi
 
-    folder = _download(where, repo, revision, ["config.json"])
+    folder = _download(where, repo, revision, ["config.json", QUANTO_MAP])
     try:
-        config = read_config_file(folder / "config.json")
+        config = read_config_of(folder)
         files = HfApi().get_safetensors_metadata(repo, revision=folder.name).files_metadata
     except Exception as error:  # as of ``_download``; and files may hold anything
         raise SourceError(f"{where}: cannot be read on the hub: {_first_line(error)}") from error

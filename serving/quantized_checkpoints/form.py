@@ -50,6 +50,9 @@ class QuantizedForm:
         shape: Of a layer's weight, from its parts' and ``quantization_config``; for estimates.
         read: The weight of one layer, from its parts by their names and ``quantization_config``;
             float32 (outputs, inputs) where it is not made of integers.
+        tells_shapes: Whether every layer's parts tell its outputs and inputs. Where not, the
+            numbers that ``read`` returns are in their order, and the model's own shape is theirs.
+        unused_bytes: How many bytes of a layer's parts its numbers do not need; for estimates.
     """
 
     marks: tuple[str, ...]
@@ -58,3 +61,10 @@ class QuantizedForm:
     integers: Callable[[Mapping[str, Any]], Integers | None]
     shape: Callable[[Shapes, Mapping[str, Any]], tuple[int, ...]]
     read: Callable[[Mapping[str, Tensor], Mapping[str, Any]], IntegerWeight | Tensor]
+    tells_shapes: bool = True
+    unused_bytes: Callable[[Shapes, Mapping[str, Any]], int] = lambda parts, config: 0
+
+
+def is_table(layer: str) -> bool:
+    """Whether a layer of this name is a table of embeddings, which nothing keeps as integers."""
+    return "embed" in layer.lower()

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from serving.quantized_checkpoints import awq, bitsandbytes, compressed_tensors, fp8, gptq, hqq
+from serving.checkpoint_json import QUANTO_MAP
+from serving.quantized_checkpoints import (
+    awq,
+    bitsandbytes,
+    compressed_tensors,
+    fp8,
+    gptq,
+    hqq,
+    quanto,
+    torchao,
+)
 from serving.quantized_checkpoints.form import Integers, QuantizedForm
 
 FORMS: dict[str, QuantizedForm] = {
@@ -15,10 +25,12 @@ FORMS: dict[str, QuantizedForm] = {
     "fp8": fp8.FORM,
     "bitsandbytes": bitsandbytes.FORM,
     "hqq": hqq.FORM,
+    "quanto": quanto.FORM,
+    "torchao": torchao.FORM,
 }
 
 
-QUANTO_MARK = ".weight._data"
+QUANTO_MARK = ".weight._scale"
 """Ending of a tensor that optimum-quanto writes, beside a ``config.json`` that says nothing."""
 
 
@@ -41,8 +53,9 @@ def why_not_read(config: Mapping[str, Any], names: Iterable[str] = ()) -> str | 
     """
     said = config.get("quantization_config")
     if said is None:
-        is_quanto = any(name.endswith(QUANTO_MARK) for name in names)
-        return _not_among_forms("quanto") if is_quanto else None
+        if any(name.endswith(QUANTO_MARK) for name in names):
+            return f"it is quantized by 'quanto', whose {QUANTO_MAP} is missing"
+        return None
     method = _method(said)
     if method not in FORMS:
         return _not_among_forms(method)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from typing import Any
 
-from serving.quantized_checkpoints.form import QuantizedForm
+from serving.quantized_checkpoints.form import QuantizedForm, is_table
 from serving.quantized_checkpoints.forms import form_of
 from serving.seams import WeightShape
 
@@ -46,9 +46,18 @@ def shapes_of_model(
     kept = [shape for shape in shapes if shape.name not in parts]
     for layer, of_layer in layers.items():
         found_parts = {part: by_name[name] for part, name in of_layer.items()}
-        shape = form.shape({part: one.shape for part, one in found_parts.items()}, said)
+        part_shapes = {part: one.shape for part, one in found_parts.items()}
+        shape = form.shape(part_shapes, said)
         stored = sum(_bytes(one) for part, one in found_parts.items() if "g_idx" not in part)
-        kept.append(WeightShape(f"{layer}.weight", shape, is_embedding=False, stored_bytes=stored))
+        stored -= form.unused_bytes(part_shapes, said)
+        kept.append(
+            WeightShape(
+                f"{layer}.weight",
+                shape,
+                is_embedding=is_table(layer),
+                stored_bytes=None if is_table(layer) else stored,
+            )
+        )
     return kept
 
 

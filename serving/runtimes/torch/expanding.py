@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from serving.checkpoint import read_config, source_files, weight_files
+from serving.checkpoint_json import QUANTO_MAP
 from serving.errors import SourceError
 from serving.hub import WEIGHTS_INDEX
-from serving.quantized_checkpoints.form import QuantizedForm
+from serving.quantized_checkpoints.form import QuantizedForm, is_table
 from serving.quantized_checkpoints.forms import form_of
 from serving.quantized_checkpoints.reading import read_layers, read_other_tensors
 from serving.seams import Checkpoint
@@ -53,14 +54,17 @@ def _expand(
 ) -> None:
     weights = weight_files(checkpoint)
     for file in source_files(checkpoint):
-        if file not in weights and file.name != WEIGHTS_INDEX:
+        if file not in weights and file.name not in (WEIGHTS_INDEX, QUANTO_MAP):
             copy = folder / file.relative_to(checkpoint.folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
     config = read_config(checkpoint)
     config.pop("quantization_config")
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
-    _write_shards(_expanded_weights(weights, form, said), folder)
+    weights_of_model = _expanded_weights(weights, form, said)
+    if not form.tells_shapes:
+        weights_of_model = _in_shape(weights_of_model, folder, checkpoint.trust_remote_code)
+    _write_shards(weights_of_model, folder)
 
 
 def _write_shards(weights: Iterable[tuple[str, Tensor]], folder: Path) -> None:
@@ -102,8 +106,22 @@ def _expanded_weights(
             raise SourceError(f"{layer}: its scales do not fit its integers: {error}") from error
 
 
+def _in_shape(
+    weights: Iterable[tuple[str, Tensor]], folder: Path, trust_remote_code: bool
+) -> Iterator[tuple[str, Tensor]]:
+    """The same numbers in the shapes that the model has which ``config.json`` names."""
+    from serving.runtimes.torch.pretrained import shapes_of_architecture
+
+    shapes = shapes_of_architecture(folder, trust_remote_code)
+    for name, weight in weights:
+        try:
+            yield name, weight.reshape(shapes.get(name, weight.shape))
+        except RuntimeError as error:
+            raise SourceError(f"{name}: its numbers do not fit the model: {error}") from error
+
+
 def read_integers(checkpoint: Checkpoint) -> Iterator[tuple[str, IntegerWeight]]:
-    """The quantized layers of a checkpoint, by their names.
+    """The quantized layers of a checkpoint, by their names; tables of embeddings left out.
 
     Args:
         checkpoint: Of a form whose layers are made of integers.
@@ -118,4 +136,5 @@ def read_integers(checkpoint: Checkpoint) -> Iterator[tuple[str, IntegerWeight]]
     for layer, weight in read_layers(weight_files(checkpoint), *form):
         if not isinstance(weight, IntegerWeight):
             raise SourceError(f"{checkpoint.folder}: {layer} is not made of integers")
-        yield layer, weight
+        if not is_table(layer):
+            yield layer, weight

@@ -96,6 +96,27 @@ def write_configuration(model: nn.Module, checkpoint: Checkpoint, folder: Path) 
             shutil.copy2(file, folder)
 
 
+def shapes_of_architecture(folder: Path, trust_remote_code: bool) -> dict[str, torch.Size]:
+    """Shapes of all tensors of the model that a ``config.json`` names first, by their names.
+
+    Raises:
+        SourceError: It names none that transformers has.
+    """
+    config = transformers.AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=trust_remote_code
+    )
+    names = config.architectures or []
+    architecture = getattr(transformers, names[0], None) if names else None
+    if not (isinstance(architecture, type) and issubclass(architecture, nn.Module)):
+        raise SourceError(
+            f"the shapes of its layers cannot be told: architectures is {names}; expected a class "
+            "of transformers"
+        )
+    with torch.device("meta"), no_init_weights():
+        model = architecture(config)
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
 def empty_model(folder: Path, auto_class: str) -> nn.Module:
     """Build a model from its configuration on the meta device: modules, and no numbers.
 

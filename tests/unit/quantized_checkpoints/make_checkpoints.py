@@ -31,13 +31,14 @@ Quantize = Callable[[nn.Linear], tuple[Tensors, Tensor]]
 """From a layer to its parts by their names in it, and the weight that they stand for."""
 
 
-def tiny_model() -> LlamaForCausalLM:
+def tiny_model(inner: int = 128) -> LlamaForCausalLM:
+    """A Llama of one layer, whose feed-forward network is ``inner`` wide."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=64,
         hidden_size=64,
         # bitsandbytes' CPU kernel reads other blocks where rows are no multiple of one (64).
-        intermediate_size=128,
+        intermediate_size=inner,
         num_hidden_layers=1,
         num_attention_heads=2,
         num_key_value_heads=1,

@@ -1,7 +1,8 @@
 """Quantized checkpoints against what the libraries that define their forms make of them.
 
-``make_checkpoints.py`` made them. Where a library computes in 16 bits, ours rounded once must be
-the same bits; where it computes in float32, the same to two of its roundings.
+``make_checkpoints.py`` and ``make_whole_checkpoints.py`` made them. Where a library computes in 16
+bits, ours rounded once must be the same bits; where it computes in float32, the same to two of its
+roundings.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from serving.checkpoint import find_checkpoint, read_config, read_headers
 from serving.errors import SourceError
-from serving.quantized_checkpoints import why_not_read
-from serving.quantized_checkpoints.integer_weight import unpack_words
+from serving.quantized_checkpoints import torchao, why_not_read
+from serving.quantized_checkpoints.integer_weight import IntegerWeight, unpack_words
+from serving.quantized_checkpoints.quanto import FORM as QUANTO
+from serving.quantized_checkpoints.scale_blocks import spread
 from serving.runtimes.torch.expanding import as_floats
 from serving.runtimes.torch.pretrained import load_pretrained
 from serving.seams import Checkpoint
@@ -43,7 +46,8 @@ def test_every_weight_is_what_the_library_makes_of_it(folder: Path) -> None:
     with as_floats(find_checkpoint("tiny", str(folder))) as checkpoint:
         model = load_pretrained(checkpoint, "AutoModelForCausalLM", torch.float32)
     weights = dict(model.named_parameters())
-    assert len(expected) == 7
+    # Of one checkpoint the table of embeddings is quantized, too.
+    assert len(expected) == 7 + (folder.name == "torchao-by-name")
     for name, weight in expected.items():
         if weight.dtype in EXACT:
             assert torch.equal(weights[name].to(weight.dtype), weight), name
@@ -55,7 +59,7 @@ def test_every_weight_is_what_the_library_makes_of_it(folder: Path) -> None:
 def test_answers_are_those_of_the_expanded_model(folder: Path) -> None:
     """transformers' own pass over the library's weights; float32 sums in another order."""
     said = config_of(folder)
-    del said["quantization_config"]
+    said.pop("quantization_config", None)  # quanto's own map lies beside it
     model = LlamaForCausalLM(LlamaConfig(**said)).eval()
     original = load_file(folder / WEIGHTS) | load_file(folder / "expected.safetensors")
     known = model.state_dict().keys()
@@ -95,12 +99,34 @@ def test_integers_are_unpacked_wherever_they_begin(bits: int) -> None:
     assert torch.equal(unpack_words(signed, bits, 41).long(), torch.from_numpy(numbers))
 
 
+def torchao_of(name: str, **data: Any) -> dict[str, Any]:
+    """What transformers says of a checkpoint of one of torchao's configurations."""
+    return {"quant_method": "torchao", "quant_type": {"default": {"_type": name, "_data": data}}}
+
+
+TILED = {"_type": "Int4PackingFormat", "_data": "TILE_PACKED_TO_4D"}
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
         ({"quant_method": "aqlm"}, "quantized by 'aqlm', which is not read"),
-        ({"quant_method": "quanto"}, "'quanto', which is not read; these are: gptq, awq,"),
-        ({"quant_method": "torchao"}, "Name the checkpoint that it was made from"),
+        ({"quant_method": "vptq"}, "'vptq', which is not read; these are: gptq, awq,"),
+        ({"quant_method": "quip"}, "Name the checkpoint that it was made from"),
+        ({"quant_method": "quanto", "weights": "int3"}, "weights are int3; int8, qint8, int4,"),
+        (
+            {"quant_method": "quanto", "layers": {"a": {"weights": "qfloat8_e4m3fnuz"}}},
+            "weights are qfloat8_e4m3fnuz",
+        ),
+        (torchao_of("AWQConfig"), "quant_type is AWQConfig; Int8WeightOnlyConfig, "),
+        (
+            torchao_of("Int4WeightOnlyConfig", int4_packing_format=TILED),
+            "int4_packing_format of Int4WeightOnlyConfig is TILE_PACKED_TO_4D; PLAIN is read",
+        ),
+        (
+            torchao_of("FqnToConfig", fqn_to_config={"a": None, "b": {"_type": "MXConfig"}}),
+            "quant_type is MXConfig",
+        ),
         ({}, "quantized by 'None', which is not read"),
         ({"quant_method": "gptq", "bits": 5}, "bits is 5"),
         ({"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"}, "'marlin'"),
@@ -133,8 +159,77 @@ def test_quanto_s_own_files_are_named_though_they_say_nothing(tmp_path: Path) ->
     layer = "model.layers.0.mlp.up_proj.weight"
     tensors = {f"{layer}._data": torch.zeros(4, 4, dtype=torch.int8)}
     save_file({**tensors, f"{layer}._scale": torch.ones(4, 1)}, tmp_path / WEIGHTS)
-    with pytest.raises(SourceError, match="quantized by 'quanto', which is not read"):
+    with pytest.raises(SourceError, match=r"by 'quanto', whose quanto_qmap\.json is missing"):
         read_headers(Checkpoint(tmp_path))
+    (tmp_path / "quanto_qmap.json").write_text('["qint8"]')
+    with pytest.raises(SourceError, match=r"quanto_qmap\.json: expected an object with one for"):
+        read_headers(Checkpoint(tmp_path))
+
+
+def test_packed_rows_of_no_known_width_are_refused() -> None:
+    parts = {
+        "weight._data._data": torch.zeros(3, 8, dtype=torch.uint8),
+        "weight._scale": torch.ones(8, 1),
+        "weight._shift": torch.ones(8, 1),
+    }
+    with pytest.raises(ValueError, match="3 packed rows of 8 have no width"):
+        QUANTO.read(parts, {})
+
+
+def test_whole_offsets_of_quanto_are_taken_off_before_the_scale() -> None:
+    """Its ``zeropoint`` has them so; floating ones are taken off after it."""
+    packed = torch.tensor([[0x21], [0x43]], dtype=torch.uint8)
+    scales = torch.tensor([[1.0], [10.0], [100.0], [1000.0]])
+    parts = {"weight._data._data": packed, "weight._scale": scales}
+    whole: Any = QUANTO.read({**parts, "weight._shift": torch.ones(4, 1, dtype=torch.int8)}, {})
+    assert torch.equal(whole, torch.tensor([[0.0], [20.0], [100.0], [3000.0]]))
+    after: Any = QUANTO.read({**parts, "weight._shift": torch.ones(4, 1)}, {})
+    assert torch.equal(after, torch.tensor([[0.0], [29.0], [199.0], [3999.0]]))
+
+
+def test_layers_of_several_configurations_of_torchao_are_told_apart() -> None:
+    """Of the integers of all of them, each layer takes the least bits that hold its codes."""
+    by_name = {
+        "_default": {"_type": "IntxWeightOnlyConfig", "_data": {"weight_dtype": "int4"}},
+        "lm_head": {"_type": "IntxWeightOnlyConfig", "_data": {"weight_dtype": "int8"}},
+        "model.embed_tokens": {"_type": "Float8WeightOnlyConfig"},
+    }
+    said = torchao_of("FqnToConfig", fqn_to_config=by_name)
+    found = torchao.FORM.integers(said)
+    assert found is not None
+    assert found.bits == {4, 8}
+    for codes, bits in (([-8, 7], 4), ([-8, 8], 8)):
+        parts = {
+            "_weight_qdata": torch.tensor([codes], dtype=torch.int8),
+            "_weight_scale": torch.ones(1, 1),
+            "_weight_zero_point": torch.zeros(1, 1, dtype=torch.int8),
+        }
+        weight = torchao.FORM.read(parts, said)
+        assert isinstance(weight, IntegerWeight)
+        assert weight.bits == bits
+        assert weight.expanded().tolist() == [codes]
+
+
+def test_inputs_that_torchao_scales_first_are_refused() -> None:
+    parts = {
+        "_weight_qdata": torch.zeros(4, 4, dtype=torch.int8),
+        "_weight_scale": torch.ones(4, 1),
+        "_weight_act_pre_scale": torch.ones(4),
+    }
+    with pytest.raises(ValueError, match="multiplied by _weight_act_pre_scale"):
+        torchao.FORM.read(parts, torchao_of("Int8WeightOnlyConfig"))
+
+
+def test_as_many_blocks_as_outputs_are_still_blocks() -> None:
+    """DeepSeek-V3's output projections are such: 56 × 128 blocks of 7,168 outputs."""
+    scales = torch.arange(1.0, 9).view(2, 4)
+    spread_out = spread(scales, (8, 16), (4, 4))
+    assert spread_out.shape == (8, 16)
+    assert spread_out[0, ::4].tolist() == [1, 2, 3, 4]
+    assert spread_out[4, ::4].tolist() == [5, 6, 7, 8]
+    by_output = torch.arange(8.0)
+    for one in (by_output, by_output.unsqueeze(1)):
+        assert torch.equal(spread(one, (8, 16)), by_output.unsqueeze(1))
 
 
 def test_what_is_not_quantized_is_read_as_it_is(tmp_path: Path) -> None:

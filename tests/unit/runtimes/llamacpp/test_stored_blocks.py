@@ -25,7 +25,7 @@ from serving.seams import Checkpoint, Combination, Segment, SizeRequest
 from tests.unit.runtimes.stored_checkpoints import CHECKPOINTS, Made, make
 from tests.unit.runtimes.tiny_generators import open_request, save_gguf
 
-KEPT = {"w4a16": "Q4_0", "w8a8": "Q8_0"}
+KEPT = {"w4a16": "Q4_0", "w8a8": "Q8_0", "quanto-int8": "Q8_0", "torchao-8da4w": "Q4_0"}
 """Symmetric, with short scales, and groups of 32 or whole rows."""
 
 each_kept = pytest.mark.parametrize("name", KEPT)

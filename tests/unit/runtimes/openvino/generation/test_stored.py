@@ -38,6 +38,12 @@ NOTES = {
     "w8a8": "7 linear layers in i8, 1 in f32",
     "w8a8-asymmetric": "7 linear layers in u8, 1 in f32",
     "bitsandbytes-int8": "7 linear layers in i8, 1 in f32",
+    "quanto-int8": "7 linear layers in i8, 1 in f32",
+    "torchao-int8": "7 linear layers in i8, 1 in f32",
+    "torchao-int8-dynamic": "7 linear layers in i8, 1 in f32",
+    "torchao-8da4w": "7 linear layers in i4 (groups of 32), 1 in f32",
+    "torchao-by-name": "7 linear layers in i4 (groups of 32), 1 in f32",
+    "torchao-int4-asymmetric": "7 linear layers in u4 (groups of 32), 1 in f32",
 }
 """What each checkpoint's artifact says of its layers; the last one none of them quantized."""
 
@@ -125,6 +131,10 @@ def test_what_can_be_kept_is_possible(name: str) -> None:
         ("fp8", "of 'fp8', are no integers with scales"),
         ("bitsandbytes-nf4", "of 'bitsandbytes', are no integers with scales"),
         ("hqq-4bit", "of 'hqq', are no integers with scales"),
+        ("quanto-int4", "of 'quanto', are no integers with scales"),
+        ("quanto-float8", "of 'quanto', are no integers with scales"),
+        ("torchao-int4", "of 'torchao', are no integers with scales"),
+        ("torchao-float8", "of 'torchao', are no integers with scales"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_by_name(name: str, reason: str) -> None:
