@@ -30,6 +30,7 @@ interface ModelInfo {
   private_bytes: number | null;
   peak_bytes: number | null;
   load_seconds: number | null;
+  remark?: string;
   max_tokens: number | null;
   width: number | null;
   labels: string[] | null;

@@ -120,7 +120,15 @@ def variant_application(
         **_scaling(variant),
     )(Replica)
     store = Path(config.artifacts.folder)
-    return deployment.bind(model, variant, planned.artifact, store, config.server, planned.draft)
+    return deployment.bind(
+        model,
+        variant,
+        planned.artifact,
+        store,
+        config.server,
+        planned.draft,
+        planned.compared_with,
+    )
 
 
 def actor_options(planned: PlannedVariant) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class PlannedVariant:
         replicas: The most replicas that it can have.
         draft: What its replicas open beside it to propose tokens; None if nothing does. Weights,
             cache and memory are those of both.
+        compared_with: What the times of its passes are compared with: the model's reference, if
+            passes of both are timed; else None.
     """
 
     model: ModelConfig
@@ -68,6 +70,7 @@ class PlannedVariant:
     preloaded_bytes: int
     replicas: int
     draft: ArtifactRequest | None = None
+    compared_with: ArtifactRequest | None = None
 
     @property
     def resident_bytes(self) -> int:
@@ -185,10 +188,22 @@ def _plan_model(
         _plan_variant(f"{key}[{number}]", model, variant, sources, cluster_has_cuda)
         for number, variant in enumerate(model.variants)
     ]
+    [reference] = [planned for planned in alone if planned.variant.name == model.reference]
     return [
-        _with_draft(f"{key}[{number}]", planned, alone, sources)
+        _beside(_with_draft(f"{key}[{number}]", planned, alone, sources), reference)
         for number, planned in enumerate(alone)
     ]
+
+
+def _beside(planned: PlannedVariant, reference: PlannedVariant) -> PlannedVariant:
+    """Note what times of passes are compared with, where replicas of both look for them."""
+    is_itself = planned.variant.name == reference.variant.name
+    are_timed = all(
+        one.device == "cpu" and one.variant.threads is None for one in (planned, reference)
+    )
+    if is_itself or not are_timed or reference.variant.draft is not None:
+        return planned
+    return replace(planned, compared_with=reference.artifact)
 
 
 def _plan_variant(

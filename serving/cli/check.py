@@ -12,6 +12,7 @@ from serving.app.plan import Plan, PlannedVariant, service_bytes, serving_bytes,
 from serving.artifacts import ArtifactKey, ArtifactStore, key_of
 from serving.artifacts.calibration import remarks
 from serving.artifacts.rehearsal import rehearse
+from serving.artifacts.slowness import slowness
 from serving.cli.console import (
     clean_errors,
     mebibytes,
@@ -34,7 +35,11 @@ def check(
         keys = [key_of(planned.artifact, store) for planned in plan.variants]
         out.print(plan_table(plan, [artifact_state(key, store) for key in keys]))
         for planned, key in zip(plan.variants, keys, strict=True):
-            for remark in (*calibration_remarks(planned, key), *floor_remarks(planned, key)):
+            for remark in (
+                *calibration_remarks(planned, key),
+                *floor_remarks(planned, key),
+                *slowness_remarks(planned, key, store),
+            ):
                 out.print(remark, soft_wrap=True, markup=False)
         prepares = plan.needed_bytes > serving_bytes(plan.variants, plan.gateways)
         out.print(
@@ -107,6 +112,25 @@ def floor_remarks(planned: PlannedVariant, key: ArtifactKey) -> list[str]:
         return []
     judging = TASKS[planned.model.task].judging
     measure = judging().held_to if judging else "agreement"
+def slowness_remarks(planned: PlannedVariant, key: ArtifactKey, store: ArtifactStore) -> list[str]:
+    """Say that a variant is slower than its reference, if that was measured here before."""
+    if planned.compared_with is None:
+        return []
+    keys = [key, key_of(planned.compared_with, store)]
+    if planned.draft is not None:
+        keys.append(key_of(planned.draft, store))
+    try:
+        artifacts = [store.look_up(one.id) for one in keys]
+    except DamagedArtifact:
+        return []
+    known = [artifact for artifact in artifacts if artifact is not None]
+    if len(known) < len(keys):
+        return []
+    own, reference, *draft = known
+    found = slowness(own, reference, planned.compared_with.variant, *draft)
+    return [] if found is None else [f"{planned.artifact.name} is {found}"]
+
+
     inputs, reference = key.measured_on.inputs, floor.reference
     return [
         f"{planned.artifact.name}: `prepare` measures its {measure} "

@@ -69,6 +69,7 @@ class Replica:
         store: Path,
         server: ServerConfig,
         draft: ArtifactRequest | None = None,
+        reference: ArtifactRequest | None = None,
     ) -> None:
         slow_down_uvicorn()
         replica = serve.get_replica_context().replica_id.unique_id
@@ -80,7 +81,7 @@ class Replica:
         name = f"{model.name}:{variant.name}"
         try:
             self._loaded = await _load_in_turn(
-                model, variant, artifact, store, server, replica, draft
+                model, variant, artifact, store, server, replica, draft, reference
             )
             backend = self._shadowed(self._loaded.backend, model, variant.name, replica)
             load_seconds = (await backend.describe()).load_seconds
@@ -95,7 +96,12 @@ class Replica:
             if not isinstance(error, ConfigError):
                 self._load_again_at = time.monotonic() + LOAD_AGAIN_S
             backend = FailedBackend(NotReady(reason))
-        self._backends = SingleVariant(model.name, variant.name, backend)
+        self._backends = SingleVariant(
+            model.name,
+            variant.name,
+            backend,
+            self._loaded.remark if self._loaded else lambda: None,
+        )
         edge_metrics = self._edge_metrics = EdgeMetrics(replica)
         edge_metrics.start(Labels(model.name, variant.name, model.task))
         services = Services(
@@ -205,6 +211,7 @@ async def _load_in_turn(
     server: ServerConfig,
     replica: str,
     draft: ArtifactRequest | None,
+    reference: ArtifactRequest | None,
 ) -> LoadedVariant:
     """Make what is missing, then load when it is this replica's turn; tell how far it is."""
     note = partial(note_phase, serve.get_replica_context().app_name)
@@ -220,7 +227,9 @@ async def _load_in_turn(
     note("waiting")
     async with loading_turn(open_turns(), available_cores()):
         note("loading")
-        return await load_variant(model, variant, artifact, store, server, replica, draft)
+        return await load_variant(
+            model, variant, artifact, store, server, replica, draft, reference
+        )
 
 
 async def _answer_or_error(ask: Callable[[], Awaitable[Answer]]) -> Answer | RequestError:

@@ -21,9 +21,11 @@ class LoadedVariant:
         metrics: What it exports.
         check_health: Raises ``RuntimeError`` if the engine is stuck, or fails its self-test.
         close: Ends the engine's threads.
+        remark: What is remarkable of the variant on this machine; None if nothing is, or is known.
     """
 
     backend: EncoderBackend | GeneratorBackend
     metrics: ReplicaMetrics
     check_health: Callable[[], None]
     close: Callable[[], None]
+    remark: Callable[[], str | None] = lambda: None

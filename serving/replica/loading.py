@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from serving.replica.encoder.loading import load_encoder
 from serving.replica.generator.draft import Draft
 from serving.replica.generator.loading import load_generator
 from serving.replica.loaded_variant import LoadedVariant
+from serving.replica.slowness_watch import SlownessWatch
 from serving.replica.thread_choice import choose_when_quiet
 from serving.replica.timed_pass import timed_pass
 from serving.tasks import TASKS
@@ -28,6 +30,7 @@ async def load_variant(
     server: ServerConfig,
     replica: str,
     draft: ArtifactRequest | None = None,
+    reference: ArtifactRequest | None = None,
 ) -> LoadedVariant:
     """Open one variant from its artifact, run it once and wire it, in the running event loop.
 
@@ -41,6 +44,7 @@ async def load_variant(
         server: The HTTP side's; a forward pass that outlasts several deadlines is stuck.
         replica: Value of the ``replica`` label.
         draft: What the variant that proposes tokens is made of; None if none does.
+        reference: Likewise the variant that its passes are compared with.
 
     Raises:
         ConfigError: The checkpoint cannot be converted, or the machine cannot run the variant.
@@ -63,17 +67,28 @@ async def load_variant(
         loaded = await load_generator(*arguments, beside)
     if variant.threads is not None or request.device != "cpu":
         return loaded
-    choice = asyncio.get_running_loop().create_task(
-        choose_when_quiet(
-            artifact,
-            cores,
-            timed_pass(model.task, loaded.backend),
-            None if beside is None else beside.artifact,
-        )
+    drafted_by = None if beside is None else beside.artifact
+    choose = partial(
+        choose_when_quiet, artifact, cores, timed_pass(model.task, loaded.backend), drafted_by
     )
-    return replace(loaded, close=partial(_close, choice, loaded))
+    watch = None
+    if reference is not None:
+        watch = SlownessWatch(request.name, artifact, reference, found, drafted_by)
+    measuring = asyncio.get_running_loop().create_task(_measure(choose, watch))
+    return replace(
+        loaded,
+        close=partial(_close, measuring, loaded),
+        remark=lambda: None if watch is None else watch.remark,
+    )
 
 
-def _close(choice: asyncio.Task[None], loaded: LoadedVariant) -> None:
-    choice.cancel()
+async def _measure(choose: Callable[[], Awaitable[None]], watch: SlownessWatch | None) -> None:
+    """Time passes, which limits the cores that are taken, and compare them with the reference's."""
+    await choose()
+    if watch is not None:
+        await watch.compare()
+
+
+def _close(measuring: asyncio.Task[None], loaded: LoadedVariant) -> None:
+    measuring.cancel()
     loaded.close()

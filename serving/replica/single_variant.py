@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 
 from serving.errors import InvalidField, NotReady
 from serving.seams import (
@@ -61,11 +62,17 @@ class SingleVariant:
     Args:
         model: Public name of the model; likewise ``variant``.
         backend: What answers, of one kind or (one that failed) of both.
+        remark: What is remarkable of the variant on this machine, if anything is by now.
     """
 
     def __init__(
-        self, model: str, variant: str, backend: EncoderBackend | GeneratorBackend
+        self,
+        model: str,
+        variant: str,
+        backend: EncoderBackend | GeneratorBackend,
+        remark: Callable[[], str | None] = lambda: None,
     ) -> None:
+        self._remark = remark
         self._model = model
         self._variant = variant
         self._backend = backend
@@ -103,12 +110,12 @@ class SingleVariant:
         Raises:
             NotReady: Nothing is.
         """
-        return await self._backend.describe()
+        return replace(await self._backend.describe(), remark=self._remark())
 
     async def statuses(self) -> list[VariantStatus]:
         """State of the one variant, as this replica sees it."""
         try:
-            description = await self._backend.describe()
+            description = await self.describe()
         except NotReady as failure:
             return [
                 VariantStatus(self._model, self._variant, False, True, failure.message, 1, None)

@@ -90,6 +90,7 @@ def _entry(services: Services, status: VariantStatus) -> dict[str, Any]:
             "labels": described.labels if described else None,
             **({"prepared_agreement": asdict(agreement)} if agreement else {}),
             "draft": asdict(described.draft) if described and described.draft else None,
+            **({"remark": described.remark} if described and described.remark else {}),
             "default": status.variant == model.default_variant,
             "reference": status.variant == model.reference,
             "ready": status.ready,

@@ -70,6 +70,8 @@ class Description:
         draft: What proposes tokens to it, if anything does; its weights and cache are counted in.
         prepared_agreement: What was measured before the artifact was installed; None without a
             floor.
+        remark: What is remarkable of it on this machine, in a sentence: that it is slower than its
+            reference, by what was measured of both. None if nothing is, or nothing is known yet.
     """
 
     artifact: str
@@ -87,6 +89,7 @@ class Description:
     kv_cache_bytes: int = 0
     draft: DraftDescription | None = None
     prepared_agreement: PreparedAgreement | None = None
+    remark: str | None = None
 
 
 Phase = Literal["waiting", "preparing", "loading"]

@@ -249,6 +249,7 @@ function Detail({ row }) {
     ["Most tokens", info.max_tokens],
     ["In flight / queued", figures && `${figures.in_flight ?? 0} / ${figures.queued ?? 0}`],
     ["Path", info.path],
+    ["Remark", info.remark],
     ["Probes", quality && (quality.probes.reason || `${quality.probes.done} answered`)],
   ].filter(([, value]) => value);
   return html`<div class="fleet-detail">

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from serving.app import plan
 from serving.artifacts import ArtifactStore, ensure
+from serving.artifacts.pass_times import write_pass_times
 from serving.cli.check import plan_table
 from serving.settings import load_config
 from tests.unit.cli.conftest import Run
@@ -95,6 +96,19 @@ def test_a_floor_is_told_and_not_measured(
         "probes, and installs nothing below 0.98"
     ) in result.stdout
     assert paper.tries == 0
+
+
+def test_what_was_measured_to_be_slower_than_the_reference_is_told(
+    run: Run, write_config: WriteConfig, store: ArtifactStore
+) -> None:
+    config = write_config(TWO, "letters")
+    assert "slower" not in run("check", config).stdout
+    for planned, seconds in zip(
+        plan.make_plan(load_config(config)).variants, (0.02, 0.05), strict=True
+    ):
+        write_pass_times(ensure(planned.artifact, store), {1: seconds})
+    said = "slower than folded on this CPU: a pass takes 50.0 ms, one of folded 20.0 ms"
+    assert f"tiny:twice is {said}" in run("check", config).stdout
 
 
 def test_a_plan_with_long_names_fits_80_columns(write_config: WriteConfig) -> None:

@@ -37,6 +37,19 @@ async def test_a_generator_is_no_encoder() -> None:
     assert await single.describe() == describe_generator()
 
 
+async def test_a_remark_is_told_as_soon_as_it_is_known() -> None:
+    said: list[str] = []
+    single = SingleVariant(
+        *NAME, FakeEncoderBackend("minilm:int4", ()), lambda: said[-1] if said else None
+    )
+    assert (await single.describe()).remark is None
+    said.append("slower than fp32")
+    assert (await single.describe()).remark == "slower than fp32"
+    [status] = await single.statuses()
+    assert status.description is not None
+    assert status.description.remark == "slower than fp32"
+
+
 async def test_what_could_not_be_loaded_says_so_as_either_kind() -> None:
     failed = FailedBackend(NotReady("failed to load: no such kernel"))
     single = SingleVariant(*NAME, failed)

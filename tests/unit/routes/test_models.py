@@ -89,6 +89,20 @@ async def test_what_was_measured_before_it_was_installed_is_said(
     }
 
 
+async def test_a_remark_of_a_replica_is_passed_on(
+    gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = gateway.backends.encoder("sentiment", "int4")
+    remarkable = replace(await backend.describe(), remark="slower than fp32 on this CPU")
+
+    async def describe() -> Description:
+        return remarkable
+
+    monkeypatch.setattr(backend, "describe", describe)
+    entry = (await gateway.client.get("/v1/models/sentiment:int4")).json()
+    assert entry["quantserve"]["remark"] == "slower than fp32 on this CPU"
+
+
 async def test_a_variant_that_is_not_ready_says_why_and_no_sizes(gateway) -> None:
     gateway.backends.reasons["minilm", "int4"] = "loading"
     entry = (await gateway.client.get("/v1/models/minilm:int4")).json()
