@@ -31,6 +31,7 @@ WAYS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "torch smooth 0.8": ("int8-static", "torch", {"smooth": 0.8}),
     "openvino": ("int8-static", "openvino", {}),
     "onnxruntime": ("int8-static", "onnxruntime", {}),
+    "litert": ("int8-static", "litert", {}),
     "torch dynamic": ("int8-dynamic", "torch", {}),
 }
 """Recipe, runtime and options, by what a row is called."""

@@ -20,7 +20,7 @@ from serving.artifacts.request import ArtifactRequest
 from serving.errors import ConfigError, QuantserveError
 from serving.tasks import TASKS
 
-FROM_TRANSFORMERS = ("torch", "openvino", "onnxruntime")
+FROM_TRANSFORMERS = ("torch", "openvino", "onnxruntime", "litert")
 """Runtimes that prepare from a model of transformers."""
 
 _REQUESTS = TypeAdapter(list[tuple[ArtifactRequest, int | None]])

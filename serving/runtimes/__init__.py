@@ -15,6 +15,7 @@ RUNTIMES = Table(
         "torch": "serving.runtimes.torch.runtime:RUNTIME",
         "openvino": "serving.runtimes.openvino.runtime:RUNTIME",
         "onnxruntime": "serving.runtimes.onnxruntime.runtime:RUNTIME",
+        "litert": "serving.runtimes.litert.runtime:RUNTIME",
         "llama.cpp": "serving.runtimes.llamacpp.runtime:RUNTIME",
     },
     GROUP,

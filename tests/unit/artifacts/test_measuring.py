@@ -68,7 +68,8 @@ def rows_of_transformers(folder: Path, texts: tuple) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "recipe"), [("torch", "int8-dynamic"), ("onnxruntime", "int8-static")]
+    ("runtime", "recipe"),
+    [("torch", "int8-dynamic"), ("onnxruntime", "int8-static"), ("litert", "int8-static")],
 )
 def test_an_encoder_is_installed_if_it_reaches_its_floor(
     tmp_path: Path, texts: Path, runtime: str, recipe: str

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[3]
 PACKAGES = Path(torch.__file__).parents[1]
 
 ABSENT = {
+    "ai_edge_litert",
     "aiohttp",
     "fastapi",
     "gguf",
