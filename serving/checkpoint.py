@@ -59,7 +59,7 @@ def look_at(source: str) -> SourceHeaders:
     """
     if not source.startswith("hf:"):
         return read_headers(find_checkpoint(None, source))
-    where, repo, revision = _hub_place(None, source)
+    where, repo, revision = hub_place(_where(None, source), source)
     config, tensors = read_headers_on_hub(where, repo, revision)
     return _headers("safetensors", config, [_weight_shape(*one) for one in tensors])
 
@@ -233,12 +233,15 @@ def _find_in_package(model: str | None, source: str) -> Path:
 
 
 def _fetch_from_hub(model: str | None, source: str, trust_remote_code: bool) -> Path:
-    return fetch_from_hub(*_hub_place(model, source), trust_remote_code)
+    return fetch_from_hub(*hub_place(_where(model, source), source), trust_remote_code)
 
 
-def _hub_place(model: str | None, source: str) -> tuple[str, str, str]:
-    """How messages call a source on the hub, its repository and its revision."""
-    where = _where(model, source)
+def hub_place(where: str, source: str) -> tuple[str, str, str]:
+    """How messages call a source on the hub, its repository and its revision.
+
+    Raises:
+        SourceError: It names no revision, or is no hub id.
+    """
     match = _HUB_ID.match(source.removeprefix("hf:"))
     if match is None:
         raise SourceError(f"{where}: expected hf:org/name@revision (a commit, tag or branch)")

@@ -127,6 +127,24 @@ class DraftConfig(_Section):
             raise ValueError("1 to 16, or auto") from None
 
 
+class AdapterConfig(_Section):
+    """A LoRA adapter in PEFT's format. A bare source in the YAML stands for ``{source: SOURCE}``.
+
+    Attributes:
+        source: ``hf:org/name@revision``, ``package:import_name/path`` or a folder.
+        place: ``merged`` adds it to the weights before the recipe makes its numbers; ``beside``
+            keeps it in bfloat16 beside quantized weights, and adds what it makes of each input.
+    """
+
+    source: str = Field(min_length=1)
+    place: Annotated[str, StringConstraints(pattern="^(merged|beside)$")] = "merged"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_source(cls, data: Any) -> Any:
+        return {"source": data} if isinstance(data, str) else data
+
+
 class VariantConfig(_Section):
     """One variant of a model. A bare name in the YAML stands for ``{name: NAME}``.
 
@@ -135,6 +153,7 @@ class VariantConfig(_Section):
         recipe: How its numbers are made, an entry of the table of recipes; its name if not given.
         runtime: What executes it, an entry of the table of runtimes.
         source: Where its checkpoint comes from, as of the model; the model's own if not given.
+        adapter: What is added to the source's weights; the model's own if not given.
         device: ``auto`` takes CUDA where there is one and the runtime can use it.
         threads: Most intra-op threads on CPU; None takes as many as measurement finds useful.
         cores: ``shared`` takes turns with the node's other replicas; ``exclusive`` binds each
@@ -160,6 +179,7 @@ class VariantConfig(_Section):
     recipe: str = ""
     runtime: str = "torch"
     source: str | None = Field(default=None, min_length=1)
+    adapter: AdapterConfig | None = None
     device: Annotated[str, StringConstraints(pattern="^(auto|cpu|cuda)$")] = "auto"
     threads: int | None = Field(default=None, ge=1, le=256)
     cores: Annotated[str, StringConstraints(pattern="^(shared|exclusive)$")] = "shared"
@@ -253,6 +273,7 @@ class ModelConfig(_Section):
         task: An entry of the table of tasks.
         source: ``hf:org/name@revision``, ``package:import_name/path``, a folder or a GGUF file; a
             variant may have one of its own.
+        adapter: A LoRA adapter of which every variant is made, unless it names one of its own.
         variants: At least one, each name once.
         default_variant: Answers requests that choose none; ``auto``, or the first variant if not
             given.
@@ -270,6 +291,7 @@ class ModelConfig(_Section):
     aliases: tuple[Alias, ...] = ()
     task: str
     source: str = Field(min_length=1)
+    adapter: AdapterConfig | None = None
     variants: tuple[VariantConfig, ...] = Field(min_length=1)
     default_variant: str = ""
     reference: str = ""

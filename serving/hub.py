@@ -45,6 +45,19 @@ def fetch_from_hub(where: str, repo: str, revision: str, trust_remote_code: bool
     return _download(where, repo, folder.name, [*small, WEIGHTS, f"*/{WEIGHTS}", *weights])
 
 
+def fetch_files(where: str, repo: str, revision: str, names: list[str]) -> Path:
+    """Download some files of a repository at a revision; returns the folder that they lie in.
+
+    Args:
+        where: As of ``fetch_from_hub``, likewise ``repo`` and ``revision``.
+        names: Of the files.
+
+    Raises:
+        SourceError: As of ``fetch_from_hub``.
+    """
+    return _download(where, repo, revision, names)
+
+
 def _download(where: str, repo: str, revision: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 

@@ -74,7 +74,8 @@ def plan_floor(
             f"{where}: its reference is made of the model's source: {error}"
         ) from None
     is_same_source = expected.checkpoint == source.checkpoint
-    if is_same_source and (variant.recipe, variant.runtime) == (RECIPE, RUNTIME):
+    is_same = is_same_source and variant.adapter is None
+    if is_same and (variant.recipe, variant.runtime) == (RECIPE, RUNTIME):
         raise ConfigError(
             f"{where}: {RECIPE} on {RUNTIME} is what others are measured against. Remove it"
         )
@@ -99,6 +100,7 @@ def plan_floor(
         model=model.name,
         variant=plain.name,
         checkpoint=expected.checkpoint,
+        adapter=sources.find_adapter(model, plain),
         task=model.task,
         recipe=RECIPE,
         runtime=RUNTIME,

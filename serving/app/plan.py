@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
+from serving.app.adapters import bytes_beside, plan_adapter
 from serving.app.agreement_floor import plan_floor, reference_of
 from serving.app.cached_numbers import numbers_of_a_token
 from serving.app.calibration_origin import calibration_origin
@@ -217,6 +218,7 @@ def _plan_variant(
     device = _device(key, variant, cluster_has_cuda)
     source = _find_source(key, model, variant, sources)
     options = recipe_options(key, variant)
+    adapter = plan_adapter(key, model, variant, source, sources)
     combination = Combination(
         recipe=variant.recipe,
         kind=TASKS[model.task].kind,
@@ -226,6 +228,7 @@ def _plan_variant(
         max_tokens=_max_tokens(model, source) if TASKS[model.task].kind == "generator" else None,
         kv_cache=variant.kv_cache,
         options=options,
+        adapter=adapter.place if adapter else None,
     )
     if (reason := why_not(combination, variant.runtime)) is not None:
         raise ConfigError(
@@ -233,6 +236,7 @@ def _plan_variant(
             f"{describe_possible(combination, variant.runtime)}"
         )
     check_source(_source_key(key, variant), model, variant, source, sources)
+    kept_beside = bytes_beside(adapter, source)
     estimate = runtime.estimate(
         SizeRequest(
             variant.recipe, options, combination.kind, device, source.shapes, variant.kv_cache
@@ -247,6 +251,7 @@ def _plan_variant(
         model=model.name,
         variant=variant.name,
         checkpoint=source.checkpoint,
+        adapter=adapter,
         task=model.task,
         recipe=variant.recipe,
         runtime=variant.runtime,
@@ -262,10 +267,11 @@ def _plan_variant(
         variant=variant,
         artifact=artifact,
         device=device,
-        weights_bytes=estimate.weights_bytes,
+        weights_bytes=estimate.weights_bytes + kept_beside,
         kv_cache_bytes=cache,
         replica_bytes=estimate.process_bytes
         + estimate.weights_bytes
+        + kept_beside
         + estimate.extra_bytes
         + cache,
         process_bytes=estimate.process_bytes,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from serving.checkpoint import find_checkpoint, read_headers
 from serving.config import ModelConfig, VariantConfig
-from serving.seams import Checkpoint, WeightShape
+from serving.lora_adapter import find_adapter
+from serving.seams import Adapter, AdapterPlace, Checkpoint, WeightShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,11 @@ class FoundSource:
 
 
 class Sources:
-    """Finds the source of each variant: its own or the model's."""
+    """Finds the source of each variant, and its adapter: its own or the model's."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, bool], FoundSource] = {}
+        self._adapters: dict[str, Path] = {}
 
     def find(self, model: ModelConfig, variant: VariantConfig) -> FoundSource:
         """The source of a variant.
@@ -45,3 +48,17 @@ class Sources:
             headers = read_headers(checkpoint)
             self._found[key] = FoundSource(checkpoint, headers.shapes, headers.config)
         return self._found[key]
+
+    def find_adapter(self, model: ModelConfig, variant: VariantConfig) -> Adapter | None:
+        """What is added to the weights of a variant; None if nothing is.
+
+        Raises:
+            SourceError: It is missing.
+        """
+        section = variant.adapter or model.adapter
+        if section is None:
+            return None
+        if section.source not in self._adapters:
+            self._adapters[section.source] = find_adapter(section.source)
+        place: AdapterPlace = "beside" if section.place == "beside" else "merged"
+        return Adapter(self._adapters[section.source], place)

@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from datetime import UTC, datetime
+from pathlib import Path
 
 from serving.artifacts.calibration import (
     calibration_batches,
@@ -31,11 +32,13 @@ from serving.artifacts.manifest import (
 )
 from serving.artifacts.measuring import measure_agreement, require_floor
 from serving.artifacts.order import FAILED, REFUSED, BuildOrder
+from serving.artifacts.request import ArtifactRequest
 from serving.errors import QuantserveError
 from serving.machine.process_memory import peak_resident_bytes
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
 from serving.runtimes.torch.expanding import as_floats
+from serving.runtimes.torch.merging import with_merged
 from serving.seams import Arrays, EncoderTask, Head, PreparedAgreement, PrepareRequest
 from serving.tasks import TASKS
 
@@ -75,7 +78,10 @@ def build(order: BuildOrder) -> None:
         inputs = read_inputs(request.task, request.calibration)
         calibration = calibration_texts(entry.open(task_folder, NO_LIMIT), inputs)
         notes.extend(remarks(request.calibration, len(inputs)))
-    with as_floats(request.checkpoint, order.folder) as checkpoint:
+    with (
+        as_floats(request.checkpoint, order.folder) as floats,
+        with_merged(floats, request.adapter, order.folder) as checkpoint,
+    ):
         prepared = RUNTIMES[request.runtime].prepare(
             PrepareRequest(
                 checkpoint=checkpoint,
@@ -88,7 +94,8 @@ def build(order: BuildOrder) -> None:
                 example=example,
                 calibration=calibration,
                 folder=weights_folder,
-                quantized=None if checkpoint is request.checkpoint else request.checkpoint,
+                quantized=None if floats is request.checkpoint else request.checkpoint,
+                adapter=_kept_beside(request),
             )
         )
     calibration.clear()  # its memory is wanted by the models that are compared
@@ -109,6 +116,12 @@ def build(order: BuildOrder) -> None:
             agreement=agreement,
         ),
     )
+
+
+def _kept_beside(request: ArtifactRequest) -> Path | None:
+    """Folder of the adapter that the runtime keeps beside the weights; None if it has none."""
+    adapter = request.adapter
+    return adapter.folder if adapter is not None and adapter.place == "beside" else None
 
 
 def _measure(order: BuildOrder) -> PreparedAgreement | None:

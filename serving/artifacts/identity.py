@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from serving.artifacts.calibration import describe_inputs, read_held_out, read_inputs
-from serving.artifacts.key import ArtifactKey, MeasuredOn
+from serving.artifacts.key import AdapterData, ArtifactKey, MeasuredOn
 from serving.artifacts.request import ArtifactRequest
 from serving.artifacts.store import ArtifactStore
 from serving.checkpoint import source_files
+from serving.lora_adapter import adapter_files
 from serving.machine.device import instructions_of
 from serving.runtimes import RUNTIMES
 from serving.runtimes.matrix import installed_version
+from serving.seams import Adapter
 
 
 def key_of(request: ArtifactRequest, store: ArtifactStore) -> ArtifactKey:
@@ -30,6 +32,7 @@ def key_of(request: ArtifactRequest, store: ArtifactStore) -> ArtifactKey:
     device = request.device
     return ArtifactKey(
         source=store.source_digest(checkpoint.folder, source_files(checkpoint)),
+        adapter=_adapter(request.adapter, store),
         task=request.task,
         recipe=request.recipe,
         options=request.options,
@@ -43,6 +46,13 @@ def key_of(request: ArtifactRequest, store: ArtifactStore) -> ArtifactKey:
         else describe_inputs(calibration, read_inputs(request.task, calibration)),
         measured_on=_measured_on(request, store),
     )
+
+
+def _adapter(adapter: Adapter | None, store: ArtifactStore) -> AdapterData | None:
+    if adapter is None:
+        return None
+    digest = store.source_digest(adapter.folder, adapter_files(adapter.folder))
+    return AdapterData(digest=digest, place=adapter.place)
 
 
 def _measured_on(request: ArtifactRequest, store: ArtifactStore) -> MeasuredOn | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serving.seams import DeviceName
+from serving.seams import AdapterPlace, DeviceName
 
 FORMAT = 5
 """Raised whenever what lies in an artifact is made or read differently; old ones are made anew."""
@@ -47,12 +47,27 @@ class MeasuredOn(BaseModel):
     reference: str
 
 
+class AdapterData(BaseModel):
+    """What was added to a checkpoint's weights.
+
+    Attributes:
+        digest: Of the adapter's files.
+        place: As of ``Adapter``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    digest: str
+    place: AdapterPlace
+
+
 class ArtifactKey(BaseModel):
     """Two artifacts with the same key answer the same, and were measured on the same inputs.
 
     Attributes:
         format: ``FORMAT`` when it was made.
         source: Digest of the checkpoint's files.
+        adapter: None, and no part of the id, unless there is one.
         task: Entry of the table of tasks.
         recipe: Entry of the table of recipes.
         options: Every option of the recipe, defaults included.
@@ -70,6 +85,7 @@ class ArtifactKey(BaseModel):
 
     format: int = FORMAT
     source: str
+    adapter: AdapterData | None = Field(default=None, exclude_if=lambda adapter: adapter is None)
     task: str
     recipe: str
     options: dict[str, Any]

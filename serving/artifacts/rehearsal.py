@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +19,7 @@ from pydantic import TypeAdapter
 from serving.artifacts.order import REFUSED
 from serving.artifacts.request import ArtifactRequest
 from serving.errors import ConfigError, QuantserveError
+from serving.seams import Checkpoint
 from serving.tasks import TASKS
 
 FROM_TRANSFORMERS = ("torch", "openvino", "onnxruntime", "litert")
@@ -39,9 +41,9 @@ def rehearse(requests: Iterable[tuple[ArtifactRequest, int | None]]) -> list[Art
         ConfigError: One could not be prepared; names a variant.
     """
     wanted = {
-        (request.checkpoint, request.task, max_tokens, request.runtime): (request, max_tokens)
-        for request, max_tokens in requests
-        if request.runtime in FROM_TRANSFORMERS
+        (one.checkpoint, one.adapter, one.task, max_tokens, one.runtime): (one, max_tokens)
+        for one, max_tokens in requests
+        if one.runtime in FROM_TRANSFORMERS
     }
     if not wanted:
         return []
@@ -60,7 +62,6 @@ def rehearse(requests: Iterable[tuple[ArtifactRequest, int | None]]) -> list[Art
 
 
 def _try(request: ArtifactRequest, max_tokens: int | None) -> None:
-    from serving.runtimes.torch.expanding import as_floats
     from serving.runtimes.torch.rehearsing import try_encoder, try_generator
 
     entry = TASKS[request.task]
@@ -73,12 +74,22 @@ def _try(request: ArtifactRequest, max_tokens: int | None) -> None:
                 f"max_tokens is {max_tokens}; the checkpoint takes {task.max_tokens}. Lower it, "
                 "or leave it out"
             )
-        with as_floats(request.checkpoint) as checkpoint:
+        with _as_prepared(request) as checkpoint:
             try_encoder(checkpoint, task.head)
         return
     is_fused = request.runtime == "torch" and request.device == "cpu"
-    with as_floats(request.checkpoint) as checkpoint:
+    with _as_prepared(request) as checkpoint:
         try_generator(checkpoint, is_fused)
+
+
+@contextmanager
+def _as_prepared(request: ArtifactRequest) -> Iterator[Checkpoint]:
+    """The checkpoint of float numbers that preparing begins with."""
+    from serving.runtimes.torch.expanding import as_floats
+    from serving.runtimes.torch.merging import with_merged
+
+    with as_floats(request.checkpoint) as floats, with_merged(floats, request.adapter) as merged:
+        yield merged
 
 
 def main() -> int:

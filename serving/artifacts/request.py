@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from serving.machine.device import choose_device
 from serving.runtimes import RUNTIMES
-from serving.seams import Checkpoint, DeviceName
+from serving.seams import Adapter, Checkpoint, DeviceName
 
 
 class CalibrationOrigin(BaseModel):
@@ -55,6 +55,7 @@ class ArtifactRequest(BaseModel):
         model: The model's public name, for messages; likewise the variant's.
         variant: See ``model``.
         checkpoint: The source that was found.
+        adapter: What is added to its weights; None if nothing is.
         task: Entry of the table of tasks; likewise recipe and runtime.
         recipe: See ``task``.
         runtime: See ``task``.
@@ -72,6 +73,7 @@ class ArtifactRequest(BaseModel):
     model: str
     variant: str
     checkpoint: Checkpoint
+    adapter: Adapter | None = None
     task: str
     recipe: str
     runtime: str

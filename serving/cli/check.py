@@ -68,6 +68,7 @@ def plan_table(plan: Plan, artifacts: list[str]) -> Table:
         table.add_row(
             planned.artifact.name,
             f"{variant.recipe}, {variant.runtime}, {planned.device}: {artifact}"
+            + adapted(planned)
             + (f", drafted by {variant.draft.variant}" if variant.draft else ""),
             replicas,
             mebibytes(planned.weights_bytes * planned.replicas),
@@ -88,6 +89,12 @@ def plan_table(plan: Plan, artifacts: list[str]) -> Table:
     return table
 
 
+def adapted(planned: PlannedVariant) -> str:
+    """Say which adapter a variant is made with, if there is one."""
+    adapter = planned.model.adapter if planned.variant.adapter is None else planned.variant.adapter
+    return f", adapter {adapter.source} {adapter.place}" if adapter else ""
+
+
 def artifact_state(key: ArtifactKey, store: ArtifactStore) -> str:
     """The beginning of an artifact's id if it is in the store; its bytes are not looked at."""
     try:
@@ -105,13 +112,6 @@ def calibration_remarks(planned: PlannedVariant, key: ArtifactKey) -> list[str]:
     return [f"{planned.artifact.name}: {one}" for one in remarks(origin, key.calibration.count)]
 
 
-def floor_remarks(planned: PlannedVariant, key: ArtifactKey) -> list[str]:
-    """Say that a variant is measured when it is prepared, and on what; nothing is measured here."""
-    floor = planned.artifact.floor
-    if floor is None or key.measured_on is None:
-        return []
-    judging = TASKS[planned.model.task].judging
-    measure = judging().held_to if judging else "agreement"
 def slowness_remarks(planned: PlannedVariant, key: ArtifactKey, store: ArtifactStore) -> list[str]:
     """Say that a variant is slower than its reference, if that was measured here before."""
     if planned.compared_with is None:
@@ -131,6 +131,13 @@ def slowness_remarks(planned: PlannedVariant, key: ArtifactKey, store: ArtifactS
     return [] if found is None else [f"{planned.artifact.name} is {found}"]
 
 
+def floor_remarks(planned: PlannedVariant, key: ArtifactKey) -> list[str]:
+    """Say that a variant is measured when it is prepared, and on what; nothing is measured here."""
+    floor = planned.artifact.floor
+    if floor is None or key.measured_on is None:
+        return []
+    judging = TASKS[planned.model.task].judging
+    measure = judging().held_to if judging else "agreement"
     inputs, reference = key.measured_on.inputs, floor.reference
     return [
         f"{planned.artifact.name}: `prepare` measures its {measure} "

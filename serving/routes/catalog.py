@@ -13,7 +13,7 @@ def served_model(model: ModelConfig) -> ServedModel:
         name=model.name,
         task=model.task,
         kind=TASKS[model.task].kind,
-        variants={variant.name: _form(variant) for variant in model.variants},
+        variants={variant.name: _form(model, variant) for variant in model.variants},
         default_variant=model.default_variant,
         reference=model.reference,
         aliases=model.aliases,
@@ -26,12 +26,13 @@ def served_variant(model: ModelConfig, variant: VariantConfig) -> ServedModel:
         name=model.name,
         task=model.task,
         kind=TASKS[model.task].kind,
-        variants={variant.name: _form(variant)},
+        variants={variant.name: _form(model, variant)},
         default_variant=variant.name,
         reference=variant.name,
         aliases=model.aliases,
     )
 
 
-def _form(variant: VariantConfig) -> VariantForm:
-    return VariantForm(recipe=variant.recipe, runtime=variant.runtime)
+def _form(model: ModelConfig, variant: VariantConfig) -> VariantForm:
+    adapter = variant.adapter or model.adapter
+    return VariantForm(variant.recipe, variant.runtime, adapter.source if adapter else None)

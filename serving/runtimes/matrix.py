@@ -31,7 +31,22 @@ def why_not(combination: Combination, runtime_name: str) -> str | None:
         return f"no {combination.device} on {runtime_name}"
     if combination.kv_cache not in runtime.kv_caches:
         return f"kv_cache on {runtime_name} is {' or '.join(runtime.kv_caches)}"
+    if (reason := _why_not_adapter(combination, runtime_name)) is not None:
+        return reason
     return runtime.why_not(combination)
+
+
+def _why_not_adapter(combination: Combination, runtime_name: str) -> str | None:
+    if combination.adapter is None:
+        return None
+    if combination.format != "safetensors":
+        return "an adapter is added to weights in safetensors"
+    if combination.recipe == "stored":
+        return "stored keeps the checkpoint's own numbers, which an adapter changes"
+    places = RUNTIMES[runtime_name].adapter_places
+    if combination.adapter not in places:
+        return f"adapters on {runtime_name} are {' or '.join(places)}"
+    return None
 
 
 def describe_possible(combination: Combination, runtime_name: str) -> str:

@@ -22,6 +22,8 @@ from serving.seams.catalog import (
     VariantStatus,
 )
 from serving.seams.checkpoint import (
+    Adapter,
+    AdapterPlace,
     Checkpoint,
     CheckpointFormat,
     WeightShape,
@@ -158,6 +160,8 @@ __all__ = [
     "NUM_TRACED",
     "QUALITY_APPLICATION",
     "Activation",
+    "Adapter",
+    "AdapterPlace",
     "AnswerOptions",
     "Arrays",
     "AutoChoice",

@@ -12,10 +12,15 @@ from serving.seams.quality import PreparedAgreement
 
 @dataclass(frozen=True, slots=True)
 class VariantForm:
-    """What the configuration says that a variant is: names of its recipe and its runtime."""
+    """What the configuration says that a variant is: names of its recipe and its runtime.
+
+    Attributes:
+        adapter: Source of what is added to its weights; None if nothing is.
+    """
 
     recipe: str
     runtime: str
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

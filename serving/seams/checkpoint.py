@@ -29,6 +29,23 @@ class Checkpoint:
         return "safetensors" if self.gguf_file is None else "gguf"
 
 
+AdapterPlace = Literal["merged", "beside"]
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter that was found.
+
+    Attributes:
+        folder: Holds its settings and its weights.
+        place: ``merged`` into the weights before a recipe makes its numbers, or in bfloat16
+            ``beside`` them.
+    """
+
+    folder: Path
+    place: AdapterPlace
+
+
 @dataclass(frozen=True, slots=True)
 class WeightShape:
     """One tensor of a checkpoint, as its header describes it.

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from serving.seams.checkpoint import Checkpoint, CheckpointFormat, WeightShape
+from serving.seams.checkpoint import AdapterPlace, Checkpoint, CheckpointFormat, WeightShape
 from serving.seams.cores import Cores
 from serving.seams.encoder import Arrays, EncoderEngine
 from serving.seams.engine import DeviceName, EngineKind
@@ -32,6 +32,7 @@ class Combination:
         kv_cache: How a generator keeps keys and values, as of ``VariantConfig``.
         options: Validated options of the recipe; None where the question is about no options in
             particular.
+        adapter: Where an adapter would be added; None without one.
     """
 
     recipe: str
@@ -42,6 +43,7 @@ class Combination:
     max_tokens: int | None = None
     kv_cache: str = "float"
     options: BaseModel | None = field(default=None, hash=False)
+    adapter: AdapterPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class PrepareRequest:
         folder: An empty folder for what ``open_…`` will read.
         quantized: The source itself, if its weights are quantized in a form that others wrote, and
             ``checkpoint`` is a copy of the float numbers that they stand for; None of any other.
+        adapter: Folder of an adapter that stays beside the weights; None without one. One that is
+            merged is in ``checkpoint``.
     """
 
     checkpoint: Checkpoint
@@ -74,6 +78,7 @@ class PrepareRequest:
     calibration: Sequence[Arrays]
     folder: Path
     quantized: Checkpoint | None = None
+    adapter: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +201,7 @@ class Runtime:
         open_decoder: Open what a generator on the CPU steps, alone, in the thread that will run it;
             raises likewise. None where the runtime batches by itself: then nothing can be drafted.
         kv_caches: In which forms its generators can keep keys and values, as of ``Combination``.
+        adapter_places: Where it can add an adapter, as of ``Adapter``.
         preload: Modules that every replica would import anew at its start. A node imports them
             once and forks the replicas from there, so importing them must not start threads. Empty
             where they are small.
@@ -213,4 +219,5 @@ class Runtime:
     open_generator: Callable[[OpenGeneratorRequest], GeneratorEngine] | None = None
     open_decoder: Callable[[OpenGeneratorRequest], Decoder] | None = None
     kv_caches: tuple[str, ...] = ("float",)
+    adapter_places: tuple[AdapterPlace, ...] = ("merged",)
     preload: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from serving.errors import ConfigError
 from serving.runtimes.torch.conversions import CONVERSIONS
 from serving.runtimes.torch.encoder import TorchEncoder
 from serving.runtimes.torch.footprint import weights_bytes
+from serving.runtimes.torch.low_rank import find_beside, put_beside
 from serving.runtimes.torch.opening import read_encoder
 from serving.runtimes.torch.padding import refuse_what_padding_changes
 from serving.runtimes.torch.pooling import AUTO_CLASSES
@@ -50,8 +51,11 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
     torch.set_num_threads(request.threads)
     model = load_pretrained(request.checkpoint, AUTO_CLASSES[type(head)], torch.float32)
     refuse_what_padding_changes(model, head, request.example, folder)
+    beside = find_beside(request, model)
     with _refused(f"{folder}: recipe {request.recipe} does not suit the model"):
         notes = _convert(model, request)
+        if beside is not None:
+            put_beside(model, beside)
         expected = _rows(model, request, head)
     write_configuration(model, request.checkpoint, request.folder)
     write_modules(model, request.folder)

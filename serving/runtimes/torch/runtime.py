@@ -54,7 +54,20 @@ def why_not(combination: Combination) -> str | None:
         reason = _why_not_options(combination.options, combination.device)
         if reason is not None:
             return reason
+    if combination.adapter == "beside":
+        reason = _why_not_beside(combination)
+        if reason is not None:
+            return reason
     return conversion.why_not(combination.device)
+
+
+def _why_not_beside(combination: Combination) -> str | None:
+    having = [name for name in CONVERSIONS if CONVERSIONS[name].adapted_linear is not None]
+    if combination.recipe not in having:
+        return f"on torch, an adapter stays beside {', '.join(having)}; with others it is merged"
+    if combination.device == "cuda":
+        return "on CUDA, an adapter is merged"
+    return None
 
 
 INT4_METHODS = ("rtn", "hqq", "awq", "gptq")
@@ -135,5 +148,6 @@ RUNTIME = Runtime(
     open_encoder=open_encoder,
     open_generator=open_generator,
     open_decoder=open_decoder,
+    adapter_places=("merged", "beside"),
     preload=("serving.runtimes.torch.opening", "serving.runtimes.torch.decoder.opening"),
 )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from serving.runtimes.torch.decoder.causal_lm import Numerics
+    from serving.runtimes.torch.kernels.adapted_linear import AdaptedLinear
     from serving.runtimes.torch.kernels.kernel_module import KernelModule
 
 WeightBytes = Callable[[WeightShape, BaseModel, DeviceName], int]
@@ -43,6 +44,8 @@ class Conversion:
             nothing.
         generator_numerics: How it makes the parts of a generator on the CPU; None if it makes none.
         generator_weight_bytes: Likewise ``weight_bytes`` of a generator; None if they are the same.
+        adapted_linear: Finds the class of its linear layers with an adapter beside them, on the
+            CPU; None if it has none.
         kv_number_bytes: Size of a number in a generator's cache of keys and values.
     """
 
@@ -53,4 +56,5 @@ class Conversion:
     why_not: Callable[[DeviceName], str | None] = nothing_missing
     generator_numerics: Callable[[BaseModel], Numerics] | None = None
     generator_weight_bytes: WeightBytes | None = None
+    adapted_linear: Callable[[], type[AdaptedLinear]] | None = None
     kv_number_bytes: int = 2

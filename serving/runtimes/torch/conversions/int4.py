@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from serving.runtimes.torch.conversions.input_moments import InputMoments
     from serving.runtimes.torch.decoder.causal_lm import Numerics
+    from serving.runtimes.torch.kernels.adapted_linear import AdaptedLinear
     from serving.runtimes.torch.kernels.kernel_module import KernelModule
 
 
@@ -70,7 +71,14 @@ def kernels() -> tuple[type[KernelModule], ...]:
     from serving.runtimes.torch.kernels.int4_linear import Int4Linear
     from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
 
-    return (Int4Linear, Int8Embedding)
+    return (Int4Linear, Int8Embedding, adapted_linear())
+
+
+def adapted_linear() -> type[AdaptedLinear]:
+    """Return what stands in the place of a layer with an adapter beside it."""
+    from serving.runtimes.torch.kernels.adapted_linear import AdaptedInt4Linear
+
+    return AdaptedInt4Linear
 
 
 def convert_encoder(model: nn.Module, request: PrepareRequest) -> tuple[str, ...]:
@@ -197,4 +205,5 @@ CONVERSION = Conversion(
     move_to_gpu=move_to_gpu,
     why_not=why_not,
     generator_numerics=generator_numerics,
+    adapted_linear=adapted_linear,
 )

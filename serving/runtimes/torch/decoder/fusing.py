@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,10 +20,14 @@ from serving.runtimes.torch.decoder.causal_lm import (
 )
 from serving.runtimes.torch.decoder.families.family import LayerParts, Norm, Rows
 from serving.runtimes.torch.decoder.rotary import no_rotary, rotary_of
+from serving.runtimes.torch.kernels.kernel_module import KernelModule
+from serving.runtimes.torch.low_rank import Beside, join_low_ranks, low_rank_of, set_low_rank
 from serving.seams import Arrays
 
 
-def fuse(model: Any, numerics: Numerics, texts: Sequence[Arrays] = ()) -> FusedModel:
+def fuse(
+    model: Any, numerics: Numerics, texts: Sequence[Arrays] = (), beside: Beside | None = None
+) -> FusedModel:
     """Convert a float32 transformers model, taking it apart as it goes.
 
     Layers are converted one by one and let go of, so that the peak is the float32 model and one
@@ -33,6 +38,7 @@ def fuse(model: Any, numerics: Numerics, texts: Sequence[Arrays] = ()) -> FusedM
         numerics: How its parts are made.
         texts: What its layers' inputs are measured on, each ``input_ids`` (1, tokens); empty unless
             the recipe calibrates.
+        beside: An adapter that stays beside the converted layers; None without one.
 
     Raises:
         ConfigError: See ``check_architecture``.
@@ -42,6 +48,10 @@ def fuse(model: Any, numerics: Numerics, texts: Sequence[Arrays] = ()) -> FusedM
     family = family_of(config.model_type)
     if family.make_ready is not None:
         family.make_ready(model)
+    if beside is not None:
+        for path, low_rank in beside.low_ranks.items():
+            set_low_rank(model.get_submodule(path), low_rank)
+    convert = partial(_convert, numerics.linear, beside)
     inputs = dict(numerics.measure_inputs(model, texts)) if numerics.measure_inputs else {}
     parts = family.model_parts(model)
     shape = _shape(config, family.layer_parts(parts.layers[0], config, 0))
@@ -49,7 +59,7 @@ def fuse(model: Any, numerics: Numerics, texts: Sequence[Arrays] = ()) -> FusedM
     layers = []
     for index in range(len(parts.layers)):
         part = family.layer_parts(parts.layers[index], config, index)
-        layers.append(_fuse_layer(part, shape, rotated, numerics.linear, inputs))
+        layers.append(_fuse_layer(part, shape, rotated, convert, inputs))
         for module in parts.layers[index].modules():
             inputs.pop(module, None)  # as a key it would stay
         parts.layers[index] = nn.Identity()
@@ -69,9 +79,19 @@ def fuse(model: Any, numerics: Numerics, texts: Sequence[Arrays] = ()) -> FusedM
         norm_bias=_bias(parts.norm),
         positions=None if parts.positions is None else _copy(parts.positions.weight),
         window=family.window(config.to_dict()),
-        head=numerics.tied_head(table) if is_tied else numerics.linear(head, inputs.get(head)),
+        head=numerics.tied_head(table) if is_tied else convert(head, inputs.get(head)),
         is_tied=is_tied,
     )
+
+
+def _convert(
+    convert: ConvertLinear, beside: Beside | None, linear: nn.Linear, inputs: InputMoments | None
+) -> KernelModule:
+    """Convert a layer, and put beside it what it carries."""
+    converted, low_rank = convert(linear, inputs), low_rank_of(linear)
+    if beside is None or low_rank is None:
+        return converted
+    return beside.around(converted, low_rank)
 
 
 def _plain(table: nn.Embedding) -> nn.Embedding:
@@ -106,6 +126,8 @@ def _fuse_layer(
     q = _reorder_outputs(_pair_up(queries, order), spread)
     k = _pair_up(keys, order)
     output = _linear(part.output.weight[:, spread], part.output.bias)
+    if (low_rank := low_rank_of(part.output)) is not None:
+        set_low_rank(output, low_rank.of_inputs(spread))
     of_output = inputs.get(part.output)
     gate_up = [_take(rows) for rows in part.gate_up]
     return Layer(
@@ -152,7 +174,9 @@ def _scaled(linear: nn.Linear, scale: float) -> nn.Linear:
     if scale == 1:
         return linear
     bias = None if linear.bias is None else linear.bias * scale
-    return _linear(linear.weight * scale, bias)
+    scaled, low_rank = _linear(linear.weight * scale, bias), low_rank_of(linear)
+    set_low_rank(scaled, low_rank and low_rank.scaled(scale))
+    return scaled
 
 
 def _pair_up(linear: nn.Linear, order: Tensor) -> nn.Linear:
@@ -184,11 +208,16 @@ def _pair_order(width: int, rotated: int) -> Tensor:
 def _join(linears: list[nn.Linear]) -> nn.Linear:
     biases = [linear.bias for linear in linears if linear.bias is not None]
     weight = torch.cat([linear.weight for linear in linears])
-    return _linear(weight, torch.cat([*biases]) if biases else None)
+    joined = _linear(weight, torch.cat([*biases]) if biases else None)
+    set_low_rank(joined, join_low_ranks(linears))
+    return joined
 
 
 def _reorder_outputs(linear: nn.Linear, order: Tensor) -> nn.Linear:
-    return _linear(linear.weight[order], None if linear.bias is None else linear.bias[order])
+    bias = None if linear.bias is None else linear.bias[order]
+    ordered, low_rank = _linear(linear.weight[order], bias), low_rank_of(linear)
+    set_low_rank(ordered, low_rank and low_rank.of_outputs(order))
+    return ordered
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -19,6 +19,7 @@ from serving.runtimes.torch.decoder.opening import open_decoder
 from serving.runtimes.torch.decoder.stored_decoder import write_decoder
 from serving.runtimes.torch.decoder.torch_decoder import TorchDecoder
 from serving.runtimes.torch.kernels.kernel_module import KernelModule
+from serving.runtimes.torch.low_rank import find_beside
 from serving.runtimes.torch.pretrained import load_pretrained
 from serving.seams import Decoder, OpenGeneratorRequest, Prepared, PrepareRequest, Segment
 
@@ -47,7 +48,7 @@ def prepare_generator(request: PrepareRequest) -> Prepared:
     torch.set_num_threads(request.threads)
     return_freed_memory()
     model: Any = load_pretrained(request.checkpoint, "AutoModelForCausalLM", torch.float32)
-    fused = fuse(model, numerics, request.calibration)
+    fused = fuse(model, numerics, request.calibration, find_beside(request, model))
     del model
     release_freed_memory()
     write_decoder(fused, request.folder)
