@@ -90,8 +90,7 @@ class Int8Dynamic:
         self._ranges, self._strength = ranges, strength
 
     def look_up(self, graph: Graph, name: str, table: nn.Embedding, indices: Value) -> Value:
-        weight, scales = round_rows(floats(table.weight))
-        return _rows(graph, graph.constant(name, weight, scales), indices)
+        return _rows(graph, graph.constant(name, *round_rows(floats(table.weight))), indices)
 
     def multiply(
         self, graph: Graph, name: str, input: Value, layers: Sequence[nn.Linear]
@@ -123,8 +122,7 @@ class Int8Static:
         self._ranges, self._strength = ranges, strength
 
     def look_up(self, graph: Graph, name: str, table: nn.Embedding, indices: Value) -> Value:
-        weight, scales = round_rows(floats(table.weight))
-        return _rows(graph, graph.constant(name, weight, scales), indices)
+        return _rows(graph, graph.constant(name, *round_rows(floats(table.weight))), indices)
 
     def multiply(
         self, graph: Graph, name: str, input: Value, layers: Sequence[nn.Linear]
