@@ -1,4 +1,4 @@
-"""``int4`` by each method, and int8 smoothed or not, of MiniLM, the demo's classifier and SmolLM2.
+"""Ways to make 4, 8 and 16 bits, of MiniLM, the demo's classifier and SmolLM2.
 
 Run as ``python -m benchmarks.methods`` after ``python -m serving.demo.prepare``. Each row is a way
 to make the weights: how close MiniLM comes to ``fp32`` on torch, the classifier's accuracy on
@@ -47,6 +47,9 @@ WAYS: Mapping[str, Way] = {
     "int4 openvino scale-estimation": ("int4", "openvino", {"method": "scale-estimation"}),
     "int4 openvino awq": ("int4", "openvino", {"method": "awq"}),
     "int4 openvino gptq": ("int4", "openvino", {"method": "gptq"}),
+    "nf4": ("nf4", "torch", {}),
+    "f16": ("f16", "torch", {}),
+    "fp8": ("fp8", "torch", {}),
     "int8-dynamic": ("int8-dynamic", "torch", {}),
     "int8-dynamic smooth 0.5": ("int8-dynamic", "torch", {"smooth": 0.5}),
     "int8-outlier": ("int8-outlier", "torch", {}),

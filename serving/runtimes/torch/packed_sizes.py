@@ -106,6 +106,21 @@ def int4_linear_bytes(shape: tuple[int, ...], group_size: int) -> int:
     return outputs * inputs // 2 + outputs * (inputs // group_size) * 4
 
 
+def nf4_linear_bytes(shape: tuple[int, ...], group_size: int) -> int:
+    """Return the size of an NF4 weight (out, in), without bias.
+
+    Each block of ``group_size`` inputs of one output has a float32 magnitude.
+    """
+    outputs, inputs = shape
+    return outputs * inputs // 2 + outputs * (inputs // group_size) * 4
+
+
+def fp8_linear_bytes(shape: tuple[int, ...]) -> int:
+    """Return the size of a float8 weight (out, in), without bias, a float32 scale per output."""
+    outputs, inputs = shape
+    return outputs * (inputs + 4)
+
+
 def legal_group_size(inputs: int, wanted: int) -> int | None:
     """Return the largest group size up to ``wanted`` that divides ``inputs``, if there is one."""
     fitting = [size for size in GROUP_SIZES if size <= wanted and inputs % size == 0]

@@ -89,9 +89,7 @@ async def test_what_was_measured_before_it_was_installed_is_said(
     }
 
 
-async def test_a_remark_of_a_replica_is_passed_on(
-    gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_remark_of_a_replica_is_passed_on(gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = gateway.backends.encoder("sentiment", "int4")
     remarkable = replace(await backend.describe(), remark="slower than fp32 on this CPU")
 

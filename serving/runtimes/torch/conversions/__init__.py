@@ -20,6 +20,7 @@ CONVERSIONS = Table(
         "int8-static": "serving.runtimes.torch.conversions.int8_static:CONVERSION",
         "int8-outlier": "serving.runtimes.torch.conversions.int8_outlier:CONVERSION",
         "int4": "serving.runtimes.torch.conversions.int4:CONVERSION",
+        "nf4": "serving.runtimes.torch.conversions.nf4:CONVERSION",
     },
     GROUP,
 )

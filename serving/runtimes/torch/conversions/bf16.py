@@ -26,7 +26,7 @@ def weight_bytes(tensor: WeightShape, options: BaseModel, device: DeviceName) ->
 
 def kernels() -> tuple[type[KernelModule], ...]:
     """Return what stands in encoders and generators."""
-    from serving.runtimes.torch.kernels.bf16_stored import Bf16StoredEmbedding, Bf16StoredLinear
+    from serving.runtimes.torch.kernels.half_stored import Bf16StoredEmbedding, Bf16StoredLinear
     from serving.runtimes.torch.kernels.prepacked_linear import PrepackedLinear
 
     return (Bf16StoredEmbedding, Bf16StoredLinear, PrepackedLinear)
@@ -53,7 +53,7 @@ def store_in_bf16(module: nn.Module) -> nn.Module | None:
     """Return the stored form of a linear layer or an embedding table, None for other modules."""
     from torch import nn
 
-    from serving.runtimes.torch.kernels.bf16_stored import Bf16StoredEmbedding, Bf16StoredLinear
+    from serving.runtimes.torch.kernels.half_stored import Bf16StoredEmbedding, Bf16StoredLinear
 
     # Subclasses add behaviour of their own (scaled embeddings, say): leave them as they are.
     if type(module) is nn.Linear:
@@ -77,7 +77,7 @@ def generator_numerics(options: BaseModel) -> Numerics:
     import torch
 
     from serving.runtimes.torch.decoder.causal_lm import Numerics
-    from serving.runtimes.torch.kernels.bf16_stored import Bf16StoredEmbedding, Bf16StoredLinear
+    from serving.runtimes.torch.kernels.half_stored import Bf16StoredEmbedding, Bf16StoredLinear
     from serving.runtimes.torch.kernels.prepacked_linear import PrepackedLinear
     from serving.runtimes.torch.kernels.tied_head import TiedHead
 

@@ -1,4 +1,4 @@
-"""``fp8`` on torch: weights and activations in float8, on GPUs that multiply it."""
+"""``fp8`` on torch: weights in float8; activations, too, on GPUs that multiply it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from serving.machine.device import cuda_capability
+from serving.runtimes.torch.conversions import expanded_layers
 from serving.runtimes.torch.conversions.conversion import Conversion
-from serving.runtimes.torch.packed_sizes import cuda_eight_bit_bytes
-from serving.seams import DeviceName, WeightShape
+from serving.runtimes.torch.packed_sizes import cuda_eight_bit_bytes, fp8_linear_bytes
+from serving.seams import DeviceName, PrepareRequest, WeightShape
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from serving.runtimes.torch.decoder.causal_lm import Numerics
+    from serving.runtimes.torch.kernels.kernel_module import KernelModule
 
 LEAST_CAPABILITY = (9, 0)
 """Hopper, the first with products of float8 whose rows have scales of their own."""
@@ -20,7 +24,31 @@ LEAST_CAPABILITY = (9, 0)
 
 def weight_bytes(tensor: WeightShape, options: BaseModel, device: DeviceName) -> int:
     """Return a byte per weight of a linear layer or table, and a float32 scale per row."""
-    return cuda_eight_bit_bytes(tensor)
+    if device == "cuda":
+        return cuda_eight_bit_bytes(tensor)
+    return expanded_layers.weight_bytes(tensor, fp8_linear_bytes)
+
+
+def kernels() -> tuple[type[KernelModule], ...]:
+    """Return what stands in encoders and generators on the CPU."""
+    from serving.runtimes.torch.kernels.fp8_linear import Fp8Linear
+    from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
+
+    return (Fp8Linear, Int8Embedding)
+
+
+def convert_encoder(model: nn.Module, request: PrepareRequest) -> tuple[str, ...]:
+    """Replace linear layers and tables, for the CPU."""
+    from serving.runtimes.torch.kernels.fp8_linear import Fp8Linear
+
+    return expanded_layers.convert_encoder(model, request, Fp8Linear.of)
+
+
+def generator_numerics(options: BaseModel) -> Numerics:
+    """How this recipe makes the parts of a generator on the CPU."""
+    from serving.runtimes.torch.kernels.fp8_linear import Fp8Linear
+
+    return expanded_layers.generator_numerics(Fp8Linear.of)
 
 
 def move_to_gpu(model: nn.Module, options: BaseModel, device: str) -> nn.Module:
@@ -41,5 +69,10 @@ def why_not(device: DeviceName) -> str | None:
 
 
 CONVERSION = Conversion(
-    weight_bytes=weight_bytes, kernels=tuple, move_to_gpu=move_to_gpu, why_not=why_not
+    weight_bytes=weight_bytes,
+    kernels=kernels,
+    convert_encoder=convert_encoder,
+    move_to_gpu=move_to_gpu,
+    why_not=why_not,
+    generator_numerics=generator_numerics,
 )

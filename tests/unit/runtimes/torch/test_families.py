@@ -16,7 +16,7 @@ from serving.checkpoint import read_config
 from serving.errors import ConfigError
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
-from serving.runtimes.torch.encoder_architectures import MIXES_TYPES
+from serving.runtimes.torch.encoder_architectures import HALF, MIXES_TYPES
 from serving.seams import Checkpoint, Combination, EncoderTask, Pooled
 from serving.tasks import TASKS
 from serving.tasks.text_architectures import READS_PADDING
@@ -80,7 +80,7 @@ def test_a_family_is_answered_as_transformers_does_or_refused(
     combination = Combination(recipe, "encoder", "cpu", "safetensors", read_config(checkpoint))
     if RUNTIMES["torch"].why_not(combination) is not None:
         assert family in MIXES_TYPES
-        assert recipe in ("bf16", "int4")
+        assert recipe in HALF
         return
     opened = open_task(task, checkpoint, tmp_path / "task")
     assert opened.max_tokens == LIMIT or POSITIONS - 4 < opened.max_tokens <= POSITIONS

@@ -71,14 +71,16 @@ int2 = strangers_int2:CONVERSION
         ("int8-static", "encoder", "cuda", "on torch, int8-static runs on the CPU only"),
         ("int8-static", "generator", "cpu", "on torch, int8-static makes no generators"),
         ("f16", "encoder", "cuda", None),
-        ("f16", "encoder", "cpu", "on torch, f16 runs on CUDA only"),
-        ("fp8", "generator", "cpu", "on torch, fp8 runs on CUDA only"),
+        ("f16", "encoder", "cpu", None),
+        ("fp8", "generator", "cpu", None),
+        ("nf4", "generator", "cpu", None),
+        ("nf4", "encoder", "cuda", "on torch, nf4 runs on the CPU only"),
         (
             "int8-weights",
             "encoder",
             "cpu",
             "torch has no recipe int8-weights; it has fp32, f16, bf16, fp8, int8-dynamic, "
-            "int8-static, int8-outlier, int4",
+            "int8-static, int8-outlier, int4, nf4",
         ),
     ],
 )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from serving.machine.isa import multiplies_int8_exactly
 from serving.runtimes.torch.footprint import weights_bytes
-from serving.runtimes.torch.kernels.bf16_stored import Bf16StoredEmbedding
+from serving.runtimes.torch.kernels.half_stored import Bf16StoredEmbedding
 from serving.runtimes.torch.kernels.int8_embedding import Int8Embedding
 from serving.runtimes.torch.kernels.tied_head import Int8TiedHead, Int8WeightTiedHead, TiedHead
 from serving.runtimes.torch.packed_sizes import int8_embedding_bytes
