@@ -210,6 +210,16 @@ def test_layers_of_several_configurations_of_torchao_are_told_apart() -> None:
         assert weight.expanded().tolist() == [codes]
 
 
+def test_widths_that_are_none_are_refused_with_the_headers(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parent / "checkpoints" / "torchao-8da4w", tmp_path / "wrong")
+    said = config_of(tmp_path / "wrong")
+    data = said["quantization_config"]["quant_type"]["default"]["_data"]
+    data["weight_dtype"]["_data"] = "many"
+    (tmp_path / "wrong" / CONFIG).write_text(json.dumps(said))
+    with pytest.raises(SourceError, match="its quantization_config cannot be read: ValueError"):
+        read_headers(Checkpoint(tmp_path / "wrong"))
+
+
 def test_inputs_that_torchao_scales_first_are_refused() -> None:
     parts = {
         "_weight_qdata": torch.zeros(4, 4, dtype=torch.int8),
