@@ -2,7 +2,8 @@
 # make test-all runs every pair of the big matrices, of which make test takes enough to meet every
 # value. make test-avx2 runs the numeric tests as a CPU without AVX-512 would. make test-clients runs
 # the official clients against the demo, and needs a network the first time. docs/reliability.md says
-# what make fuzz CASES=20000, make overload, make soak MINUTES=60 and make chaos do to the service.
+# what make fuzz CASES=20000, make overload, make soak MINUTES=60, make chaos and make nodes do to the
+# service. make audit asks for known vulnerabilities of what is pinned.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -18,7 +19,8 @@ OF_TORCH := "torch and not openvino and not onnxruntime and not litert"
 UNIT_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
 	--numprocesses logical --maxprocesses 4 --dist loadscope
 
-.PHONY: setup serve test test-all test-avx2 test-clients fuzz overload soak chaos check format clean
+.PHONY: setup serve test test-all test-avx2 test-clients fuzz overload soak chaos nodes audit check format \
+	clean
 
 setup: $(INSTALLED)
 	@$(BIN)/python -m serving.demo.prepare
@@ -51,8 +53,18 @@ test-avx2: setup
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),20000) $(if $(SEED),--seed $(SEED))
 
+# WORKLOAD=selecting or generation
 overload: setup
-	$(BIN)/python -m benchmarks.overload
+	$(BIN)/python -m benchmarks.overload $(WORKLOAD)
+
+nodes: setup
+	$(BIN)/python -m benchmarks.several_nodes
+
+# Needs a network. pip-audit's own dependencies stay out of ours.
+audit: setup
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/pip install --quiet pip-audit==2.10.1
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 soak: setup
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60)

@@ -110,7 +110,7 @@ def _service(
     model = next(m for m in document["models"] if m["name"] == load.model)
     entries = [{"name": v} if isinstance(v, str) else v for v in model["variants"]]
     entry = next(e for e in entries if e["name"] == load.variant)
-    model |= {"variants": [entry | variant], "default_variant": load.variant}
+    model |= {"variants": [{**entry, **variant}], "default_variant": load.variant}
     document |= {"models": [model], "server": document["server"] | server}
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(document))

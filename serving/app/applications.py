@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,13 +69,20 @@ def proxy_timeout_s(config: Config) -> float:
     return longest_request_s(config.models, config.server) + PROXY_GRACE_S
 
 
-def build_applications(config: Config, plan: Plan) -> list[RunTarget]:
-    """Return the applications in the order in which they should start, the gateway first."""
+def build_applications(
+    config: Config, plan: Plan, options_of: Callable[[PlannedVariant], dict[str, Any]]
+) -> list[RunTarget]:
+    """Return the applications in the order in which they should start, the gateway first.
+
+    Args:
+        config: What to serve.
+        plan: The same, with sources found.
+        options_of: What a replica of a variant asks Ray for.
+    """
     targets = [_run_target(GATEWAY, gateway_application(config))]
     for planned in plan.variants:
         model, variant = planned.model, planned.variant
-        options = actor_options(planned) | _forked_from(planned)
-        application = variant_application(planned, config, options)
+        application = variant_application(planned, config, options_of(planned))
         targets.append(_run_target(variant_place(model.name, variant.name), application))
     targets.append(_run_target(QUALITY, quality_application(config)))
     return targets
@@ -131,8 +139,24 @@ def variant_application(
     )
 
 
-def actor_options(planned: PlannedVariant) -> dict[str, Any]:
+def machine_options(planned: PlannedVariant) -> dict[str, Any]:
     """What a replica asks Ray for, on a machine that all replicas share."""
+    return _share_of_device(planned) | _forked_from(planned)
+
+
+def node_options(planned: PlannedVariant) -> dict[str, Any]:
+    """What a replica asks Ray for where Ray chooses its node, or has one started for it.
+
+    The artifact may have to be prepared there, which is over before the replica opens it.
+    """
+    options = _share_of_device(planned)
+    options["memory"] = max(planned.replica_bytes, planned.artifact.preparing_bytes)
+    if planned.variant.threads is not None:
+        options["num_cpus"] = planned.variant.threads
+    return options
+
+
+def _share_of_device(planned: PlannedVariant) -> dict[str, Any]:
     options: dict[str, Any] = {"num_cpus": ACTOR_CPUS}
     if planned.device == "cuda":
         options["num_gpus"] = ACTOR_GPUS

@@ -12,12 +12,12 @@ import ray
 from ray.serve import Application
 
 from serving.app.applications import (
-    actor_options,
     gateway_application,
+    node_options,
     quality_application,
     variant_application,
 )
-from serving.app.plan import PlannedVariant, make_plan
+from serving.app.plan import make_plan
 from serving.errors import ConfigError
 from serving.settings import error_origin, make_config
 
@@ -59,16 +59,4 @@ def variant(arguments: dict[str, Any]) -> Application:
         raise ConfigError(
             f"arguments of a variant: variant: expected a variant of the one model, not {name!r}"
         )
-    return variant_application(chosen[0], config, _share_of_cluster(chosen[0]))
-
-
-def _share_of_cluster(planned: PlannedVariant) -> dict[str, Any]:
-    """What a replica asks Ray for where Ray chooses its node, or has one started for it.
-
-    The artifact may have to be prepared there, which is over before the replica opens it.
-    """
-    options = actor_options(planned)
-    options["memory"] = max(planned.replica_bytes, planned.artifact.preparing_bytes)
-    if planned.variant.threads is not None:
-        options["num_cpus"] = planned.variant.threads
-    return options
+    return variant_application(chosen[0], config, node_options(chosen[0]))

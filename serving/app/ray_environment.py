@@ -129,8 +129,7 @@ def prepare_ray_environment(host: str, most_under_way: Mapping[str, int]) -> Pat
         A new private folder for HAProxy's files; its path in a command line tells this
         service's HAProxy from any other.
     """
-    # Unix socket paths are limited to 107 bytes and Ray appends 80, so the name is short.
-    run_directory = Path(tempfile.mkdtemp(prefix="qs-", dir="/tmp"))
+    run_directory = _new_run_directory()
     settings = {
         **CLUSTER_SETTINGS,
         **_WITHOUT_DASHBOARD,
@@ -145,6 +144,42 @@ def prepare_ray_environment(host: str, most_under_way: Mapping[str, int]) -> Pat
     }
     os.environ.update(settings)
     return run_directory
+
+
+def prepare_node_environment(host: str) -> Path:
+    """Choose the same for a node of a cluster, which will serve what it does not know yet.
+
+    So HAProxy lets any number of requests through to a process there.
+
+    Args:
+        host: The address that HAProxy's own pages bind.
+
+    Returns:
+        As for ``prepare_ray_environment``.
+    """
+    run_directory = _new_run_directory()
+    haproxy = _haproxy_settings(run_directory, host, {})
+    # Those of the head say where all nodes' fallback proxies listen.
+    of_the_head = haproxy.keys() & {
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT",
+    }
+    os.environ.update(CLUSTER_SETTINGS)
+    os.environ.update({key: haproxy[key] for key in haproxy.keys() - of_the_head})
+    return run_directory
+
+
+def join_ray_environment() -> None:
+    """Choose for this process what the nodes of a cluster start with.
+
+    The cluster's token is Ray's to find: in ``RAY_AUTH_TOKEN``, or in ``~/.ray/auth_token``.
+    """
+    os.environ.update(CLUSTER_SETTINGS)
+
+
+def _new_run_directory() -> Path:
+    # Unix socket paths are limited to 107 bytes and Ray appends 80, so the name is short.
+    return Path(tempfile.mkdtemp(prefix="qs-", dir="/tmp"))
 
 
 def _haproxy_settings(

@@ -11,6 +11,7 @@ from serving.cli.check import check
 from serving.cli.compare import compare_command
 from serving.cli.evaluate import evaluate_command
 from serving.cli.models import models
+from serving.cli.node import node
 from serving.cli.prepare import prepare_command
 from serving.cli.quality import quality_command
 from serving.cli.serve import serve
@@ -24,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(serve)
+app.command()(node)
 app.command()(models)
 app.command()(check)
 app.command("prepare")(prepare_command)

@@ -13,13 +13,16 @@ from serving.settings import error_origin, load_config
 
 
 def load_plan(
-    config: Path | None, command_line: Mapping[str, Any] | None = None
+    config: Path | None,
+    command_line: Mapping[str, Any] | None = None,
+    cluster_has_cuda: bool | None = None,
 ) -> tuple[Config, Plan]:
     """Read a configuration, and find what it names.
 
     Args:
         config: The YAML file; the demo's, with its models made ready, if None.
         command_line: Values that override it, shaped like the file.
+        cluster_has_cuda: See ``make_plan``.
 
     Raises:
         ConfigError: Something in it is wrong; names the file.
@@ -32,4 +35,4 @@ def load_plan(
         config = DEMO_CONFIG
     settings = load_config(config, command_line)
     with error_origin(str(config)):
-        return settings, make_plan(settings)
+        return settings, make_plan(settings, cluster_has_cuda)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
@@ -17,7 +18,7 @@ from rich.markup import escape
 from serving.app.plan import Plan
 from serving.app.preloading import start_fork_servers
 from serving.app.proxy_limits import most_under_way
-from serving.app.ray_environment import prepare_ray_environment
+from serving.app.ray_environment import join_ray_environment, prepare_ray_environment
 from serving.artifacts import ArtifactStore
 from serving.cli.console import clean_errors, err, out
 from serving.cli.planning import load_plan
@@ -25,6 +26,10 @@ from serving.cli.preparing import event_line, prepare_shown
 from serving.cli.starting import READY, Name, StartView, is_settled, read_progress
 from serving.config import ServerConfig
 from serving.errors import ConfigError
+
+if TYPE_CHECKING:  # importing Ray reads the environment, which has to be prepared before
+    from serving.app.joined_service import JoinedService
+    from serving.app.service import Service
 
 POLL_S = 1.0
 """Each look has the gateway ask the controller, which has a start to manage."""
@@ -34,44 +39,89 @@ def serve(
     config: Annotated[Path | None, typer.Argument(help="YAML file; the demo without it.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind.")] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Head of a Ray cluster that runs, HOST:PORT or auto; serve on it."),
+    ] = None,
 ) -> None:
     """Serve CONFIG in the foreground. Ctrl-C and SIGTERM finish requests in flight, then stop."""
     started = time.monotonic()
     with clean_errors():
         given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-        settings, plan = load_plan(config, {"server": given} if given else {})
-        plan.require_fit()
-        stop = threading.Event()
-        _stop_on_signals(stop)
-        _prepare(plan, ArtifactStore(Path(settings.artifacts.folder)), stop)
-        if stop.is_set():
-            out.print("stopped")
-            return
-        run_directory = prepare_ray_environment(
-            settings.server.host, most_under_way(plan, settings.server)
-        )
-        fork_servers = start_fork_servers(plan, run_directory)
-        # Importing Ray reads the environment that was just prepared.
-        from serving.app.service import Service
+        command_line = {"server": given} if given else {}
+        if address is None:
+            _serve_here(config, command_line, started)
+        else:
+            _serve_on_cluster(address, config, command_line, started)
 
-        service = Service(settings, plan, run_directory, fork_servers)
-        names = [(planned.model.name, planned.variant.name) for planned in plan.variants]
-        try:
-            out.print(f"starting {len(names)} variants; Ctrl-C stops")
-            with StartView(names, started) as view:
-                service.start(view.show_stage)
-                # Ray has put handlers of its own in place, which print a stack trace.
-                _stop_on_signals(stop)
-                num_ready = _show_until_settled(view, names, settings.server, stop)
-            if num_ready is not None:
-                _print_ready(num_ready, len(names), time.monotonic() - started, settings.server)
-                out.print(f"logs: {service.log_directory}", soft_wrap=True)
-                _warn_of_lost_evidence(settings.server)
-            stop.wait()
-        finally:
-            out.print("stopping; requests in flight may finish")
-            service.stop()
-            out.print("stopped")
+
+def _serve_here(config: Path | None, command_line: Mapping[str, Any], started: float) -> None:
+    """Serve with a Ray of the service's own."""
+    settings, plan = load_plan(config, command_line)
+    plan.require_fit()
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    _prepare(plan, ArtifactStore(Path(settings.artifacts.folder)), stop)
+    if stop.is_set():
+        out.print("stopped")
+        return
+    run_directory = prepare_ray_environment(
+        settings.server.host, most_under_way(plan, settings.server)
+    )
+    fork_servers = start_fork_servers(plan, run_directory)
+    # Importing Ray reads the environment that was just prepared.
+    from serving.app.service import Service
+
+    service = Service(settings, plan, run_directory, fork_servers)
+    _run(service, service.start, plan, settings.server, stop, started)
+
+
+def _serve_on_cluster(
+    address: str, config: Path | None, command_line: Mapping[str, Any], started: float
+) -> None:
+    """Serve on a Ray that runs; its nodes prepare what they lack."""
+    join_ray_environment()
+    # Importing Ray reads the environment that was just prepared.
+    from serving.app.joined_service import JoinedService
+
+    service = JoinedService(address)
+    try:
+        settings, plan = load_plan(config, command_line, service.has_cuda)
+    except BaseException:
+        service.close()
+        raise
+    out.print(f"joined a Ray cluster of {service.num_nodes} nodes at {address}", soft_wrap=True)
+    stop = threading.Event()
+    start = partial(service.start, settings, plan)
+    _run(service, start, plan, settings.server, stop, started)
+
+
+def _run(
+    service: Service | JoinedService,
+    start: Callable[[Callable[[str], None]], None],
+    plan: Plan,
+    server: ServerConfig,
+    stop: threading.Event,
+    started: float,
+) -> None:
+    """Start a service, show how it starts, wait until it is to stop, and stop it."""
+    names = [(planned.model.name, planned.variant.name) for planned in plan.variants]
+    try:
+        out.print(f"starting {len(names)} variants; Ctrl-C stops")
+        with StartView(names, started) as view:
+            start(view.show_stage)
+            # Ray has put handlers of its own in place, which print a stack trace.
+            _stop_on_signals(stop)
+            num_ready = _show_until_settled(view, names, server, stop)
+        if num_ready is not None:
+            _print_ready(num_ready, len(names), time.monotonic() - started, server)
+            out.print(f"logs: {service.log_directory}", soft_wrap=True)
+            _warn_of_lost_evidence(server)
+        stop.wait()
+    finally:
+        out.print("stopping; requests in flight may finish")
+        service.stop()
+        out.print("stopped")
 
 
 def _prepare(plan: Plan, store: ArtifactStore, stop: threading.Event) -> None:

@@ -11,7 +11,7 @@ from ray.serve import Application
 
 from deploy.serve_config import read_config, serve_config
 from serving.app import builders
-from serving.app.applications import ACTOR_CPUS, build_applications
+from serving.app.applications import ACTOR_CPUS, build_applications, machine_options
 from serving.app.plan import make_plan
 from serving.errors import ConfigError
 from serving.settings import load_config
@@ -48,7 +48,7 @@ def test_a_builder_gives_what_the_service_would_start(
 ) -> None:
     file = write_config(VARIANTS)
     config = load_config(file)
-    started = build_applications(config, make_plan(config))
+    started = build_applications(config, make_plan(config), machine_options)
     described = serve_config(read_config(file))["applications"]
     assert [(one["name"], one["route_prefix"]) for one in described] == [
         (target.name, target.route_prefix) for target in started
@@ -101,7 +101,7 @@ def test_the_environment_where_ray_runs_gives_the_key(
 ) -> None:
     arguments = arguments_of(write_config())
     monkeypatch.setenv("QUANTSERVE_SERVER__API_KEY", "secret")
-    *_, server, _ = deployment_of(builders.variant(arguments["tiny--fp32"])).init_args
+    _, _, _, _, server, *_ = deployment_of(builders.variant(arguments["tiny--fp32"])).init_args
     assert server.api_key.get_secret_value() == "secret"
     config, _ = deployment_of(builders.gateway(arguments["gateway"])).init_args
     assert config.server == server

@@ -14,6 +14,7 @@ from serving.app import ray_environment
 from serving.app.ray_environment import (
     CLUSTER_SETTINGS,
     METRICS_PORT,
+    prepare_node_environment,
     prepare_ray_environment,
 )
 
@@ -48,6 +49,29 @@ def prepare(tmp_path: Path, monkeypatch) -> Iterator:
     yield call
     for folder in made:
         shutil.rmtree(folder)
+
+
+def test_a_node_refuses_nobody_and_leaves_its_head_s_ports_alone(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(ray_environment, "_haproxy_binary", lambda: "/bin/true")
+    for key in [key for key in os.environ if key.startswith("RAY_SERVE_")]:
+        monkeypatch.delenv(key)
+    before = dict(os.environ)
+    folder = prepare_node_environment("127.0.0.1")
+    try:
+        edits = (folder / "answers.sed").read_text()
+        assert "errorfile 503" in edits
+        assert " 429 " not in edits
+        assert os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] == str(folder / "haproxy")
+        assert os.environ["RAY_AUTH_MODE"] == "token"
+        # Serve's controller reads those on the head, for all nodes.
+        assert "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT" not in os.environ
+        assert "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT" not in os.environ
+    finally:
+        shutil.rmtree(folder)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def test_ray_gets_its_settings(prepare) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.app import service as module
+from serving.app import deploying
 from serving.app.plan import Plan
 from serving.app.preloading import start_fork_servers
 from serving.app.service import Service
@@ -34,6 +34,6 @@ def test_what_keeps_ray_from_starting_is_one_message(tmp_path: Path, monkeypatch
 
 def test_a_gateway_that_cannot_start_is_one_message(monkeypatch) -> None:
     failed = {"status": "DEPLOY_FAILED", "message": "Traceback:\n  File x\nOSError: no such disk\n"}
-    monkeypatch.setattr(module, "serve_applications", lambda: {"gateway": failed})
+    monkeypatch.setattr(deploying, "serve_applications", lambda: {"gateway": failed})
     with pytest.raises(StartError, match=r"^the gateway cannot start: OSError: no such disk$"):
-        module._wait_until_running("gateway")
+        deploying._wait_until_running("gateway")

@@ -52,7 +52,7 @@ def test_rows_are_the_same() -> None:
     assert (there.labels, there.tokens, there.timings) == (("a", "b"), 3, TIMINGS)
 
 
-@pytest.mark.parametrize("kind", errors())
+@pytest.mark.parametrize("kind", [*errors()])
 def test_an_error_keeps_what_it_says(kind: type[RequestError]) -> None:
     error = kind("what is wrong")
     there = pickled(error)
