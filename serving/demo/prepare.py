@@ -125,7 +125,7 @@ def _bring_up_to_date(folder: Path, fingerprint: str, make: Callable[[Path], Non
             fresh.mkdir()
             make(fresh)
             _stamp(fresh, fingerprint)
-            _swap_in(fresh, folder, retired=Path(scratch, "retired"))
+            swap_in(fresh, folder, retired=Path(scratch, "retired"))
     except OSError as error:
         # A second process may have put the same folder in place meanwhile.
         if not _is_current(folder, fingerprint):
@@ -202,7 +202,8 @@ def _classifier_config(encoder: Path) -> dict[str, Any]:
     }
 
 
-def _swap_in(fresh: Path, folder: Path, retired: Path) -> None:
+def swap_in(fresh: Path, folder: Path, retired: Path) -> None:
+    """Put the folder ``fresh`` in the place of ``folder``, which becomes ``retired`` if it is."""
     # A rename cannot replace a folder that is not empty, so the old one steps aside first.
     if folder.exists():
         folder.rename(retired)

@@ -20,6 +20,9 @@ from serving.runtimes.torch.packed_sizes import int8_linear_bytes
 INPUT_SCALE, INPUT_ZERO = 1 / 127, 128
 """An input in [-1, 1] becomes one of the codes 1 … 255."""
 
+LEAST_LARGEST = 1e-30
+"""Taken for the largest input of a token that has none but zeros, which cannot be divided by."""
+
 
 class Int8Linear(KernelModule):
     """``y = r * (q(x / r) @ W8) + b`` with ``r = max|x|`` of each token, W8 int8 per output.
@@ -81,7 +84,7 @@ class Int8Linear(KernelModule):
         if self.shares is not None:
             x = x * self.shares
         scratch = x.abs()
-        largest = scratch.amax(dim=-1, keepdim=True).clamp_min_(1e-30)
+        largest = scratch.amax(dim=-1, keepdim=True).clamp_min_(LEAST_LARGEST)
         torch.div(x, largest, out=scratch)
         y = linear_with_fixed_scale(scratch, INPUT_SCALE, INPUT_ZERO, self.packed)
         return torch.addcmul(self.bias, y, largest, out=y)
