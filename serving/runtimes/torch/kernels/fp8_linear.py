@@ -75,7 +75,8 @@ class Fp8Linear(KernelModule):
     def expand(self) -> Tensor:
         """Return the weight in the module's type, (out, in).
 
-        torch's own way from float8 takes 40 times as long without instructions for it.
+        torch's own way from float8 takes several times as long without instructions for it
+        (``benchmarks.expanding``).
         """
         whole, shift, mask = _WIDENED[self.dtype]
         bits = self.weight.view(torch.int8).to(whole)

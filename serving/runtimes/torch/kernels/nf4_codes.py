@@ -44,7 +44,7 @@ def look_up(packed: Tensor, dtype: torch.dtype) -> Tensor:
     """The levels that bytes of ``pack_pairs`` mean, of a type, all in one row.
 
     A pair is looked up as a single number: for each number alone, or by ``embedding``, the same
-    takes four to ten times as long.
+    takes some five times as long (``benchmarks.expanding``).
     """
     return _pairs(dtype).index_select(0, packed.flatten().int()).view(dtype)
 
