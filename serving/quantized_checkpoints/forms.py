@@ -7,6 +7,7 @@ from typing import Any
 
 from serving.checkpoint_json import QUANTO_MAP
 from serving.quantized_checkpoints import (
+    aqlm,
     awq,
     bitsandbytes,
     compressed_tensors,
@@ -25,6 +26,7 @@ FORMS: dict[str, QuantizedForm] = {
     "fp8": fp8.FORM,
     "bitsandbytes": bitsandbytes.FORM,
     "hqq": hqq.FORM,
+    "aqlm": aqlm.FORM,
     "quanto": quanto.FORM,
     "torchao": torchao.FORM,
 }

@@ -1,8 +1,8 @@
 """Quantized checkpoints against what the libraries that define their forms make of them.
 
-``make_checkpoints.py`` and ``make_whole_checkpoints.py`` made them. Where a library computes in 16
-bits, ours rounded once must be the same bits; where it computes in float32, the same to two of its
-roundings.
+``make_checkpoints.py``, ``make_whole_checkpoints.py`` and ``make_aqlm.py`` made them. Where a
+library computes in 16 bits, ours rounded once must be the same bits; where it computes in float32,
+the same to two of its roundings.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ TILED = {"_type": "Int4PackingFormat", "_data": "TILE_PACKED_TO_4D"}
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        ({"quant_method": "aqlm"}, "quantized by 'aqlm', which is not read"),
+        ({"quant_method": "aqlm"}, "in_group_size is None; 1 to 1024 are read"),
         ({"quant_method": "vptq"}, "'vptq', which is not read; these are: gptq, awq,"),
         ({"quant_method": "quip"}, "Name the checkpoint that it was made from"),
         ({"quant_method": "quanto", "weights": "int3"}, "weights are int3; int8, qint8, int4,"),
