@@ -33,11 +33,11 @@ from benchmarks.conditions import conditions
 from benchmarks.cpu_time import CpuAccount
 from benchmarks.demo_variants import SOURCE
 from benchmarks.http_load import measure
-from benchmarks.peak_rate import Workload, find_peak
+from benchmarks.peak_rate import VariantLoad, find_peak
 from benchmarks.serving_path import per_request
 from tests.integration.running_service import RunningService, running_service
 
-LOAD = Workload(
+LOAD = VariantLoad(
     "minilm",
     "int8-ort",
     "embeddings",

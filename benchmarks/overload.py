@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 
 from benchmarks.conditions import conditions
-from benchmarks.peak_rate import Workload, find_peak
+from benchmarks.peak_rate import VariantLoad, find_peak
 from loadtests.arrivals import RateSteps, planned_times
 from loadtests.bodies import ROUTES, headers, make_body
 from loadtests.client import Client, Exchange
@@ -46,11 +46,11 @@ RECOVERY_S = 30
 
 
 REVIEWS = {"file": "package:serving.demo/reviews_test.jsonl"}
-CLASSIFIER = Workload("sentiment", "int8-dynamic", "classify", REVIEWS, 250, 50)
+CLASSIFIER = VariantLoad("sentiment", "int8-dynamic", "classify", REVIEWS, 250, 50)
 WORKLOADS = {
     "direct": CLASSIFIER,
     "selecting": replace(CLASSIFIER, is_selecting=True),
-    "generation": Workload(
+    "generation": VariantLoad(
         *("smollm2", "q4_1", "completions", REVIEWS, 2_000, 2),
         slots=8,
         body={"max_tokens": 16, "stream": False},
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def _service(
-    load: Workload, folder: Path, variant: Mapping[str, int], server: Mapping[str, int]
+    load: VariantLoad, folder: Path, variant: Mapping[str, int], server: Mapping[str, int]
 ) -> AbstractContextManager[RunningService]:
     """The demo's model with this variant of it alone, and what is given besides."""
     document = yaml.safe_load(DEMO_CONFIG.read_text())
@@ -118,7 +118,7 @@ def _service(
 
 
 def _overload(
-    load: Workload, service: RunningService, peak: float, seconds: float
+    load: VariantLoad, service: RunningService, peak: float, seconds: float
 ) -> tuple[list[Exchange], list[Phase], float]:
     """The measured requests, the phases, and when the turn began."""
     steps = [(peak, PEAK_S), (FACTOR * peak, seconds), (peak / 2, RECOVERY_S)]

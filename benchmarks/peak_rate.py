@@ -14,7 +14,7 @@ ATTAINMENT = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Workload:
+class VariantLoad:
     """What is asked, of whom.
 
     Attributes:
@@ -72,7 +72,7 @@ class Workload:
         )
 
 
-def find_peak(load: Workload, url: str) -> float:
+def find_peak(load: VariantLoad, url: str) -> float:
     """Search the highest rate, in requests/s, at which enough requests are good.
 
     Raises:

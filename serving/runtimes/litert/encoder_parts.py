@@ -13,7 +13,7 @@ from serving.runtimes.litert.architectures import why_not_architecture
 
 
 @dataclass(frozen=True, slots=True)
-class Embeddings:
+class EmbeddingParts:
     """Tables whose rows are added, and what follows.
 
     Attributes:
@@ -35,7 +35,7 @@ class Embeddings:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerParts:
     """Attention over all tokens, then two linear layers; each added to its input and normalised."""
 
     query: nn.Linear
@@ -68,8 +68,8 @@ class Encoder:
             it; empty for hidden states.
     """
 
-    embeddings: Embeddings
-    layers: tuple[Layer, ...]
+    embeddings: EmbeddingParts
+    layers: tuple[LayerParts, ...]
     num_heads: int
     activation: str
     classifier: tuple[tuple[nn.Linear, str | None], ...]
@@ -118,7 +118,7 @@ def _electra(model: Any) -> Encoder:
 
 def _of_bert(model: Any, padding_id: int | None, classifier: Any) -> Encoder:
     base, tables = model.base_model, model.base_model.embeddings
-    embeddings = Embeddings(
+    embeddings = EmbeddingParts(
         words=tables.word_embeddings,
         positions=tables.position_embeddings,
         token_types=tables.token_type_embeddings,
@@ -127,7 +127,7 @@ def _of_bert(model: Any, padding_id: int | None, classifier: Any) -> Encoder:
         padding_id=padding_id,
     )
     layers = tuple(
-        Layer(
+        LayerParts(
             query=layer.attention.self.query,
             key=layer.attention.self.key,
             value=layer.attention.self.value,
@@ -146,7 +146,7 @@ def _of_bert(model: Any, padding_id: int | None, classifier: Any) -> Encoder:
 def _distilbert(model: Any) -> Encoder:
     base, config = model.base_model, model.config
     tables = base.embeddings
-    embeddings = Embeddings(
+    embeddings = EmbeddingParts(
         words=tables.word_embeddings,
         positions=tables.position_embeddings,
         token_types=None,
@@ -155,7 +155,7 @@ def _distilbert(model: Any) -> Encoder:
         padding_id=None,
     )
     layers = tuple(
-        Layer(
+        LayerParts(
             query=layer.attention.q_lin,
             key=layer.attention.k_lin,
             value=layer.attention.v_lin,
