@@ -35,7 +35,7 @@ class EmbeddingParts:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerParts:
+class EncoderLayer:
     """Attention over all tokens, then two linear layers; each added to its input and normalised."""
 
     query: nn.Linear
@@ -69,7 +69,7 @@ class Encoder:
     """
 
     embeddings: EmbeddingParts
-    layers: tuple[LayerParts, ...]
+    layers: tuple[EncoderLayer, ...]
     num_heads: int
     activation: str
     classifier: tuple[tuple[nn.Linear, str | None], ...]
@@ -127,7 +127,7 @@ def _of_bert(model: Any, padding_id: int | None, classifier: Any) -> Encoder:
         padding_id=padding_id,
     )
     layers = tuple(
-        LayerParts(
+        EncoderLayer(
             query=layer.attention.self.query,
             key=layer.attention.self.key,
             value=layer.attention.self.value,
@@ -155,7 +155,7 @@ def _distilbert(model: Any) -> Encoder:
         padding_id=None,
     )
     layers = tuple(
-        LayerParts(
+        EncoderLayer(
             query=layer.attention.q_lin,
             key=layer.attention.k_lin,
             value=layer.attention.v_lin,

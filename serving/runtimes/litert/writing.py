@@ -9,7 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
-from serving.runtimes.litert.encoder_parts import EmbeddingParts, Encoder, LayerParts
+from serving.runtimes.litert.encoder_parts import EmbeddingParts, Encoder, EncoderLayer
 from serving.runtimes.litert.graph import TOKENS, Graph, Value
 from serving.runtimes.litert.graph_files import IDS, POSITIONS, TYPES
 from serving.runtimes.litert.numbers import Float32, Numbers, floats, scaled
@@ -49,7 +49,7 @@ def _embed(graph: Graph, parts: EmbeddingParts, numbers: Numbers) -> Value:
 
 
 def _layer(
-    graph: Graph, name: str, hidden: Value, layer: LayerParts, encoder: Encoder, numbers: Numbers
+    graph: Graph, name: str, hidden: Value, layer: EncoderLayer, encoder: Encoder, numbers: Numbers
 ) -> Value:
     found = _attend(graph, name, hidden, layer, encoder.num_heads, numbers)
     hidden = _normalise(
@@ -62,7 +62,7 @@ def _layer(
 
 
 def _attend(
-    graph: Graph, name: str, hidden: Value, layer: LayerParts, num_heads: int, numbers: Numbers
+    graph: Graph, name: str, hidden: Value, layer: EncoderLayer, num_heads: int, numbers: Numbers
 ) -> Value:
     layers = [layer.query, layer.key, layer.value]
     query, key, value = numbers.multiply(graph, f"{name}_attention", hidden, layers)
