@@ -13,6 +13,11 @@ from serving.runtimes.torch.kernels.nf4_codes import look_up, nearest_codes, pac
 from serving.runtimes.torch.number_types import name_of, type_of
 
 
+PIECE = 2**19
+"""Numbers that are expanded at a time: the caches hold them, and the process keeps no copy of a whole
+layer."""
+
+
 class Nf4Linear(KernelModule):
     """``y = x @ W^T + b``, ``W = LEVELS[code] * magnitude``, a magnitude for each block of inputs.
 
@@ -54,9 +59,15 @@ class Nf4Linear(KernelModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out), both of the module's type."""
-        return functional.linear(x, self.expand(), self.bias)
+        outputs = max(PIECE // x.shape[-1], 1)
+        pieces = zip(self.packed.split(outputs), self.magnitudes.split(outputs), strict=True)
+        y = torch.cat([functional.linear(x, self._expanded(*piece)) for piece in pieces], dim=-1)
+        return y if self.bias is None else y.add_(self.bias)
 
     def expand(self) -> Tensor:
         """Return the weight in the module's type, (out, in)."""
-        blocks = look_up(self.packed, self.dtype).view(*self.magnitudes.shape, -1)
-        return blocks.mul_(self.magnitudes.to(self.dtype).unsqueeze(2)).view(len(self.packed), -1)
+        return self._expanded(self.packed, self.magnitudes)
+
+    def _expanded(self, packed: Tensor, magnitudes: Tensor) -> Tensor:
+        blocks = look_up(packed, self.dtype).view(*magnitudes.shape, -1)
+        return blocks.mul_(magnitudes.to(self.dtype).unsqueeze(2)).view(len(packed), -1)

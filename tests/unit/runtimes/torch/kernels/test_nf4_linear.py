@@ -17,7 +17,8 @@ from serving.runtimes.torch.packed_sizes import nf4_linear_bytes
 
 BITSANDBYTES = Path(__file__).parents[3] / "quantized_checkpoints/checkpoints/bitsandbytes-nf4"
 
-SHAPES = [(64, 64, 32), (128, 192, 64), (384, 100, 128)]
+SHAPES = [(64, 64, 32), (128, 192, 64), (384, 100, 128), (512, 2_500, 64)]
+"""The last is expanded in three pieces."""
 
 
 def test_levels_are_quantiles_of_a_normal_distribution() -> None:
