@@ -12,9 +12,8 @@ from serving.runtimes.torch.kernels.kernel_module import KernelModule, Setting
 from serving.runtimes.torch.kernels.nf4_codes import look_up, nearest_codes, pack_pairs
 from serving.runtimes.torch.number_types import name_of, type_of
 
-
 PIECE = 2**19
-"""Numbers that are expanded at a time: the caches hold them, and the process keeps no copy of a whole
+"""Numbers that are expanded at a time: caches hold them, and the process keeps no copy of a whole
 layer."""
 
 
@@ -60,14 +59,16 @@ class Nf4Linear(KernelModule):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out), both of the module's type."""
         outputs = max(PIECE // x.shape[-1], 1)
-        pieces = zip(self.packed.split(outputs), self.magnitudes.split(outputs), strict=True)
-        y = torch.cat([functional.linear(x, self._expanded(*piece)) for piece in pieces], dim=-1)
+        starts = range(0, len(self.packed), outputs)
+        pieces = (self._expanded(slice(start, start + outputs)) for start in starts)
+        y = torch.cat([functional.linear(x, piece) for piece in pieces], dim=-1)
         return y if self.bias is None else y.add_(self.bias)
 
     def expand(self) -> Tensor:
         """Return the weight in the module's type, (out, in)."""
-        return self._expanded(self.packed, self.magnitudes)
+        return self._expanded(slice(None))
 
-    def _expanded(self, packed: Tensor, magnitudes: Tensor) -> Tensor:
+    def _expanded(self, outputs: slice) -> Tensor:
+        packed, magnitudes = self.packed[outputs], self.magnitudes[outputs]
         blocks = look_up(packed, self.dtype).view(*magnitudes.shape, -1)
         return blocks.mul_(magnitudes.to(self.dtype).unsqueeze(2)).view(len(packed), -1)
