@@ -14,7 +14,7 @@ from serving.seams import Checkpoint
 
 READS_PADDING = frozenset({"canine", "convbert", "fnet", "nystromformer", "reformer", "yoso"})
 """Convolutions, Fourier transforms, landmarks, hashes: what they make of a text depends on the
-padding behind it, attention mask or not. funnel is the like, with halves that padding shifts."""
+padding behind it, attention mask or not."""
 
 NO_TEXTS = frozenset({"layoutlmv2", "perceiver"})
 """They take bytes, or pictures of pages, under other names than ``input_ids``."""
@@ -43,6 +43,8 @@ def require_served(checkpoint: Checkpoint, config: Mapping[str, Any], is_classif
 def _why_not(kind: str, config: Mapping[str, Any], is_classifier: bool) -> str | None:
     if kind in READS_PADDING:
         return "its layers read padding, so that answers would depend on what shares a batch"
+    if kind == "funnel" and not is_classifier:
+        return "padding shifts what it pools, so that answers would depend on what shares a batch"
     if kind in NO_TEXTS:
         return "it takes no texts as token ids"
     if kind == "mra":

@@ -137,6 +137,8 @@ def save_family(folder: Path, family: str, task: str, **config: Any) -> Any:
     torch.manual_seed(0)
     tokenizer = _tokenizer()
     made = _small_config(family, tokenizer, **config)
+    # Of a family with several models without a head (funnel), transformers looks for names here.
+    made.architectures = made.architectures or []
     model = MODELS[task].from_config(made)
     with torch.no_grad():
         # New ones are all 0 or all 1, so that their place in a model would not show.

@@ -6,7 +6,7 @@ import random
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +87,12 @@ async def test_what_is_too_old_is_forgotten_when_it_opens(tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def warnings(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     caplog.set_level(logging.WARNING, logger=keeping.logger.name)
     # Ray gives the logger handlers of its own where it was imported.
     keeping.logger.addHandler(caplog.handler)
-    return caplog
+    yield caplog
+    keeping.logger.removeHandler(caplog.handler)
 
 
 async def works(evidence: Evidence) -> bool:

@@ -44,6 +44,7 @@ REFUSED = {
     **dict.fromkeys(product(("mra",), MODELS), "needs a CUDA kernel"),
     **dict.fromkeys(product(("perceiver",), MODELS), "it takes no texts as token ids"),
     **dict.fromkeys(product(("t5", "mt5", "umt5"), ["embeddings"]), "inputs for a decoder"),
+    ("funnel", "embeddings"): "padding shifts what it pools",
     ("xlnet", "classification"): "the last position of a row",
 }
 """What is out of reach, and the reason that is given before anything is loaded."""
