@@ -15,9 +15,13 @@ from serving.checkpoint import weight_shapes
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
 from serving.seams import Checkpoint, SizeRequest
+from tests.unit.matrix import takes_all
 from tests.unit.runtimes.tiny_models import TORCH_ENCODERS, save_model
 
 ROOT = Path(__file__).parents[4]
+
+MEASURED = TORCH_ENCODERS if takes_all() else ["fp32", "bf16", "int8-static", "int4", "nf4"]
+"""One of each way to lie in memory, unless all are wanted."""
 
 PACKED_RECIPES = {"int8-dynamic", "int8-static", "int8-outlier"}
 """fbgemm's kernels need layouts of their own: private copies. All others run on the mapped file."""
@@ -97,7 +101,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Grown]:
         num_hidden_layers=8,
         intermediate_size=2048,
     )
-    return {recipe: measure(recipe, root, large) for recipe in TORCH_ENCODERS}
+    return {recipe: measure(recipe, root, large) for recipe in MEASURED}
 
 
 def measure(recipe: str, root: Path, large: Checkpoint) -> Grown:
@@ -112,7 +116,7 @@ def measure(recipe: str, root: Path, large: Checkpoint) -> Grown:
     )
 
 
-@pytest.mark.parametrize("recipe", TORCH_ENCODERS)
+@pytest.mark.parametrize("recipe", MEASURED)
 def test_only_its_own_weights_are_resident(grown: dict[str, Grown], recipe: str) -> None:
     it = grown[recipe]
     # Less than the weights is right: rows of the table that no text needs, and what fbgemm's
@@ -120,13 +124,13 @@ def test_only_its_own_weights_are_resident(grown: dict[str, Grown], recipe: str)
     assert it.resident < it.weights + SCRATCH_BYTES
 
 
-@pytest.mark.parametrize("recipe", TORCH_ENCODERS)
+@pytest.mark.parametrize("recipe", MEASURED)
 def test_weights_are_shared_where_the_kernels_allow(grown: dict[str, Grown], recipe: str) -> None:
     it = grown[recipe]
     assert it.private < SCRATCH_BYTES + (it.weights if recipe in PACKED_RECIPES else 0)
 
 
-@pytest.mark.parametrize("recipe", TORCH_ENCODERS)
+@pytest.mark.parametrize("recipe", MEASURED)
 def test_opening_needs_little_more_than_serving(grown: dict[str, Grown], recipe: str) -> None:
     it = grown[recipe]
     # The layers' 8-bit weights are in the mapped file and in fbgemm's layout while it is open.
@@ -134,7 +138,7 @@ def test_opening_needs_little_more_than_serving(grown: dict[str, Grown], recipe:
     assert it.peak < it.weights + passing + SCRATCH_BYTES
 
 
-@pytest.mark.parametrize("recipe", TORCH_ENCODERS)
+@pytest.mark.parametrize("recipe", MEASURED)
 def test_preparing_takes_what_is_estimated(grown: dict[str, Grown], recipe: str) -> None:
     it = grown[recipe]
     assert it.preparing_peak < 1.1 * it.estimated

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.matrix import takes_all
 from tests.unit.runtimes.tiny_generators import TORCH_RECIPES, save_generator
 
 ROOT = Path(__file__).parents[5]
+
+MEASURED = TORCH_RECIPES if takes_all() else ["fp32", "bf16", "int8-dynamic", "int4", "nf4"]
+"""One of each way to lie in memory, unless all are wanted."""
 
 # The tiny model goes first, so that libraries and their buffers are there before measuring; so do
 # first tokens. Slots are short: the cache would be all that is new otherwise.
@@ -112,7 +116,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Grown]:
         return [int(number) for number in answer.stdout.split()]
 
     found = {}
-    for recipe in TORCH_RECIPES:
+    for recipe in MEASURED:
         weights, preparing_peak = run("prepare", recipe)
         resident, private, opened_weights, peak = run("open", recipe)
         assert opened_weights == weights
@@ -120,14 +124,14 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Grown]:
     return found
 
 
-@pytest.mark.parametrize("recipe", TORCH_RECIPES)
+@pytest.mark.parametrize("recipe", MEASURED)
 def test_only_its_own_weights_stay(grown: dict[str, Grown], recipe: str) -> None:
     full = grown["fp32"].weights
     assert full > 110e6
     assert grown[recipe].resident < grown[recipe].weights + MAX_SLACK * full
 
 
-@pytest.mark.parametrize("recipe", TORCH_RECIPES)
+@pytest.mark.parametrize("recipe", MEASURED)
 def test_opening_peaks_at_its_weights_and_the_file_that_is_packed(
     grown: dict[str, Grown], recipe: str
 ) -> None:
@@ -139,7 +143,7 @@ def test_int4_weights_are_shared_with_other_processes(grown: dict[str, Grown]) -
     assert grown["int4"].private < 0.5 * grown["int4"].weights
 
 
-@pytest.mark.parametrize("recipe", TORCH_RECIPES)
+@pytest.mark.parametrize("recipe", MEASURED)
 def test_preparing_peaks_below_two_fp32_copies_and_two_of_the_variant(
     grown: dict[str, Grown], recipe: str
 ) -> None:
