@@ -16,6 +16,7 @@ from serving.runtimes.openvino.opening import GRAPH, WEIGHTS
 from serving.runtimes.openvino.preparing import check_answers
 from serving.runtimes.torch.pretrained import load_pretrained
 from serving.seams import Checkpoint, Head, Logits, Pooled
+from tests.unit.matrix import pairs
 from tests.unit.runtimes.openvino.conftest import Artifact
 from tests.unit.runtimes.tiny_models import (
     open_prepared,
@@ -56,8 +57,10 @@ CONFIGS: dict[str, transformers.PretrainedConfig] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("head", [Pooled(), Pooled(pooling="last"), Logits()], ids=str)
-@pytest.mark.parametrize("name", CONFIGS)
+HEADS = (Pooled(), Pooled(pooling="last"), Logits())
+
+
+@pytest.mark.parametrize(("name", "head"), pairs(CONFIGS, HEADS), ids=str)
 def test_architectures_answer_as_in_torch(tmp_path: Path, name: str, head: Head) -> None:
     torch.manual_seed(0)
     auto: Any = transformers.AutoModelForSequenceClassification
