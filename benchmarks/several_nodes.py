@@ -170,7 +170,7 @@ async def strike(
         fired={},
         expected=(),
         touched=touched(workload.log, begun),
-        may_lose=False,
+        may_lose=(),
     )
 
 

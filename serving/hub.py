@@ -39,26 +39,22 @@ def fetch_from_hub(where: str, repo: str, revision: str, trust_remote_code: bool
         SourceError: It cannot be fetched; says why, and what would help.
     """
     small = [*_SMALL_FILES, "*.py"] if trust_remote_code else _SMALL_FILES
-    folder = _download(where, repo, revision, small)
+    folder = download(where, repo, revision, small)
     weights = _indexed_weights(folder)
     # The folder is called as the commit: a branch may have moved since.
-    return _download(where, repo, folder.name, [*small, WEIGHTS, f"*/{WEIGHTS}", *weights])
+    return download(where, repo, folder.name, [*small, WEIGHTS, f"*/{WEIGHTS}", *weights])
 
 
-def fetch_files(where: str, repo: str, revision: str, names: list[str]) -> Path:
+def download(where: str, repo: str, revision: str, patterns: list[str]) -> Path:
     """Download some files of a repository at a revision; returns the folder that they lie in.
 
     Args:
         where: As of ``fetch_from_hub``, likewise ``repo`` and ``revision``.
-        names: Of the files.
+        patterns: Names of the files, with wildcards.
 
     Raises:
         SourceError: As of ``fetch_from_hub``.
     """
-    return _download(where, repo, revision, names)
-
-
-def _download(where: str, repo: str, revision: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
@@ -98,11 +94,11 @@ def read_headers_on_hub(
     """
     from huggingface_hub import HfApi
 
-    folder = _download(where, repo, revision, ["config.json", QUANTO_MAP])
+    folder = download(where, repo, revision, ["config.json", QUANTO_MAP])
     try:
         config = read_config_of(folder)
         files = HfApi().get_safetensors_metadata(repo, revision=folder.name).files_metadata
-    except Exception as error:  # as of ``_download``; and files may hold anything
+    except Exception as error:  # as of ``download``; and files may hold anything
         raise SourceError(f"{where}: cannot be read on the hub: {_first_line(error)}") from error
     return config, [
         (name, tuple(tensor.shape), tensor.dtype)

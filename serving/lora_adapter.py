@@ -17,7 +17,7 @@ from typing import Any
 from serving.checkpoint import hub_place
 from serving.checkpoint_json import LARGEST_NUMBER, read_json_file
 from serving.errors import ConfigError, SourceError
-from serving.hub import fetch_files
+from serving.hub import download
 from serving.package_files import PREFIX, find_in_package
 from serving.seams import WeightShape
 
@@ -92,7 +92,7 @@ def find_adapter(source: str) -> Path:
     where = f"adapter {source!r}"
     if source.startswith("hf:"):
         _, repo, revision = hub_place(where, source)
-        folder = fetch_files(where, repo, revision, [SETTINGS, WEIGHTS])
+        folder = download(where, repo, revision, [SETTINGS, WEIGHTS])
     elif source.startswith(PREFIX):
         try:
             folder = find_in_package(source)

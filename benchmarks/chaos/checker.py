@@ -26,7 +26,7 @@ class PathRow:
     Attributes:
         sent: How many.
         lost: Without an answer that helps, by their reason.
-        lost_later: How many of these were sent when the fault had happened already.
+        lost_later: How many of these were sent when the fault had happened already, by variant.
         refused: Likewise, by their status.
         wrong: Answered with something else than the variant's known answer.
         late: Answered rightly, but after more than ``LATE_S``.
@@ -37,7 +37,7 @@ class PathRow:
 
     sent: int
     lost: Counter[str]
-    lost_later: int
+    lost_later: Counter[str]
     refused: Counter[str]
     wrong: Counter[str]
     late: int
@@ -56,7 +56,7 @@ class FaultRow:
         fired: Alerts that fired, with what they were of.
         expected: Those that had to.
         touched: Requests by variant that were not answered rightly and in time.
-        may_lose: Whether requests may be lost that were sent while it lasted.
+        may_lose: Variants of which requests may be lost that were sent while it lasted.
     """
 
     fault: str
@@ -65,7 +65,7 @@ class FaultRow:
     fired: Mapping[str, tuple[str, ...]]
     expected: tuple[str, ...]
     touched: Counter[str]
-    may_lose: bool
+    may_lose: tuple[str, ...]
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ class FaultRow:
             *(
                 f"{path} path: lost what was sent after the fault"
                 for path, one in said
-                if one.lost_later and not self.may_lose
+                if one.lost_later.keys() - set(self.may_lose)
             ),
             *(f"{path} path: not right again" for path, one in said if one.recovered_s is None),
             *(f"alert {name} did not fire" for name in self.missing),
@@ -120,7 +120,9 @@ def path_row(
     return PathRow(
         sent=len(ours),
         lost=_reasons(ours, Fate.LOST),
-        lost_later=sum(one.fate is Fate.LOST and one.sent > struck + DYING_S for one in ours),
+        lost_later=Counter(
+            one.variant for one in ours if one.fate is Fate.LOST and one.sent > struck + DYING_S
+        ),
         refused=_reasons(ours, Fate.REFUSED),
         wrong=_reasons(ours, Fate.WRONG),
         late=sum(map(is_late, ours)),

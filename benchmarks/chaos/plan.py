@@ -22,6 +22,9 @@ QUALITY = "ServeReplica:quality:"
 CONTROLLER = "ServeController"
 HAPROXY = "haproxy.cfg"
 
+MISLED = ("minilm:obedient",)
+ALL = ("minilm:fp32", "minilm:int8-dynamic", *MISLED, "smollm2:q4_1")
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -34,7 +37,7 @@ class Planned:
         most_s: Likewise, if alerts that have to fire have not by then.
         alerts: Those that have to.
         needs_disk: Whether it is about the small disk.
-        may_lose: Whether requests may be lost that are sent while it lasts.
+        may_lose: Variants of which requests may be lost that are sent while it lasts.
     """
 
     what: str
@@ -43,7 +46,7 @@ class Planned:
     most_s: float = 0
     alerts: tuple[str, ...] = ()
     needs_disk: bool = False
-    may_lose: bool = False
+    may_lose: tuple[str, ...] = ()
 
 
 FAULTS = {
@@ -51,7 +54,7 @@ FAULTS = {
     "kill-gateway": Planned("SIGKILL of a gateway", Kill(GATEWAY, most=1)),
     "kill-quality": Planned("SIGKILL of the quality process", Kill(QUALITY)),
     "kill-haproxy": Planned(
-        "SIGKILL of HAProxy", Kill(HAPROXY), alerts=("IngressInterrupted",), may_lose=True
+        "SIGKILL of HAProxy", Kill(HAPROXY), alerts=("IngressInterrupted",), may_lose=ALL
     ),
     "kill-controller": Planned("SIGKILL of Ray Serve's controller", Kill(CONTROLLER)),
     "stop-controller": Planned(
@@ -76,7 +79,12 @@ FAULTS = {
     ),
     "memory": Planned("memory taken but for 3 GiB", TakeMemory(), 20, 20),
     "hang": Planned(
-        "a variant that hangs", Misbehave("hang"), 20, 150, ("RequestsFailing",), may_lose=True
+        "a variant that hangs",
+        Misbehave("hang"),
+        20,
+        150,
+        ("RequestsFailing",),
+        may_lose=MISLED,
     ),
     "nan": Planned(
         "a variant that computes NaN, until its replica is ended by hand",
@@ -85,7 +93,7 @@ FAULTS = {
         20,
         280,
         ("RequestsFailing", "VariantDown"),
-        may_lose=True,
+        may_lose=MISLED,
     ),
     "unopenable": Planned(
         "SIGKILL of a replica that cannot load again",
@@ -100,6 +108,6 @@ FAULTS = {
         150,
         ("LatencyBudgetBurnsFast",),
         # On a CPU where that is slower than the load comes, requests end at their deadline.
-        may_lose=True,
+        may_lose=MISLED,
     ),
 }
