@@ -11,12 +11,12 @@ from torch import nn
 from serving.errors import ConfigError
 from serving.recipes.smoothing import SmoothingOptions
 from serving.runtimes.litert.calibrating import measure_ranges
-from serving.runtimes.litert.encoder_parts import Encoder, find_parts
 from serving.runtimes.litert.graph import Graph
 from serving.runtimes.litert.graph_files import FACTS, GRAPH, OUTPUT, GraphFacts
 from serving.runtimes.litert.numbers import Float16, Float32, Int8Dynamic, Int8Static, Numbers
 from serving.runtimes.litert.opening import open_encoder
 from serving.runtimes.litert.writing import write_encoder
+from serving.runtimes.torch.encoder_parts import Encoder, find_parts
 from serving.runtimes.torch.model_inputs import as_tensors
 from serving.runtimes.torch.pooling import AUTO_CLASSES, pool
 from serving.runtimes.torch.pretrained import load_pretrained
@@ -44,7 +44,7 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
     torch.set_num_threads(request.threads)
     model = load_pretrained(request.checkpoint, AUTO_CLASSES[type(request.head)], torch.float32)
     try:
-        encoder = find_parts(model)
+        encoder = find_parts(model, "litert")
         size = _write(request.folder, encoder, Float32())
         _check(model, request)
     except ConfigError as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serving.runtimes.litert.architectures import why_not_architecture
 from serving.runtimes.litert.sizes import estimate
+from serving.runtimes.torch.bert_architectures import why_not_bert
 from serving.seams import (
     Combination,
     EncoderEngine,
@@ -22,7 +22,7 @@ def why_not(combination: Combination) -> str | None:
         return f"litert has no recipe {combination.recipe}; it has {', '.join(RECIPES_HERE)}"
     if combination.kind != "encoder":
         return "litert makes encoders only"
-    return why_not_architecture(combination.config)
+    return why_not_bert(combination.config, "litert")
 
 
 def prepare(request: PrepareRequest) -> Prepared:

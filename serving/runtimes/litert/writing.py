@@ -9,10 +9,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
-from serving.runtimes.litert.encoder_parts import EmbeddingParts, Encoder, EncoderLayer
 from serving.runtimes.litert.graph import TOKENS, Graph, Value
 from serving.runtimes.litert.graph_files import IDS, POSITIONS, TYPES
 from serving.runtimes.litert.numbers import Float32, Numbers, floats, scaled
+from serving.runtimes.torch.encoder_parts import EmbeddingParts, Encoder, EncoderLayer
 
 
 def write_encoder(graph: Graph, encoder: Encoder, numbers: Numbers) -> Value:

@@ -12,50 +12,22 @@ import torch
 from transformers import BertConfig, BertModel
 
 from serving.errors import ConfigError
-from serving.heads import pool
 from serving.recipes import RECIPES
-from serving.runtimes.litert import encoder_parts
-from serving.runtimes.litert.architectures import ACTIVATIONS, ARCHITECTURES
 from serving.runtimes.litert.runtime import why_not
+from serving.runtimes.torch import encoder_parts
+from serving.runtimes.torch.bert_architectures import ACTIVATIONS, ARCHITECTURES
 from serving.runtimes.torch.pooling import AUTO_CLASSES
 from serving.runtimes.torch.pretrained import load_pretrained
-from serving.seams import Arrays, Checkpoint, Combination, Head, Logits, Pooled
-from tests.unit.runtimes.families import POSITIONS, save_family
-from tests.unit.runtimes.tiny_models import TINY, open_prepared, padded_batch, prepare
+from serving.seams import Checkpoint, Combination, Head, Logits, Pooled
+from tests.unit.runtimes.families import save_family
+from tests.unit.runtimes.family_rows import LONGEST, batch_of, expected
+from tests.unit.runtimes.tiny_models import TINY, open_prepared, prepare
 
 HEADS: dict[str, Head] = {"embeddings": Pooled(), "classification": Logits()}
 
 # float32 sums in another order and other polynomials, as a share of a row's length; the worst seen
 # was 2e-6.
 TOLERANCE = 1e-5
-
-VOCABULARY = 263
-"""Tokens of the families' tokenizer."""
-
-LONGEST = POSITIONS - 8
-"""Tokens of a text: some families count positions from their padding's id on."""
-
-
-def batch_of(lengths: list[int], seed: int = 0) -> dict[str, Any]:
-    """Random tokens, padding's own (2) among them; padded with it."""
-    batch = dict(padded_batch(lengths, seed))
-    ids, mask = batch["input_ids"] % VOCABULARY, batch["attention_mask"]
-    if ids.shape[1] > 2:
-        ids[0, 2] = 2
-    batch["input_ids"] = np.where(mask == 1, ids, 2)
-    return batch
-
-
-def expected(model: Any, head: Head, batch: Arrays) -> np.ndarray:
-    """Rows of transformers, one by one and so without padding."""
-    rows = []
-    for index, length in enumerate(batch["attention_mask"].sum(axis=1)):
-        arrays = {name: array[index : index + 1, :length] for name, array in batch.items()}
-        with torch.inference_mode():
-            output = model(**{name: torch.from_numpy(array) for name, array in arrays.items()})
-        wanted = output.logits if isinstance(head, Logits) else output.last_hidden_state
-        rows.append(pool(head, wanted.numpy(), arrays["attention_mask"])[0])
-    return np.stack(rows)
 
 
 @pytest.mark.parametrize("task", HEADS)
@@ -157,7 +129,7 @@ def test_a_model_of_other_parts_is_refused() -> None:
     model = BertModel(BertConfig(**TINY))
     del model.encoder.layer[0].intermediate
     with pytest.raises(ConfigError, match=r"other parts than transformers' own.*intermediate"):
-        encoder_parts.find_parts(model)
+        encoder_parts.find_parts(model, "litert")
 
 
 def test_every_recipe_here_is_known() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from serving.errors import ConfigError
-from serving.runtimes.litert.architectures import why_not_architecture
+from serving.runtimes.torch.bert_architectures import why_not_bert
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Encoder:
         embeddings: From token ids to the first layer's input.
         layers: In their order.
         num_heads: Of attention.
-        activation: Between the two linear layers, a name of ``architectures.ACTIVATIONS``.
+        activation: Between the two linear layers, a name of ``bert_architectures.ACTIVATIONS``.
         classifier: Linear layers over the first token's numbers, each with the activation after
             it; empty for hidden states.
     """
@@ -82,13 +82,17 @@ class Encoder:
             yield from layer.linear_layers()
 
 
-def find_parts(model: Any) -> Encoder:
+def find_parts(model: Any, runtime: str) -> Encoder:
     """Take a transformers model apart.
 
+    Args:
+        model: The model.
+        runtime: For whom, as messages name it.
+
     Raises:
-        ConfigError: It is not one of ``architectures``.
+        ConfigError: It is not one of ``bert_architectures``.
     """
-    if (reason := why_not_architecture(model.config.to_dict())) is not None:
+    if (reason := why_not_bert(model.config.to_dict(), runtime)) is not None:
         raise ConfigError(reason)
     try:
         return _FINDERS[model.config.model_type](model)

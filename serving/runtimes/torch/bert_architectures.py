@@ -1,4 +1,4 @@
-"""Which models LiteRT graphs are written of. No torch: a configuration is checked quickly."""
+"""Which models graphs are written of. No torch: a configuration is checked quickly."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "tanh")
 """transformers' names of them."""
 
 
-def why_not_architecture(config: Mapping[str, Any]) -> str | None:
-    """Say why a model with this ``config.json`` cannot be made; None if it can.
+def why_not_bert(config: Mapping[str, Any], runtime: str) -> str | None:
+    """Say why a runtime cannot make a model with this ``config.json``; None if it can.
 
     A configuration without a ``model_type`` is about no checkpoint in particular.
     """
     kind = config.get("model_type")
     if kind is not None and kind not in ARCHITECTURES:
-        return f"litert has no form of {kind}; it has {', '.join(ARCHITECTURES)}"
+        return f"{runtime} has no form of {kind}; it has {', '.join(ARCHITECTURES)}"
     if config.get("is_decoder"):
-        return "in litert every token sees every other; this checkpoint's see those before them"
+        return f"in {runtime} every token sees every other; this checkpoint's see those before them"
     activation = config.get("activation" if kind == "distilbert" else "hidden_act")
     if kind is not None and activation is not None and activation not in ACTIVATIONS:
-        return f"litert has no activation {activation}; it has {', '.join(ACTIVATIONS)}"
+        return f"{runtime} has no activation {activation}; it has {', '.join(ACTIVATIONS)}"
     return None
