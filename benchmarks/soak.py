@@ -80,15 +80,21 @@ def main() -> None:
         running_service(DEMO_CONFIG, Path(folder, "service.log")) as service,
     ):
         service.wait_until_probed()
-        minutes, outcomes = asyncio.run(_soak(service, arguments.minutes))
+        minutes, outcomes = asyncio.run(soak(service, arguments.minutes))
     first = min(FIRST_MINUTES, arguments.minutes // 2)
     _report(minutes[first], minutes[-1], f"minute {first}", f"minute {arguments.minutes}")
     print(f"answers: {dict(outcomes)}")
 
 
-async def _soak(
+async def soak(
     service: RunningService, minutes: int
 ) -> tuple[list[Mapping[str, Holding]], Counter[str]]:
+    """What each replica and kind of process held at first and after each minute, and outcomes.
+
+    Args:
+        service: Whose variants are asked, with the key that ``loadtests`` sends.
+        minutes: Of traffic.
+    """
     variants = _served(service.url)
     outcomes: Counter[str] = Counter()
     looks: list[Mapping[str, Holding]] = [_holdings(service)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from serving.errors import ConfigError
@@ -77,8 +78,12 @@ def missing_packages(runtime: Runtime) -> list[str]:
     return [package for package in needed if installed_version(package) is None]
 
 
+@cache
 def installed_version(package: str) -> str | None:
-    """Version of an installed package; None if it is not installed."""
+    """Version of an installed package when it was first asked for; None if it is not installed.
+
+    A look reads the package's files, and all sizes of a source ask some 350 times.
+    """
     try:
         return version(package)
     except PackageNotFoundError:

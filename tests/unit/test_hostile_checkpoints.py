@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from serving.app.sizing import sizings
 from serving.checkpoint import look_at, read_config, source_files, weight_shapes
 from serving.errors import SourceError
 from serving.gguf_header import MAX_ARRAY_ITEMS, read_gguf_header
-from serving.runtimes import matrix
 from serving.seams import Checkpoint
 
 HUGE = (2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
@@ -47,6 +45,7 @@ CONFIG = {
     "sliding_window": None,
     "text_config": None,
     "quantization_config": None,
+    "quip_params": None,
 }
 
 
@@ -150,12 +149,6 @@ def mutated(good: bytes, numbers: str) -> st.SearchStrategy[bytes]:
     return changes.map(apply)
 
 
-@pytest.fixture(autouse=True)
-def versions_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look at an installed package reads its files, 344 times for all sizes of a source."""
-    monkeypatch.setattr(matrix, "installed_version", cache(matrix.installed_version))
-
-
 def read_or_refused(folder: Path, gguf_file: str | None, file: str) -> str | None:
     """Look at a checkpoint as ``sizes`` does; the reason if it is refused, which names ``file``."""
     source = folder / gguf_file if gguf_file else folder
@@ -229,6 +222,12 @@ QUANTIZED = st.fixed_dictionaries(
 )
 
 
+QUIP = {
+    "quant_method": "quip-sharp",
+    **{"codebook": "E8P12", "codebook_version": 1, "model_version": 1, "lora_rank": 0},
+}
+
+
 @given(st.dictionaries(st.sampled_from([*CONFIG]), VALUES, min_size=1, max_size=3))
 @example({"num_attention_heads": 0})
 @example({"max_position_embeddings": "1e9"})
@@ -241,12 +240,16 @@ def test_a_config_is_read_or_refused(tmp_path: Path, changed: dict[str, Any]) ->
 
 
 @given(QUANTIZED)
+@example({"quant_method": "quip-sharp", "codebook": {}})
+@example({**QUIP, "resid_scale_override": []})
+@example(QUIP)
 @SHARED_FOLDER
 def test_a_quantization_config_is_read_or_refused(tmp_path: Path, said: dict[str, Any]) -> None:
     parts = {
         f"layer.{part}": tensor([0, 8], 0, 0)
         for part in ("qweight", "qzeros", "scales", "weight_packed", "weight_scale", "weight")
     }
+    parts["qkv_proj.Qidxs"] = parts["qkv_proj.fuse_scales"] = tensor([0], 0, 0)
     (tmp_path / "model.safetensors").write_bytes(safetensors(parts))
     (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "quantization_config": said}))
     read_or_refused(tmp_path, None, "")

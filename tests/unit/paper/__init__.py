@@ -16,6 +16,7 @@ import pytest
 from serving.artifacts import ArtifactRequest, CalibrationOrigin
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
+from serving.runtimes.matrix import installed_version
 from serving.seams import Checkpoint
 from serving.tasks import TASKS
 
@@ -46,6 +47,7 @@ class Paper:
         """Install another version of the package."""
         metadata = self.site / "paper-1.0.dist-info" / "METADATA"
         metadata.write_text(metadata.read_text().replace("Version: 1.0", f"Version: {version}"))
+        installed_version.cache_clear()
 
     @property
     def tries(self) -> int:
@@ -91,4 +93,5 @@ def installed(
 def _forget() -> None:
     for table in (RECIPES, RUNTIMES, TASKS):
         vars(table).pop("_places", None)
+    installed_version.cache_clear()
     sys.modules.pop("paper", None)
