@@ -11,8 +11,8 @@ INSTALLED := .venv/.installed
 # What torch, fbgemm and oneDNN read; serving/machine/isa.py tells the same.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 FBGEMM_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2
 
-# OpenVINO heeds oneDNN's variable in part, ONNX Runtime and LiteRT none.
-OF_TORCH := "torch and not openvino and not onnxruntime and not litert"
+# OpenVINO heeds oneDNN's variable in part, ONNX Runtime, LiteRT and TVM none.
+OF_TORCH := "torch and not openvino and not onnxruntime and not litert and not tvm"
 
 # Most unit tests compute on one thread, as engines are told to: a process of them for each core. What
 # shares a module's fixtures stays in one process. Services get the whole machine.

@@ -11,7 +11,10 @@ import psutil
 from serving.machine.isa import instruction_set
 from serving.machine.processor import processor
 
-PACKAGES = ("torch", "transformers", "openvino", "onnxruntime", "ai-edge-litert", "ray")
+PACKAGES = (
+    *("torch", "transformers", "openvino", "onnxruntime", "ai-edge-litert", "apache-tvm"),
+    "ray",
+)
 
 
 def conditions(threads: int) -> str:

@@ -16,6 +16,7 @@ RUNTIMES = Table(
         "openvino": "serving.runtimes.openvino.runtime:RUNTIME",
         "onnxruntime": "serving.runtimes.onnxruntime.runtime:RUNTIME",
         "litert": "serving.runtimes.litert.runtime:RUNTIME",
+        "tvm": "serving.runtimes.tvm.runtime:RUNTIME",
         "llama.cpp": "serving.runtimes.llamacpp.runtime:RUNTIME",
     },
     GROUP,

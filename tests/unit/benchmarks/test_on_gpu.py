@@ -37,6 +37,8 @@ ABSENT = {
     "scipy",
     "starlette",
     "torchao",
+    "tvm",
+    "tvm_ffi",
     "typer",
     "uvicorn",
 }

@@ -20,7 +20,7 @@ from serving.settings import load_config
 PREPARING = {"transformers", "nncf", "onnx", "onnxscript", "safetensors.torch", "torchao"}
 HEAVY = {"scipy", "pandas", "matplotlib", "sympy", "huggingface_hub"}
 
-MODULES = {"litert": "ai_edge_litert"}
+MODULES = {"litert": "ai_edge_litert", "tvm": "tvm_ffi"}
 """What runtimes import that is named otherwise."""
 
 REPLICA = """
@@ -68,6 +68,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("openvino", "int8-static", {"torch", "onnxruntime", *PREPARING, *HEAVY}),
         ("onnxruntime", "int8-dynamic", {"torch", "openvino", *PREPARING, *HEAVY}),
         ("litert", "int8-dynamic", {"torch", "openvino", "onnxruntime", *PREPARING, *HEAVY}),
+        ("tvm", "fp32", {"tvm", "torch", "openvino", "onnxruntime", *PREPARING, *HEAVY}),
         ("torch", "int8-dynamic", {"torchao", "openvino", "onnxruntime", "scipy", "pandas"}),
     ],
 )
