@@ -24,7 +24,13 @@ _NUMBERS = (
 QUANTO_MAP = "quanto_qmap.json"
 """Where optimum-quanto says which layers it quantized; ``config.json`` says nothing of it."""
 
-_OBJECTS = ("text_config", "quantization_config", "sentence_transformers", "auto_map")
+QUIP_PARAMS = "quip_params"
+"""Where QuIP# says in ``config.json`` how it quantized, and in no ``quantization_config``."""
+
+_OBJECTS = (
+    *("text_config", "quantization_config", "sentence_transformers", "auto_map"),
+    QUIP_PARAMS,
+)
 
 
 def read_json_file(file: Path) -> Any:
@@ -55,13 +61,20 @@ def read_config_file(file: Path) -> dict[str, Any]:
 
 
 def read_config_of(folder: Path) -> dict[str, Any]:
-    """Read a folder's ``config.json``, with what quanto's map says as ``quantization_config``.
+    """Read a folder's ``config.json``, with what is said elsewhere as ``quantization_config``.
+
+    So do quanto's map and QuIP#'s parameters.
 
     Raises:
         SourceError: As of ``read_config_file``.
     """
     config, file = read_config_file(folder / "config.json"), folder / QUANTO_MAP
-    if config.get("quantization_config") is not None or not file.is_file():
+    if config.get("quantization_config") is not None:
+        return config
+    if config.get(QUIP_PARAMS) is not None:
+        said = {**config[QUIP_PARAMS], "quant_method": "quip-sharp"}
+        return {**config, "quantization_config": said}
+    if not file.is_file():
         return config
     layers = read_json_file(file)
     if not isinstance(layers, dict) or not all(isinstance(one, dict) for one in layers.values()):

@@ -53,6 +53,10 @@ class QuantizedForm:
         tells_shapes: Whether every layer's parts tell its outputs and inputs. Where not, the
             numbers that ``read`` returns are in their order, and the model's own shape is theirs.
         unused_bytes: How many bytes of a layer's parts its numbers do not need; for estimates.
+        layers_in: Of a stored layer (its name, its parts' shapes and its own), the model's layers
+            that lie in it one below the other, by their names, and their outputs; raises
+            ``KeyError`` or ``ValueError`` where they do not go together. None where each is one,
+            as it has to be where layers are made of integers.
     """
 
     marks: tuple[str, ...]
@@ -63,6 +67,7 @@ class QuantizedForm:
     read: Callable[[Mapping[str, Tensor], Mapping[str, Any]], IntegerWeight | Tensor]
     tells_shapes: bool = True
     unused_bytes: Callable[[Shapes, Mapping[str, Any]], int] = lambda parts, config: 0
+    layers_in: Callable[[str, Shapes, tuple[int, ...]], Mapping[str, int]] | None = None
 
 
 def is_table(layer: str) -> bool:

@@ -15,6 +15,7 @@ from serving.quantized_checkpoints import (
     gptq,
     hqq,
     quanto,
+    quip_sharp,
     torchao,
 )
 from serving.quantized_checkpoints.form import Integers, QuantizedForm
@@ -27,6 +28,7 @@ FORMS: dict[str, QuantizedForm] = {
     "bitsandbytes": bitsandbytes.FORM,
     "hqq": hqq.FORM,
     "aqlm": aqlm.FORM,
+    "quip-sharp": quip_sharp.FORM,
     "quanto": quanto.FORM,
     "torchao": torchao.FORM,
 }

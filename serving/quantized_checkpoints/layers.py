@@ -50,14 +50,19 @@ def shapes_of_model(
         shape = form.shape(part_shapes, said)
         stored = sum(_bytes(one) for part, one in found_parts.items() if "g_idx" not in part)
         stored -= form.unused_bytes(part_shapes, said)
-        kept.append(
-            WeightShape(
-                f"{layer}.weight",
-                shape,
-                is_embedding=is_table(layer),
-                stored_bytes=None if is_table(layer) else stored,
+        of_layers = {layer: shape}
+        if form.layers_in is not None:
+            outputs = form.layers_in(layer, part_shapes, shape)
+            of_layers = {name: (number, *shape[1:]) for name, number in outputs.items()}
+        for name, its_shape in of_layers.items():
+            kept.append(
+                WeightShape(
+                    f"{name}.weight",
+                    its_shape,
+                    is_embedding=is_table(name),
+                    stored_bytes=None if is_table(name) else stored // len(of_layers),
+                )
             )
-        )
     return kept
 
 

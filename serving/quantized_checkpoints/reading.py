@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def read_layers(
     files: Iterable[Path], form: QuantizedForm, said: Mapping[str, Any]
 ) -> Iterator[tuple[str, IntegerWeight | Tensor]]:
-    """The quantized layers, one after the other, as of ``QuantizedForm.read``.
+    """The quantized layers of the model, one after the other, as of ``QuantizedForm.read``.
 
     Args:
         files: The checkpoint's weights.
@@ -32,7 +32,7 @@ def read_layers(
     places = _places(files)
     for layer, names in parts_of_layers(places, form).items():
         parts = {part: _tensor(places[name], name) for part, name in names.items()}
-        yield layer, _weight(form, layer, parts, said)
+        yield from _weights(form, layer, parts, said)
 
 
 def read_other_tensors(files: Iterable[Path], form: QuantizedForm) -> Iterator[tuple[str, Tensor]]:
@@ -44,11 +44,19 @@ def read_other_tensors(files: Iterable[Path], form: QuantizedForm) -> Iterator[t
         yield name, _tensor(places[name], name)
 
 
-def _weight(
+def _weights(
     form: QuantizedForm, layer: str, parts: Mapping[str, Tensor], said: Mapping[str, Any]
-) -> IntegerWeight | Tensor:
+) -> Iterable[tuple[str, IntegerWeight | Tensor]]:
+    import torch
+
     try:
-        return form.read(parts, said)
+        weight = form.read(parts, said)
+        if form.layers_in is None:
+            return [(layer, weight)]
+        assert isinstance(weight, torch.Tensor)
+        shapes = {part: tuple(tensor.shape) for part, tensor in parts.items()}
+        outputs = form.layers_in(layer, shapes, tuple(weight.shape))
+        return zip(outputs, torch.split(weight, list(outputs.values())), strict=True)
     except (KeyError, IndexError, RuntimeError, ValueError, ZeroDivisionError) as error:
         raise SourceError(
             f"{layer}: its weight cannot be read from {', '.join(sorted(parts))}: {error}"

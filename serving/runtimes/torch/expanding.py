@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from serving.checkpoint import read_config, source_files, weight_files
-from serving.checkpoint_json import QUANTO_MAP
+from serving.checkpoint_json import QUANTO_MAP, QUIP_PARAMS
 from serving.errors import SourceError
 from serving.hub import WEIGHTS_INDEX
 from serving.quantized_checkpoints.form import QuantizedForm, is_table
@@ -59,7 +59,8 @@ def _expand(
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
     config = read_config(checkpoint)
-    config.pop("quantization_config")
+    for key in ("quantization_config", QUIP_PARAMS):
+        config.pop(key, None)
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     weights_of_model = _expanded_weights(weights, form, said)
     if not form.tells_shapes:

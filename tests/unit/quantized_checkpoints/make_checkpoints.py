@@ -31,7 +31,7 @@ Quantize = Callable[[nn.Linear], tuple[Tensors, Tensor]]
 """From a layer to its parts by their names in it, and the weight that they stand for."""
 
 
-def tiny_model(inner: int = 128) -> LlamaForCausalLM:
+def tiny_model(inner: int = 128, key_heads: int = 1) -> LlamaForCausalLM:
     """A Llama of one layer, whose feed-forward network is ``inner`` wide."""
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -41,7 +41,7 @@ def tiny_model(inner: int = 128) -> LlamaForCausalLM:
         intermediate_size=inner,
         num_hidden_layers=1,
         num_attention_heads=2,
-        num_key_value_heads=1,
+        num_key_value_heads=key_heads,
         max_position_embeddings=64,
         initializer_range=0.15,
         bos_token_id=None,
