@@ -1,4 +1,4 @@
-"""The short form of ``make soak``: a minute of mixed traffic leaves no file open and ends nobody."""
+"""The short form of ``make soak``: a minute of mixed traffic leaves no files open."""
 
 from __future__ import annotations
 
