@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from serving.heads import pool
 from serving.machine.process_memory import peak_resident_bytes, private_bytes, resident_bytes
-from serving.runtimes.tvm.graph_files import EIGHT, IDS, POSITIONS, TYPES, GraphFacts
+from serving.runtimes.tvm.graph_files import EIGHT, IDS, POSITIONS, TYPES, LibraryFacts
 from serving.runtimes.tvm.library import CompiledGraph
 from serving.seams import Arrays, DeviceName, Footprint, Head, Logits
 
@@ -31,7 +31,7 @@ class TvmEncoder:
 
     device: DeviceName = "cpu"
 
-    def __init__(self, graph: CompiledGraph, facts: GraphFacts, head: Head) -> None:
+    def __init__(self, graph: CompiledGraph, facts: LibraryFacts, head: Head) -> None:
         self._graph, self._facts, self._head = graph, facts, head
 
     def use_cores(self, cores: Sequence[int]) -> None:
@@ -56,7 +56,7 @@ class TvmEncoder:
         )
 
 
-def graph_inputs(inputs: Arrays, facts: GraphFacts) -> list[NDArray[np.generic]]:
+def graph_inputs(inputs: Arrays, facts: LibraryFacts) -> list[NDArray[np.generic]]:
     """What a graph takes for a batch, each (rows, eights, 8).
 
     Args:

@@ -20,7 +20,7 @@ _EXPRESSION = "expression"
 """Attribute of a kernel's function: the name of its expression."""
 
 
-class Graph:
+class KernelGraph:
     """A function of inputs (rows, eights, 8), of any number of rows and eights, and of numbers.
 
     Attributes:

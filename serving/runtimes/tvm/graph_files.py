@@ -11,7 +11,7 @@ WEIGHTS = "model.safetensors"
 """The graph's numbers, in the order in which it takes them."""
 
 FACTS = "facts.json"
-"""``GraphFacts``."""
+"""``LibraryFacts``."""
 
 FUNCTION = "main"
 """Of the library: takes the inputs, then the numbers, and gives hidden states or logits."""
@@ -28,7 +28,7 @@ EIGHT = 8
 """Tokens of a row come by so many; what is missing is padding."""
 
 
-class GraphFacts(BaseModel):
+class LibraryFacts(BaseModel):
     """What an engine has to know of a graph.
 
     Attributes:

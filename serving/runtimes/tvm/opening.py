@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from serving.errors import ConfigError
 from serving.machine.isa import cpu_flags
 from serving.runtimes.tvm.encoder import TvmEncoder
-from serving.runtimes.tvm.graph_files import FACTS, FUNCTION, LIBRARY, WEIGHTS, GraphFacts
+from serving.runtimes.tvm.graph_files import FACTS, FUNCTION, LIBRARY, WEIGHTS, LibraryFacts
 from serving.runtimes.tvm.library import CompiledGraph
 from serving.seams import EncoderEngine, OpenRequest
 
@@ -26,7 +26,7 @@ def open_encoder(request: OpenRequest) -> EncoderEngine:
     """
     file, library = request.folder / FACTS, request.folder / LIBRARY
     try:
-        facts = GraphFacts.model_validate_json(file.read_bytes())
+        facts = LibraryFacts.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         raise ConfigError(f"{file}: it cannot be read: {error}") from error
     if library.stat().st_size != facts.library_bytes:

@@ -12,8 +12,8 @@ from serving.runtimes.torch.encoder_parts import Encoder, find_parts
 from serving.runtimes.torch.model_inputs import as_tensors
 from serving.runtimes.torch.pooling import AUTO_CLASSES, pool
 from serving.runtimes.torch.pretrained import load_pretrained
-from serving.runtimes.tvm.graph import Graph
-from serving.runtimes.tvm.graph_files import FACTS, LIBRARY, WEIGHTS, GraphFacts
+from serving.runtimes.tvm.graph import KernelGraph
+from serving.runtimes.tvm.graph_files import FACTS, LIBRARY, WEIGHTS, LibraryFacts
 from serving.runtimes.tvm.opening import open_encoder
 from serving.runtimes.tvm.target import target_here
 from serving.runtimes.tvm.writing import tables_of, write_encoder
@@ -48,14 +48,14 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
 
 
 def _write(encoder: Encoder, request: PrepareRequest) -> int:
-    graph, (target, flags) = Graph(), target_here()
+    graph, (target, flags) = KernelGraph(), target_here()
     write_encoder(graph, encoder)
     library = request.folder / LIBRARY
     graph.compile(target, library)
     save_aligned(graph.numbers, request.folder / WEIGHTS)
     weights_bytes = sum(tensor.nbytes for tensor in graph.numbers.values())
     tables = tables_of(encoder.embeddings)
-    facts = GraphFacts(
+    facts = LibraryFacts(
         library_bytes=library.stat().st_size,
         weights_bytes=weights_bytes,
         flags=flags,

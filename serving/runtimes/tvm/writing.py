@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from serving.runtimes.torch.encoder_parts import EmbeddingParts, Encoder, EncoderLayer
 from serving.runtimes.tvm import kernels
-from serving.runtimes.tvm.graph import Graph
+from serving.runtimes.tvm.graph import KernelGraph
 from serving.runtimes.tvm.graph_files import IDS, MASK, POSITIONS, TYPES
 
 
@@ -19,7 +19,7 @@ def tables_of(parts: EmbeddingParts) -> Mapping[str, nn.Embedding]:
     return {name: table for name, table in found.items() if table is not None}
 
 
-def write_encoder(graph: Graph, encoder: Encoder) -> None:
+def write_encoder(graph: KernelGraph, encoder: Encoder) -> None:
     """Write everything that computes.
 
     The output is last hidden states (rows, eights, 8, blocks, lanes), or logits
@@ -39,7 +39,7 @@ def write_encoder(graph: Graph, encoder: Encoder) -> None:
 
 
 def _embed(
-    graph: Graph, parts: EmbeddingParts, ids: Sequence[Any], tables: Sequence[nn.Embedding]
+    graph: KernelGraph, parts: EmbeddingParts, ids: Sequence[Any], tables: Sequence[nn.Embedding]
 ) -> Any:
     pairs = []
     for index, (numbers, table) in enumerate(zip(ids, tables, strict=True)):
@@ -51,7 +51,7 @@ def _embed(
 
 
 def _layer(
-    graph: Graph, name: str, hidden: Any, mask: Any, layer: EncoderLayer, encoder: Encoder
+    graph: KernelGraph, name: str, hidden: Any, mask: Any, layer: EncoderLayer, encoder: Encoder
 ) -> Any:
     query, key, value = (
         _linear(graph, f"{name}_{part}", hidden, linear)
@@ -73,7 +73,9 @@ def _layer(
     return _normalise(graph, f"{name}_output_norm", narrow, layer.output_norm)
 
 
-def _classify(graph: Graph, hidden: Any, layers: Sequence[tuple[nn.Linear, str | None]]) -> Any:
+def _classify(
+    graph: KernelGraph, hidden: Any, layers: Sequence[tuple[nn.Linear, str | None]]
+) -> Any:
     row = graph.apply(kernels.first_token, [hidden])
     for index, (layer, activation) in enumerate(layers):
         row = _linear(graph, f"classifier{index}", row, layer, activation=activation)
@@ -81,7 +83,7 @@ def _classify(graph: Graph, hidden: Any, layers: Sequence[tuple[nn.Linear, str |
 
 
 def _linear(
-    graph: Graph,
+    graph: KernelGraph,
     name: str,
     hidden: Any,
     layer: nn.Linear,
@@ -96,7 +98,7 @@ def _linear(
     return graph.apply(kernels.linear, [hidden, weight, bias, *added], activation)
 
 
-def _normalise(graph: Graph, name: str, hidden: Any, norm: nn.LayerNorm) -> Any:
+def _normalise(graph: KernelGraph, name: str, hidden: Any, norm: nn.LayerNorm) -> Any:
     weight = graph.constant(f"{name}_weight", _in_blocks(norm.weight))
     bias = graph.constant(f"{name}_bias", _in_blocks(norm.bias))
     return graph.apply(kernels.normalise, [hidden, weight, bias], norm.eps)

@@ -15,7 +15,7 @@ from serving import heads
 from serving.errors import ConfigError
 from serving.machine.cores import core_numbers
 from serving.runtimes.tvm import opening
-from serving.runtimes.tvm.graph_files import FACTS, LIBRARY, WEIGHTS, GraphFacts
+from serving.runtimes.tvm.graph_files import FACTS, LIBRARY, WEIGHTS, LibraryFacts
 from serving.seams import Checkpoint, Head, Logits, PerToken, Pooled
 from tests.unit.runtimes.tiny_models import (
     one_row,
@@ -110,7 +110,7 @@ def test_a_library_that_is_none_is_refused(artifact: Path, tmp_path: Path) -> No
 def test_what_was_compiled_for_another_cpu_is_refused(
     artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = GraphFacts.model_validate_json((artifact / FACTS).read_bytes())
+    facts = LibraryFacts.model_validate_json((artifact / FACTS).read_bytes())
     if not facts.flags:
         pytest.skip("on this CPU it was compiled for any")
     monkeypatch.setattr(opening, "cpu_flags", lambda: frozenset(facts.flags) - {"fma"})
