@@ -22,7 +22,7 @@ from serving.errors import ConfigError, QuantserveError
 from serving.seams import Checkpoint
 from serving.tasks import TASKS
 
-FROM_TRANSFORMERS = ("torch", "openvino", "onnxruntime", "litert", "tvm")
+FROM_TRANSFORMERS = ("torch", "openvino", "onnxruntime", "litert", "tvm", "tensorrt")
 """Runtimes that prepare from a model of transformers."""
 
 _REQUESTS = TypeAdapter(list[tuple[ArtifactRequest, int | None]])

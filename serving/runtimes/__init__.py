@@ -17,6 +17,7 @@ RUNTIMES = Table(
         "onnxruntime": "serving.runtimes.onnxruntime.runtime:RUNTIME",
         "litert": "serving.runtimes.litert.runtime:RUNTIME",
         "tvm": "serving.runtimes.tvm.runtime:RUNTIME",
+        "tensorrt": "serving.runtimes.tensorrt.runtime:RUNTIME",
         "llama.cpp": "serving.runtimes.llamacpp.runtime:RUNTIME",
     },
     GROUP,

@@ -11,13 +11,10 @@ import torch
 from onnx import ModelProto, numpy_helper
 
 from serving.errors import ConfigError
+from serving.runtimes.onnx_export import ExportedOutput, export_graph
 from serving.runtimes.onnxruntime.calibrating import measure_channels
-from serving.runtimes.onnxruntime.exporting import (
-    ExportedOutput,
-    check_graph,
-    export_graph,
-)
-from serving.runtimes.onnxruntime.graph_files import WEIGHTS_BYTES
+from serving.runtimes.onnxruntime.checking import check_graph
+from serving.runtimes.onnxruntime.graph_files import OUTPUT, WEIGHTS_BYTES
 from serving.runtimes.onnxruntime.linear_layers import find_linear_layers
 from serving.runtimes.onnxruntime.packing import pack
 from serving.runtimes.onnxruntime.quantizing import quantize
@@ -26,6 +23,9 @@ from serving.runtimes.torch.padding import refuse_what_padding_changes
 from serving.runtimes.torch.pooling import AUTO_CLASSES
 from serving.runtimes.torch.pretrained import load_pretrained
 from serving.seams import Prepared, PrepareRequest
+
+OPSET = 23
+"""The first in which attention is one operation."""
 
 
 def prepare_encoder(request: PrepareRequest) -> Prepared:
@@ -45,7 +45,7 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
     with TemporaryDirectory(dir=request.folder) as scratch:
         exported = Path(scratch) / "exported.onnx"
         try:
-            export_graph(module, request.example, exported)
+            export_graph(module, request.example, exported, OPSET, OUTPUT)
             check_graph(exported, module, request.example, request.threads)
         except ConfigError as error:
             raise ConfigError(f"{request.checkpoint.folder}: {error}") from error
