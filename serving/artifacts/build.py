@@ -7,6 +7,7 @@ before it is done, so that it lives no longer than the one that asked for it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -47,6 +48,9 @@ NO_LIMIT = 1_000_000
 
 NICENESS = 5
 """Whoever is being served on the same cores comes first."""
+
+AUTOGROUP = Path("/proc/self/autogroup")
+"""Niceness of this session's processes together, where the kernel groups by session (sched(7))."""
 
 
 def build(order: BuildOrder) -> None:
@@ -140,7 +144,7 @@ def main() -> int:
     """Do what standard input orders; returns the exit status."""
     output = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    os.nice(NICENESS)
+    _give_way()
     order = BuildOrder.model_validate_json(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_input, daemon=True).start()
     try:
@@ -157,6 +161,13 @@ def main() -> int:
     output.close()
     sys.stderr.flush()
     return status
+
+
+def _give_way() -> None:
+    os.nice(NICENESS)
+    # Linux weighs sessions before processes where it groups by session, and this is one of its own.
+    with contextlib.suppress(OSError):
+        AUTOGROUP.write_text(str(NICENESS), encoding="ascii")
 
 
 def _end_with_input() -> None:

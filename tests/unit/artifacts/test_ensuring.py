@@ -161,6 +161,19 @@ def test_a_builder_that_is_killed_leaves_the_next_one_a_clean_start(
     assert paper.tries == 2
 
 
+def test_a_builder_gives_way_to_what_is_served(paper: Paper, store: ArtifactStore) -> None:
+    paper.configure(pause_s=PATIENCE_S)
+    holder = start(paper.request(), store)
+    wait_until(lambda: paper.tries == 1)
+    builder = int(paper.diary.read_text())
+    assert os.getpriority(os.PRIO_PROCESS, builder) == os.nice(0) + 5
+    grouped = Path(f"/proc/{builder}/autogroup")
+    if grouped.exists():  # where the kernel weighs sessions before processes
+        assert grouped.read_text().endswith("nice 5\n")
+    holder.kill()
+    holder.wait()
+
+
 def test_a_holder_that_is_killed_takes_its_builder_along(
     paper: Paper, store: ArtifactStore
 ) -> None:
