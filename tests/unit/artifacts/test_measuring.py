@@ -21,6 +21,7 @@ from serving.artifacts.order import BuildOrder
 from serving.errors import ConfigError
 from serving.settings import load_config
 from tests.unit.artifacts.opened import opened
+from tests.unit.matrix import takes_all
 from tests.unit.runtimes.tiny_generators import random_model
 from tests.unit.runtimes.tiny_models import save_model
 from tests.unit.tasks.tiny_checkpoints import TOKENIZERS
@@ -69,7 +70,9 @@ def rows_of_transformers(folder: Path, texts: tuple) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("runtime", "recipe"),
-    [("torch", "int8-dynamic"), ("onnxruntime", "int8-static"), ("litert", "int8-static")],
+    [("torch", "int8-dynamic"), ("onnxruntime", "int8-static"), ("litert", "int8-static")]
+    if takes_all()
+    else [("torch", "int8-dynamic")],
 )
 def test_an_encoder_is_installed_if_it_reaches_its_floor(
     tmp_path: Path, texts: Path, runtime: str, recipe: str
