@@ -24,7 +24,7 @@ class KernelGraph:
     """A function of inputs (rows, eights, 8), of any number of rows and eights, and of numbers.
 
     Attributes:
-        numbers: By name, in the order in which the function takes them; float32.
+        numbers: By name, in the order in which the function takes them.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,8 @@ class KernelGraph:
     def constant(self, name: str, tensor: Tensor) -> Any:
         """Add numbers."""
         self.numbers[name] = tensor.detach().contiguous()
-        self._constants.append(relax.Var(name, relax.TensorType(tuple(tensor.shape), "float32")))
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        self._constants.append(relax.Var(name, relax.TensorType(tuple(tensor.shape), dtype)))
         return self._constants[-1]
 
     def apply(self, expression: Callable[..., Any], values: Sequence[Any], *settings: Any) -> Any:

@@ -2,8 +2,9 @@
 
 Hidden states are (rows, eights, 8, blocks, lanes): a row's tokens, eight by eight, and each token's
 numbers, block by block. A linear layer's weights are (blocks of its outputs, inputs, lanes), so
-that what the innermost loop reads lies side by side. In each expression ``tile`` names the stage of
-products that are kept in registers and ``result`` the last one: ``schedules`` asks for them.
+that what the innermost loop reads lies side by side; like tables, they may be float16. In each
+expression ``tile`` names the stage of products that are kept in registers and ``result`` the last
+one: ``schedules`` asks for them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def look_up(*pairs: Any) -> Any:
     return te.compute(
         (*ids[0].shape, *tables[0].shape[1:]),
         lambda b, t, i, o, j: _sum(
-            table[numbers[b, t, i], o, j] for numbers, table in zip(ids, tables, strict=True)
+            table[numbers[b, t, i], o, j].astype("float32")
+            for numbers, table in zip(ids, tables, strict=True)
         ),
         "result",
     )
@@ -61,7 +63,8 @@ def linear(activation: str | None, hidden: Any, weight: Any, bias: Any, *added: 
     shape = (*tokens, weight.shape[0], weight.shape[2])
 
     def product(b: Any, t: Any, i: Any, o: Any, j: Any) -> Any:
-        return hidden[b, t, i, block, lane] * weight[o, block * lanes + lane, j]
+        factor = weight[o, block * lanes + lane, j].astype("float32")
+        return hidden[b, t, i, block, lane] * factor
 
     tile = te.compute(shape, lambda *at: te.sum(product(*at), axis=[block, lane]), "tile")
     value = te.compute(shape, lambda *at: tile(*at) + bias(*at[-2:]), "biased")

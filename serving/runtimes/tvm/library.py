@@ -48,7 +48,7 @@ class CompiledGraph:
     """
 
     def __init__(
-        self, file: Path, numbers: Sequence[NDArray[np.float32]], function: str, threads: int
+        self, file: Path, numbers: Sequence[NDArray[Any]], function: str, threads: int
     ) -> None:
         os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", SPIN_COUNT)
         self._ffi = _runtime()

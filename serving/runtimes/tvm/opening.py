@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from serving.runtimes.tvm.encoder import TvmEncoder
 from serving.runtimes.tvm.graph_files import FACTS, FUNCTION, LIBRARY, WEIGHTS, LibraryFacts
 from serving.runtimes.tvm.library import CompiledGraph
 from serving.seams import EncoderEngine, OpenRequest
+
+TYPES: Mapping[str, type[np.floating[Any]]] = {"F32": np.float32, "F16": np.float16}
+"""By safetensors' names, those of numbers; others are of what lies between them."""
 
 
 def open_encoder(request: OpenRequest) -> EncoderEngine:
@@ -42,7 +46,7 @@ def open_encoder(request: OpenRequest) -> EncoderEngine:
     return TvmEncoder(graph, facts, request.head)
 
 
-def map_numbers(file: Path) -> list[NDArray[np.float32]]:
+def map_numbers(file: Path) -> list[NDArray[np.floating[Any]]]:
     """Arrays of a safetensors file in its own order, where it is mapped.
 
     Raises:
@@ -55,10 +59,10 @@ def map_numbers(file: Path) -> list[NDArray[np.float32]]:
         header: dict[str, Any] = json.loads(mapped[8:start].tobytes())
         return [
             mapped[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]]
-            .view(np.float32)
+            .view(TYPES[entry["dtype"]])
             .reshape(entry["shape"])
             for entry in header.values()
-            if entry["dtype"] == "F32"
+            if entry["dtype"] in TYPES
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file}: it cannot be read: {error}") from error

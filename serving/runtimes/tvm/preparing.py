@@ -26,6 +26,9 @@ Both compute in float32, in another order, and exponentials by other polynomials
 wrong place is off by far more.
 """
 
+TYPES = {"fp32": torch.float32, "f16": torch.float16}
+"""By recipe, what tables and layers over tokens are kept in."""
+
 NOTE = "compiled with schedules of ours, not tuned"
 
 
@@ -40,16 +43,26 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
     torch.set_num_threads(request.threads)
     model = load_pretrained(request.checkpoint, AUTO_CLASSES[type(request.head)], torch.float32)
     try:
-        weights_bytes = _write(find_parts(model, "tvm"), request)
+        encoder = find_parts(model, "tvm")
+        _round(encoder, TYPES[request.recipe])
+        weights_bytes = _write(encoder, request)
         _check(model, request)
     except ConfigError as error:
         raise ConfigError(f"{request.checkpoint.folder}: {error}") from error
     return Prepared(weights_bytes, (NOTE,))
 
 
+def _round(encoder: Encoder, dtype: torch.dtype) -> None:
+    """Give the model the numbers that the graph will have, so that they can be compared."""
+    tables = tables_of(encoder.embeddings).values()
+    modules: list[nn.Embedding | nn.Linear] = [*tables, *encoder.linear_layers()]
+    for module in modules:
+        module.weight.copy_(module.weight.to(dtype))
+
+
 def _write(encoder: Encoder, request: PrepareRequest) -> int:
     graph, (target, flags) = KernelGraph(), target_here()
-    write_encoder(graph, encoder)
+    write_encoder(graph, encoder, TYPES[request.recipe])
     library = request.folder / LIBRARY
     graph.compile(target, library)
     save_aligned(graph.numbers, request.folder / WEIGHTS)

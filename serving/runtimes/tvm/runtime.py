@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from serving.runtimes.torch.bert_architectures import why_not_bert
 from serving.runtimes.tvm.sizes import estimate
+from serving.runtimes.tvm.target import target_here
 from serving.seams import (
     Combination,
     EncoderEngine,
@@ -13,7 +14,7 @@ from serving.seams import (
     Runtime,
 )
 
-RECIPES_HERE = ("fp32",)
+RECIPES_HERE = ("fp32", "f16")
 
 
 def why_not(combination: Combination) -> str | None:
@@ -22,6 +23,8 @@ def why_not(combination: Combination) -> str | None:
         return f"tvm has no recipe {combination.recipe}; it has {', '.join(RECIPES_HERE)}"
     if combination.kind != "encoder":
         return "tvm makes encoders only"
+    if combination.recipe == "f16" and not target_here()[1]:
+        return "on tvm, f16 is for CPUs with AVX2 and F16C"
     return why_not_bert(combination.config, "tvm")
 
 

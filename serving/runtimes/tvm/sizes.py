@@ -31,11 +31,17 @@ def estimate(request: SizeRequest) -> SizeEstimate:
     kept = [shape for shape in request.shapes if has_classifier or not _is_of(_POOLERS, shape)]
     everything = sum(4 * prod(shape.shape) for shape in request.shapes)
     return SizeEstimate(
-        weights_bytes=sum(4 * prod(shape.shape) for shape in kept),
+        weights_bytes=sum(_bytes(request.recipe, shape) for shape in kept),
         process_bytes=PROCESS_BYTES,
         extra_bytes=ACTIVATIONS_BYTES,
         preparing_bytes=PREPARING_BYTES + PREPARING_COPIES * everything,
     )
+
+
+def _bytes(recipe: str, shape: WeightShape) -> int:
+    """Bytes of a tensor: in ``f16`` two for a number of a matrix over tokens, four for others."""
+    is_matrix = len(shape.shape) == 2 and not _is_of(_POOLERS + _CLASSIFIERS, shape)
+    return (2 if recipe == "f16" and is_matrix else 4) * prod(shape.shape)
 
 
 def _is_of(layers: tuple[str, ...], shape: WeightShape) -> bool:

@@ -91,7 +91,7 @@ def test_what_is_not_written_is_refused_before_anything_loads() -> None:
     combination = Combination("fp32", "encoder", "cpu", "safetensors", {"model_type": "mpnet"})
     assert why_not(combination) == f"tvm has no form of mpnet; it has {', '.join(ARCHITECTURES)}"
     reason = why_not(Combination("int8-dynamic", "encoder", "cpu", "safetensors"))
-    assert reason == "tvm has no recipe int8-dynamic; it has fp32"
+    assert reason == "tvm has no recipe int8-dynamic; it has fp32, f16"
     assert why_not(Combination("fp32", "generator", "cpu", "safetensors")) is not None
     assert why_not(Combination("fp32", "encoder", "cpu", "safetensors")) is None
 

@@ -7,15 +7,19 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from serving import heads
 from serving.errors import ConfigError
 from serving.machine.cores import core_numbers
+from serving.runtimes.torch.pretrained import load_pretrained
 from serving.runtimes.tvm import opening
 from serving.runtimes.tvm.graph_files import FACTS, LIBRARY, WEIGHTS, LibraryFacts
+from serving.runtimes.tvm.target import target_here
 from serving.seams import Checkpoint, Head, Logits, PerToken, Pooled
 from tests.unit.runtimes.tiny_models import (
     one_row,
@@ -52,6 +56,27 @@ def test_pooling_is_that_of_the_heads(artifact: Path) -> None:
         rows = open_prepared("tvm", "fp32", head, artifact).forward(batch)
         wanted = heads.pool(head, tokens, batch["attention_mask"])
         np.testing.assert_allclose(rows, wanted, rtol=1e-6)
+
+
+def test_f16_is_float32_with_rounded_weights(artifact: Path, tmp_path: Path) -> None:
+    head, checkpoint = Pooled(), save_model(tmp_path / "model", "embeddings")
+    if target_here()[1] == ():
+        pytest.skip("on this CPU there is no f16")
+    prepare("tvm", "f16", checkpoint, head, tmp_path / "f16")
+    model: Any = load_pretrained(checkpoint, "AutoModel", torch.float32)
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            parameter.copy_(parameter.half())
+    model.save_pretrained(tmp_path / "rounded")
+    prepare("torch", "fp32", Checkpoint(tmp_path / "rounded"), head, tmp_path / "torch")
+    batch = padded_batch([12, 5, 30])
+    rows = open_prepared("tvm", "f16", head, tmp_path / "f16").forward(batch)
+    wanted = open_prepared("torch", "fp32", head, tmp_path / "torch").forward(batch)
+    # float32 sums in another order, as for fp32.
+    np.testing.assert_allclose(rows, wanted, atol=1e-5)
+    assert not np.allclose(rows, open_prepared("tvm", "fp32", head, artifact).forward(batch), 1e-5)
+    sizes = [(folder / WEIGHTS).stat().st_size for folder in (tmp_path / "f16", artifact)]
+    assert sizes[0] < 0.52 * sizes[1]
 
 
 @pytest.mark.parametrize("seed", range(3))
