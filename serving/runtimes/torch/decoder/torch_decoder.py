@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from torch.nn import functional
 from serving.runtimes.torch import footprint
 from serving.runtimes.torch.decoder.causal_lm import FusedModel
 from serving.runtimes.torch.decoder.families.family import Activation
+from serving.runtimes.torch.decoder.slot_memory import SlotMemory
 from serving.runtimes.torch.thread_count import ThreadCount
 from serving.seams import DeviceName, Footprint, Segment
 
@@ -61,16 +60,6 @@ def _calls_of(layer: Any) -> _LayerCalls:
         rotary=layer.rotary,
         **layer.tensors(),
     )
-
-
-def _untouched_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros whose memory the system gives page by page, when it is first written.
-
-    ``torch.zeros`` writes all of it at once.
-    """
-    size = prod(shape) * dtype.itemsize
-    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return torch.frombuffer(pages, dtype=dtype).view(shape)
 
 
 def _kv_shape(model: FusedModel) -> tuple[int, int]:
@@ -148,8 +137,10 @@ class TorchDecoder:
         self._threads = ThreadCount(threads)
         # Zeros, because a masked place still takes part in a product with weight 0.
         self._num_written = [0] * num_slots
-        shape = (len(model.layers), num_slots, self.slot_tokens, 2, *_kv_shape(model))
-        self._cache = _untouched_zeros(shape, cache_dtype)
+        self._memory = SlotMemory(
+            len(model.layers), num_slots, slot_tokens, (2, *_kv_shape(model)), cache_dtype
+        )
+        self._cache = self._memory.numbers
         self._rows = self._cache.flatten(1, 2).flatten(2, 3).unbind(0)
 
     @property
@@ -212,7 +203,7 @@ class TorchDecoder:
             end = segment.start + len(segment.token_ids)
             written, self._num_written[segment.slot] = self._num_written[segment.slot], end
             if end < written:
-                self._cache[:, segment.slot, end:written].zero_()
+                self._memory.forget(segment.slot, end, written)
 
     def _visible(self, attention: _Attention) -> list[tuple[Tensor, Tensor]]:
         """Keys and values (slots, kv_heads, length, width) of every layer, as views."""
