@@ -159,7 +159,7 @@ def _body(to: Served, random: np.random.Generator) -> bytes:
 
 
 def _served(url: str) -> list[Served]:
-    entries = [e["quantserve"] for e in httpx.get(f"{url}/v1/models").json()["data"]]
+    entries = [e["quantserve"] for e in httpx.get(f"{url}/v1/models", headers=headers()).json()["data"]]
     return [Served(e["model"], e["variant"], e["task"]) for e in entries if "variant" in e]
 
 
