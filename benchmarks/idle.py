@@ -114,7 +114,8 @@ def describe(process: psutil.Process) -> str:
             name = command.split("ServeReplica:")[1].split(":")[0]
             return REPLICA if "--" in name else name
         if command.startswith("ray::"):
-            return command.split()[0].removeprefix("ray::")
+            # An actor's title has the method that it is in the middle of.
+            return command.split()[0].removeprefix("ray::").partition(".")[0]
         for part in command.split():
             if part.endswith(".py"):
                 return Path(part).name

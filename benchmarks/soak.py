@@ -159,7 +159,8 @@ def _body(to: Served, random: np.random.Generator) -> bytes:
 
 
 def _served(url: str) -> list[Served]:
-    entries = [e["quantserve"] for e in httpx.get(f"{url}/v1/models", headers=headers()).json()["data"]]
+    models = httpx.get(f"{url}/v1/models", headers=headers()).json()
+    entries = [e["quantserve"] for e in models["data"]]
     return [Served(e["model"], e["variant"], e["task"]) for e in entries if "variant" in e]
 
 
