@@ -11,8 +11,8 @@ import torch
 import transformers
 
 from serving.errors import ConfigError
-from serving.heads import pool
-from serving.seams import Arrays, Checkpoint, Head, Logits, Pooled
+from serving.seams import Checkpoint, Head, Logits, Pooled
+from tests.unit.runtimes.family_rows import expected
 from tests.unit.runtimes.tiny_models import open_prepared, padded_batch, prepare
 
 SMALL: dict[str, Any] = {
@@ -54,18 +54,6 @@ def save(folder: Path, architecture: str, head: Head, **other: Any) -> tuple[Che
     model = getattr(transformers, f"{name}{what}")(config).eval()
     model.save_pretrained(folder)
     return Checkpoint(folder), model
-
-
-def expected(model: Any, head: Head, batch: Arrays) -> np.ndarray:
-    """Rows of torch, one by one and so without padding."""
-    rows = []
-    for index, length in enumerate(batch["attention_mask"].sum(axis=1)):
-        arrays = {name: array[index : index + 1, :length] for name, array in batch.items()}
-        with torch.inference_mode():
-            output = model(**{name: torch.from_numpy(array) for name, array in arrays.items()})
-        wanted = output.logits if isinstance(head, Logits) else output.last_hidden_state
-        rows.append(pool(head, wanted.numpy(), arrays["attention_mask"])[0])
-    return np.stack(rows)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
