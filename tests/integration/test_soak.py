@@ -10,8 +10,9 @@ from loadtests.samples import OK
 from tests.integration.demo_service import KEY
 from tests.integration.running_service import RunningService
 
-UNDER_WAY = 64
-"""Connections that may be open when the look is taken."""
+KEPT_CONNECTIONS = 200
+"""Between clients, HAProxy, gateway and 15 replicas, counted at both ends; 72 came in a minute. If
+each request left a file, there were some 480."""
 
 
 async def test_a_minute_of_traffic_leaves_no_files_open(
@@ -19,7 +20,8 @@ async def test_a_minute_of_traffic_leaves_no_files_open(
 ) -> None:
     monkeypatch.setenv(KEY_VARIABLE, KEY)
     (before, after), outcomes = await soak(demo, minutes=1)
-    assert outcomes[OK] > 100  # of some 480 that were sent
+    assert outcomes[OK] > 300  # of some 480 that were sent
     assert set(outcomes) == {OK}
     assert set(before) <= set(after)
-    assert sum(h.files for h in after.values()) < sum(h.files for h in before.values()) + UNDER_WAY
+    grown = sum(h.files for h in after.values()) - sum(h.files for h in before.values())
+    assert grown < KEPT_CONNECTIONS
