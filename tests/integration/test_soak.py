@@ -22,6 +22,5 @@ async def test_a_minute_of_traffic_leaves_no_files_open(
     (before, after), outcomes = await soak(demo, minutes=1)
     assert outcomes[OK] > 300  # of some 480 that were sent
     assert set(outcomes) == {OK}
-    assert set(before) <= set(after)
     grown = sum(h.files for h in after.values()) - sum(h.files for h in before.values())
     assert grown < KEPT_CONNECTIONS
