@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from serving.heads import pool
 from serving.machine.kernel_threads import KernelThreads
-from serving.machine.process_memory import peak_resident_bytes, private_bytes, resident_bytes
 from serving.runtimes.litert.graph_files import IDS, POSITIONS, TYPES, GraphFacts
 from serving.runtimes.litert.interpreters import RowInterpreter
+from serving.runtimes.process_footprint import measure_process
 from serving.seams import Arrays, DeviceName, Footprint, Head, Logits, PerToken
 
 
@@ -60,13 +60,7 @@ class LiteRtEncoder:
         return pool(self._head, output if isinstance(self._head, Logits) else output[None], mask)
 
     def footprint(self) -> Footprint:
-        resident = resident_bytes()
-        return Footprint(
-            weights_bytes=self._facts.weights_bytes,
-            resident_bytes=resident,
-            private_bytes=private_bytes(),
-            peak_bytes=max(peak_resident_bytes(), resident),
-        )
+        return measure_process(self._facts.weights_bytes)
 
 
 def graph_inputs(

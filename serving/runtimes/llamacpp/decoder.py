@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import ConfigError
-from serving.machine.process_memory import peak_resident_bytes, private_bytes, resident_bytes
 from serving.runtimes.llamacpp.artifact_files import WINDOW_KEY
 from serving.runtimes.llamacpp.empty_buffers import return_empty_buffers
 from serving.runtimes.llamacpp.library import (
@@ -21,6 +20,7 @@ from serving.runtimes.llamacpp.library import (
     batch_of,
     load_library,
 )
+from serving.runtimes.process_footprint import measure_process
 from serving.seams import DeviceName, Footprint, Segment
 
 MOST_STEP_TOKENS = 512
@@ -99,13 +99,7 @@ class LlamaCppDecoder:
         return tokens * layers * heads * widths * CACHE_NUMBER_BYTES[self._cache_type]
 
     def footprint(self) -> Footprint:
-        resident = resident_bytes()
-        return Footprint(
-            weights_bytes=int(self._api.llama_model_size(self._model)),
-            resident_bytes=resident,
-            private_bytes=private_bytes(),
-            peak_bytes=max(peak_resident_bytes(), resident),
-        )
+        return measure_process(int(self._api.llama_model_size(self._model)))
 
     def use_cores(self, cores: Sequence[int]) -> None:
         if len(cores) != self._threads:

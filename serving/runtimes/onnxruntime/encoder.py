@@ -10,8 +10,8 @@ from onnxruntime import InferenceSession
 
 from serving.heads import pool
 from serving.machine.kernel_threads import KernelThreads
-from serving.machine.process_memory import peak_resident_bytes, private_bytes, resident_bytes
 from serving.runtimes.onnxruntime.graph_files import OUTPUT, WEIGHTS_BYTES
+from serving.runtimes.process_footprint import measure_process
 from serving.seams import Arrays, DeviceName, Footprint, Head
 
 
@@ -38,10 +38,4 @@ class OnnxEncoder:
         return pool(self._head, output, inputs["attention_mask"])
 
     def footprint(self) -> Footprint:
-        resident = resident_bytes()
-        return Footprint(
-            weights_bytes=self._weights_bytes,
-            resident_bytes=resident,
-            private_bytes=private_bytes(),
-            peak_bytes=max(peak_resident_bytes(), resident),
-        )
+        return measure_process(self._weights_bytes)

@@ -9,11 +9,7 @@ import openvino
 from numpy.typing import NDArray
 
 from serving.heads import pool
-from serving.machine.process_memory import (
-    peak_resident_bytes,
-    private_bytes,
-    resident_bytes,
-)
+from serving.runtimes.process_footprint import measure_process
 from serving.seams import Arrays, DeviceName, Footprint, Head
 
 
@@ -52,10 +48,4 @@ class OpenvinoEncoder:
         return rows.copy() if np.shares_memory(rows, outputs[0]) else rows
 
     def footprint(self) -> Footprint:
-        resident = resident_bytes()
-        return Footprint(
-            weights_bytes=self._weights_bytes,
-            resident_bytes=resident,
-            private_bytes=private_bytes(),
-            peak_bytes=max(peak_resident_bytes(), resident),
-        )
+        return measure_process(self._weights_bytes)

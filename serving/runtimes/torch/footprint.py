@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from serving.machine.process_memory import peak_resident_bytes, private_bytes, resident_bytes
+from serving.runtimes.process_footprint import measure_process
 from serving.runtimes.torch.kernels.kernel_module import KernelModule
 from serving.seams import DeviceName, Footprint
 
@@ -18,8 +18,7 @@ def measure(weights_bytes: int, device: DeviceName) -> Footprint:
     if device == "cuda":
         allocated, peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
         return Footprint(weights_bytes, allocated, allocated, peak)
-    resident, peak = resident_bytes(), peak_resident_bytes()
-    return Footprint(weights_bytes, resident, private_bytes(), max(peak, resident))
+    return measure_process(weights_bytes)
 
 
 def weights_bytes(model: nn.Module) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.heads import pool
-from serving.machine.process_memory import peak_resident_bytes, private_bytes, resident_bytes
+from serving.runtimes.process_footprint import measure_process
 from serving.runtimes.tvm.graph_files import EIGHT, IDS, POSITIONS, TYPES, LibraryFacts
 from serving.runtimes.tvm.library import CompiledGraph
 from serving.seams import Arrays, DeviceName, Footprint, Head, Logits
@@ -47,13 +47,7 @@ class TvmEncoder:
         return pool(self._head, output, inputs["attention_mask"])
 
     def footprint(self) -> Footprint:
-        resident = resident_bytes()
-        return Footprint(
-            weights_bytes=self._facts.weights_bytes,
-            resident_bytes=resident,
-            private_bytes=private_bytes(),
-            peak_bytes=max(peak_resident_bytes(), resident),
-        )
+        return measure_process(self._facts.weights_bytes)
 
 
 def graph_inputs(inputs: Arrays, facts: LibraryFacts) -> list[NDArray[np.generic]]:

@@ -11,13 +11,9 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from serving.machine.process_memory import (
-    peak_resident_bytes,
-    private_bytes,
-    resident_bytes,
-)
 from serving.runtimes.openvino.generation.block_tables import BlockTables
 from serving.runtimes.openvino.generation.paged_graph import WANTED
+from serving.runtimes.process_footprint import measure_process
 from serving.seams import DeviceName, Footprint, Segment
 
 BLOCK_TOKENS = 32
@@ -79,13 +75,7 @@ class PagedDecoder:
         return logits
 
     def footprint(self) -> Footprint:
-        resident = resident_bytes()
-        return Footprint(
-            weights_bytes=self._weights_bytes,
-            resident_bytes=resident,
-            private_bytes=private_bytes(),
-            peak_bytes=max(peak_resident_bytes(), resident),
-        )
+        return measure_process(self._weights_bytes)
 
     def _make_room(self, segment: Segment) -> None:
         end = segment.start + len(segment.token_ids)

@@ -10,8 +10,8 @@ import torch
 
 PAGE = mmap.PAGESIZE
 
-LEAST_RETURNED_BYTES = 2**16
-"""Less is written over: a call for each layer would take longer."""
+LEAST_RETURNED_BYTES = 16 * PAGE
+"""Of a layer; less is written over: a call for each layer would take longer."""
 
 
 class SlotMemory:
