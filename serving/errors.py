@@ -5,6 +5,7 @@
     │   ├── SourceError
     │   └── DamagedArtifact
     ├── StartError                   start-up only
+    ├── ServiceEnded                 the command alone
     └── RequestError                 carries status, code, param
         ├── Malformed                400
         ├── ConflictingChoice        400
@@ -37,6 +38,10 @@ class ConfigError(QuantserveError):
 
 class StartError(QuantserveError):
     """The service did not come up; the message says which part and where its logs are."""
+
+
+class ServiceEnded(QuantserveError):
+    """The service has lost what it cannot go on without; the message says what and how it ended."""
 
 
 class SourceError(ConfigError):

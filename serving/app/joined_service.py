@@ -68,6 +68,9 @@ class JoinedService:
         """Nodes that live."""
         return sum(node["Alive"] for node in ray.nodes())
 
+    def require_ray(self) -> None:
+        """Nothing: Ray's processes are those of ``quantserve node``, which ends with them."""
+
     @property
     def log_directory(self) -> Path:
         """Where Ray writes the logs of this node's processes."""

@@ -30,7 +30,7 @@ from serving.app.deploying import deploy, shut_down
 from serving.app.haproxy_processes import end_haproxy, signal_haproxy
 from serving.app.plan import Plan, longest_request_s
 from serving.config import Config, ServerConfig
-from serving.errors import ConfigError, StartError
+from serving.errors import ConfigError, ServiceEnded, StartError
 from serving.fork_server.starting import ForkServers
 
 OBJECT_STORE_BYTES = 128 * 1024**2
@@ -99,15 +99,31 @@ class Service:
             logging_config=NO_ACCESS_LOG,
         )
 
+    def require_ray(self) -> None:
+        """Raise if a process of Ray's core has ended, which Ray starts no second time.
+
+        Raises:
+            ServiceEnded: Which, and where its log is.
+        """
+        for kind, process in _node().dead_processes():
+            raise ServiceEnded(
+                f"Ray's {kind} has ended with status {process.returncode}, and the service cannot "
+                "go on without it; start it again. Was the machine out of memory? Ray's logs are "
+                f"in {self.log_directory.parent}"
+            )
+
     @property
     def log_directory(self) -> Path:
         """Where Ray writes the logs of every process."""
-        return Path(ray._private.worker._global_node.get_logs_dir_path()) / "serve"  # type: ignore[attr-defined]
+        return Path(_node().get_logs_dir_path()) / "serve"
 
     def stop(self) -> None:
-        """Let requests in flight finish, then end everything that ``start`` started."""
+        """Let requests in flight finish, then end everything that ``start`` started.
+
+        Nothing finishes any more where a process of Ray's core has ended.
+        """
         try:
-            if ray.is_initialized():
+            if ray.is_initialized() and not _node().dead_processes():
                 # HAProxy then takes no new connection, and closes each one with its next answer.
                 signal_haproxy(self._run_directory, signal.SIGUSR1)
                 shut_down(self._longest_request_s)
@@ -120,8 +136,7 @@ class Service:
 
 def _known_to_workers() -> dict[str, str]:
     """What Ray adds to the environment of every worker of this job on this node."""
-    node: Any = ray._private.worker._global_node
-    (raylet,) = node.all_processes[PROCESS_TYPE_RAYLET]
+    (raylet,) = _node().all_processes[PROCESS_TYPE_RAYLET]
     return {
         "RAY_JOB_ID": ray.get_runtime_context().get_job_id(),
         "RAY_RAYLET_PID": str(raylet.process.pid),
@@ -135,9 +150,14 @@ def end_unused_processes() -> None:
     the autoscaler's monitor watches for nodes that one machine has not, and the dashboard has no
     page here.
     """
-    node: Any = ray._private.worker._global_node
+    node = _node()
     for end in (node.kill_log_monitor, node.kill_monitor, node.kill_dashboard):
         end(check_alive=False)
+
+
+def _node() -> Any:
+    """What Ray keeps of the processes that it started for us; it has no public name."""
+    return ray._private.worker._global_node
 
 
 def _newest_session() -> Path:

@@ -112,12 +112,13 @@ def _run(
             start(view.show_stage)
             # Ray has put handlers of its own in place, which print a stack trace.
             _stop_on_signals(stop)
-            num_ready = _show_until_settled(view, names, server, stop)
+            num_ready = _show_until_settled(view, names, server, service, stop)
         if num_ready is not None:
             _print_ready(num_ready, len(names), time.monotonic() - started, server)
             out.print(f"logs: {service.log_directory}", soft_wrap=True)
             _warn_of_lost_evidence(server)
-        stop.wait()
+        while _goes_on(service, stop):
+            pass
     finally:
         out.print("stopping; requests in flight may finish")
         service.stop()
@@ -147,16 +148,35 @@ def _stop_on_signals(stop: threading.Event) -> None:
     signal.signal(signal.SIGTERM, request_stop)
 
 
+def _goes_on(service: Service | JoinedService, stop: threading.Event) -> bool:
+    """Wait a moment; whether the service is not to stop yet.
+
+    Raises:
+        ServiceEnded: Nobody has asked it to, but it has lost what it needs.
+    """
+    if stop.wait(POLL_S):
+        return False
+    service.require_ray()
+    return True
+
+
 def _show_until_settled(
-    view: StartView, names: Sequence[Name], server: ServerConfig, stop: threading.Event
+    view: StartView,
+    names: Sequence[Name],
+    server: ServerConfig,
+    service: Service | JoinedService,
+    stop: threading.Event,
 ) -> int | None:
     """Show each variant's progress, as the service itself tells it.
 
     Returns:
         How many are ready once every variant is or has failed; None if ``stop`` came before.
+
+    Raises:
+        ServiceEnded: What it needs ended before.
     """
     with httpx.Client(base_url=local_url(server), timeout=5) as http:
-        while not stop.wait(POLL_S):
+        while _goes_on(service, stop):
             answer = _ask_ready(http)
             if answer is None:
                 continue
