@@ -84,6 +84,16 @@ _OF_RAY = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
 """With these a client would have Ray give a request up, in Ray's words, or work on for nobody."""
 
 
+_LOOK_AFTER_SERVERS = (
+    "option srvtcpka",
+    "srvtcpka-idle 10s",
+    "srvtcpka-intvl 5s",
+    "srvtcpka-cnt 3",
+)
+"""A node that vanishes says nothing: the kernel asks for it, and gives the connection up after 25 s
+without an answer. Who only hangs is answered for by his kernel, and has ``timeout server``."""
+
+
 def write_edits(folder: Path, head_s: int, most_under_way: Mapping[str, int]) -> Path:
     """Write HAProxy's answers, and the script for ``sed`` that names them in its configuration.
 
@@ -130,6 +140,7 @@ def write_edits(folder: Path, head_s: int, most_under_way: Mapping[str, int]) ->
     lines += [_del_header_unless_printable(name) for name in _DECODED]
     defaults = [_error_file(folder, status, error) for status, error in _ANSWERS.items()]
     defaults += [f"    timeout http-request {head_s}s", "    option http-ignore-probes"]
+    defaults += [f"    {line}" for line in _LOOK_AFTER_SERVERS]
     full = folder / "full.json"
     full.write_text(_body(_FULL))
     refusals = (_refusal_when_full(name, most, full) for name, most in most_under_way.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shlex
@@ -77,6 +78,29 @@ _WITHOUT_DASHBOARD = {
     "RAY_DASHBOARD_AGGREGATOR_AGENT_CHECK_MAIN_THREAD_LIVENESS_INTERVAL_SECONDS": "10",
 }
 
+CLUSTER_LONGEST_REQUEST_S = 3_600.0
+"""The most that ``request_timeout_s`` and ``generation_timeout_s`` may be: a node of a cluster
+starts before it is known what will be served."""
+
+SERVER_GRACE_S = 10.0
+"""Serve itself gives a request up some seconds after its deadline."""
+
+HANDOVER_S = 30.0
+
+
+def _patience(longest_request_s: float) -> dict[str, str]:
+    """How long HAProxy waits for a server, and for the requests of its predecessor.
+
+    Whenever a replica of any variant comes or goes, Ray starts a new HAProxy, which takes over the
+    port; the one before has what was under way. Ray would end that after two minutes, a stream in
+    the middle of its answer, and would wait for ever for a server that hangs.
+    """
+    return {
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(math.ceil(longest_request_s + HANDOVER_S)),
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(math.ceil(longest_request_s + SERVER_GRACE_S)),
+    }
+
+
 CLUSTER_SETTINGS = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
@@ -85,6 +109,7 @@ CLUSTER_SETTINGS = {
     # A client that neither sends the rest nor reads what is there for it; Ray would hold it, and
     # what it has been sent, for an hour. Waiting for an answer is no silence.
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
+    **_patience(CLUSTER_LONGEST_REQUEST_S),
     # Ray would wake a Python process for every request to count it; HAProxy's own counters
     # and our series say the same.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
@@ -117,11 +142,14 @@ HEAD_S = 30
 """Seconds that a request's line and headers may take."""
 
 
-def prepare_ray_environment(host: str, most_under_way: Mapping[str, int]) -> Path:
+def prepare_ray_environment(
+    host: str, most_under_way: Mapping[str, int], longest_request_s: float
+) -> Path:
     """Choose HAProxy and throughput settings for the Ray that this process will start.
 
     Args:
         host: The address that HAProxy's own pages bind.
+        longest_request_s: What any request may take.
         most_under_way: Requests that HAProxy lets through to one process of an application at once,
             by the application's name.
 
@@ -141,6 +169,7 @@ def prepare_ray_environment(host: str, most_under_way: Mapping[str, int]) -> Pat
         "RAY_worker_maximum_startup_concurrency": "64",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         **_haproxy_settings(run_directory, host, most_under_way),
+        **_patience(longest_request_s),
     }
     os.environ.update(settings)
     return run_directory

@@ -15,7 +15,7 @@ import httpx
 import typer
 from rich.markup import escape
 
-from serving.app.plan import Plan
+from serving.app.plan import Plan, longest_request_s
 from serving.app.preloading import start_fork_servers
 from serving.app.proxy_limits import most_under_way
 from serving.app.ray_environment import join_ray_environment, prepare_ray_environment
@@ -66,7 +66,9 @@ def _serve_here(config: Path | None, command_line: Mapping[str, Any], started: f
         out.print("stopped")
         return
     run_directory = prepare_ray_environment(
-        settings.server.host, most_under_way(plan, settings.server)
+        settings.server.host,
+        most_under_way(plan, settings.server),
+        longest_request_s(settings.models, settings.server),
     )
     fork_servers = start_fork_servers(plan, run_directory)
     # Importing Ray reads the environment that was just prepared.

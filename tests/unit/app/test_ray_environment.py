@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from annotated_types import Le
 
 from serving.app import ray_environment
 from serving.app.ray_environment import (
@@ -17,7 +18,9 @@ from serving.app.ray_environment import (
     prepare_node_environment,
     prepare_ray_environment,
 )
+from serving.config import ServerConfig
 
+LONGEST_S = 299.5
 HAPROXY_CFG = """global
     stats socket /run/admin.sock
 frontend prometheus
@@ -43,7 +46,7 @@ def prepare(tmp_path: Path, monkeypatch) -> Iterator:
     made: list[Path] = []
 
     def call(host: str = "127.0.0.1") -> Path:
-        made.append(prepare_ray_environment(host, {"minilm--fp32": 2}))
+        made.append(prepare_ray_environment(host, {"minilm--fp32": 2}, LONGEST_S))
         return made[-1]
 
     yield call
@@ -96,6 +99,19 @@ def test_what_ticks_in_an_idle_service_is_slowed_on_clusters_too(prepare) -> Non
     # Ray's own defaults, in milliseconds and seconds.
     assert int(CLUSTER_SETTINGS["RAY_SERVE_METRICS_EXPORT_INTERVAL_MS"]) > 100
     assert 0.1 < float(CLUSTER_SETTINGS["RAY_SERVE_CONTROL_LOOP_INTERVAL_S"]) <= 1
+
+
+def test_no_request_is_given_up_before_its_deadline(prepare) -> None:
+    prepare()
+    on_clusters = max(
+        max(metadata.le for metadata in field.metadata if isinstance(metadata, Le))
+        for name, field in ServerConfig.model_fields.items()
+        if name in ("request_timeout_s", "generation_timeout_s")
+    )
+    for settings, longest_s in ((os.environ, LONGEST_S), (CLUSTER_SETTINGS, on_clusters)):
+        # Of one that a new HAProxy has replaced, and of a server that says nothing.
+        assert longest_s < int(settings["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) < longest_s + 60
+        assert longest_s < int(settings["RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S"]) < longest_s + 60
 
 
 def test_a_dead_haproxy_is_noticed_within_seconds() -> None:
