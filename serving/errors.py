@@ -3,7 +3,8 @@
     QuantserveError
     ├── ConfigError                  start-up only
     │   ├── SourceError
-    │   └── DamagedArtifact
+    │   ├── DamagedArtifact
+    │   └── MayPass
     ├── StartError                   start-up only
     ├── ServiceEnded                 the command alone
     └── RequestError                 carries status, code, param
@@ -50,6 +51,13 @@ class SourceError(ConfigError):
 
 class DamagedArtifact(ConfigError):
     """An artifact is not what was written to the store; the message names the file."""
+
+
+class MayPass(ConfigError):
+    """What was asked for is right, but the machine could not do it now: no memory, a full disk.
+
+    Whoever gets it may try again later; every other ``ConfigError`` would come again.
+    """
 
 
 class RequestError(QuantserveError):

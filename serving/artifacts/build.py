@@ -34,7 +34,7 @@ from serving.artifacts.manifest import (
 from serving.artifacts.measuring import measure_agreement, require_floor
 from serving.artifacts.order import FAILED, REFUSED, BuildOrder
 from serving.artifacts.request import ArtifactRequest
-from serving.errors import QuantserveError
+from serving.errors import MayPass, QuantserveError
 from serving.machine.process_memory import peak_resident_bytes
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
@@ -151,7 +151,7 @@ def main() -> int:
         build(order)
     except QuantserveError as error:
         output.write(str(error))
-        status = REFUSED
+        status = FAILED if isinstance(error, MayPass) else REFUSED
     except Exception as error:  # converters raise anything; all of it is the artifact's failure
         traceback.print_exc()
         output.write(f"{type(error).__name__}: {error}")

@@ -18,7 +18,7 @@ from serving.artifacts.measuring import require_floor
 from serving.artifacts.order import REFUSED, BuildOrder
 from serving.artifacts.request import ArtifactRequest
 from serving.artifacts.store import Artifact, ArtifactStore
-from serving.errors import ConfigError, DamagedArtifact
+from serving.errors import ConfigError, DamagedArtifact, MayPass
 from serving.machine.cores import available_cores
 
 POLL_S = 0.1
@@ -31,6 +31,7 @@ def ensure(request: ArtifactRequest, store: ArtifactStore) -> Artifact:
 
     Raises:
         ConfigError: It cannot be made, or agrees less with its reference than its floor asks for.
+        MayPass: It could not be made this time: the machine lacks something, or a process ended.
         SourceError: The source is missing or damaged.
     """
     return ensure_key(request, key_of(request, store), store)
@@ -57,7 +58,7 @@ def ensure_key(
         on_start: Called when this one begins to.
 
     Raises:
-        ConfigError: As of ``ensure``.
+        ConfigError, MayPass: As of ``ensure``.
         InterruptedError: ``stop`` was set.
     """
     stop = stop or threading.Event()
@@ -95,7 +96,8 @@ def _ensure_reference(
     try:
         return ensure_key(reference, key_of(reference, store), store, threads, stop).folder
     except ConfigError as error:
-        raise ConfigError(f"{request.name}: what min_agreement compares it with: {error}") from None
+        what = f"{request.name}: what min_agreement compares it with: {error}"
+        raise type(error)(what) from None
 
 
 def _held_to_floor(found: Artifact, request: ArtifactRequest) -> Artifact:
@@ -148,7 +150,7 @@ def _build_apart(order: BuildOrder, log_file: Path, stop: threading.Event) -> No
             process.kill()
     if process.returncode not in (0, REFUSED):
         end = _describe_end(process.returncode, said)
-        raise ConfigError(f"{order.request.name}: {end} ({log_file})")
+        raise MayPass(f"{order.request.name}: {end} ({log_file})")
     log_file.unlink(missing_ok=True)
     if process.returncode == REFUSED:
         raise ConfigError(f"{order.request.name}: {said}")

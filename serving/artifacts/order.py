@@ -10,7 +10,7 @@ from serving.artifacts.key import ArtifactKey
 from serving.artifacts.request import ArtifactRequest
 
 REFUSED, FAILED = 3, 4
-"""Exit statuses: an error that was foreseen, and one that was not. Its text is the output."""
+"""Exit statuses: a refusal, which would come again, and any other error. Its text is the output."""
 
 
 class BuildOrder(BaseModel):

@@ -23,7 +23,7 @@ from serving.artifacts.manifest import (
     verify_files,
 )
 from serving.artifacts.source_digest import DigestCache
-from serving.errors import ConfigError
+from serving.errors import ConfigError, MayPass
 
 _ID = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
 MIN_DIGITS = 8
@@ -75,7 +75,8 @@ class ArtifactStore:
         folder: Made if it is missing, for its owner only; ``~`` is the home folder.
 
     Raises:
-        ConfigError: It cannot be made.
+        ConfigError: It is a file.
+        MayPass: It cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -87,19 +88,19 @@ class ArtifactStore:
                 f"artifacts.folder: {self.folder} is a file; name a folder, which is made if needed"
             ) from None
         except OSError as error:
-            raise ConfigError(f"artifacts.folder: {self.folder}: {error.strerror}") from None
+            raise MayPass(f"artifacts.folder: {self.folder}: {error.strerror}") from None
         self._digests = DigestCache(self.folder / "digests.json")
 
     def source_digest(self, folder: Path, files: Sequence[Path]) -> str:
         """Digest of a checkpoint's files; see ``DigestCache``.
 
         Raises:
-            ConfigError: A file cannot be read, or the store cannot be written.
+            MayPass: A file cannot be read.
         """
         try:
             return self._digests.digest_files(folder, files)
         except OSError as error:
-            raise ConfigError(f"{error.filename}: {error.strerror}") from None
+            raise MayPass(f"{error.filename}: {error.strerror}") from None
 
     def find(self, key: ArtifactKey) -> Artifact | None:
         """The artifact with this key, every byte of it verified; None if there is none.
@@ -147,7 +148,7 @@ class ArtifactStore:
         What a holder left unfinished that died is removed first.
 
         Raises:
-            ConfigError: The store cannot be written.
+            MayPass: The store cannot be written.
         """
         with contextlib.ExitStack() as held:
             try:
@@ -156,7 +157,7 @@ class ArtifactStore:
             except InterruptedError:
                 raise
             except OSError as error:
-                raise ConfigError(
+                raise MayPass(
                     f"artifacts.folder: {self.folder} cannot be written: {error.strerror}"
                 ) from None
             for leftover in self._leftovers(artifact_id):

@@ -16,7 +16,7 @@ from ray import serve
 from serving.artifacts import ArtifactRequest, ArtifactStore, key_of
 from serving.artifacts.ensuring import ensure_key
 from serving.config import ModelConfig, ServerConfig, VariantConfig
-from serving.errors import ConfigError, InternalError, NotReady, RequestError
+from serving.errors import ConfigError, InternalError, MayPass, NotReady, RequestError
 from serving.machine.cores import available_cores
 from serving.metrics import EdgeMetrics, Labels, QualityDrops, exposition
 from serving.replica.loaded_variant import LoadedVariant
@@ -93,7 +93,7 @@ class Replica:
                 raise
             reason = f"{name} failed to load: {type(error).__name__}: {error}"
             # What we refuse on purpose, the next replica would refuse as well.
-            if not isinstance(error, ConfigError):
+            if not isinstance(error, ConfigError) or isinstance(error, MayPass):
                 self._load_again_at = time.monotonic() + LOAD_AGAIN_S
             backend = FailedBackend(NotReady(reason))
         self._backends = SingleVariant(

@@ -7,12 +7,15 @@ import pytest
 from serving import errors
 from serving.errors import (
     ConfigError,
+    DamagedArtifact,
     InvalidField,
+    MayPass,
     QuantserveError,
     RequestError,
     SourceError,
 )
 
+CONFIG_ERRORS = [ConfigError, SourceError, DamagedArtifact, MayPass]
 REQUEST_ERRORS = [*RequestError.__subclasses__(), *InvalidField.__subclasses__()]
 
 
@@ -51,7 +54,7 @@ def test_a_request_error_survives_pickling_with_all_attributes(kind: type[Reques
     assert (again.status, again.type, again.code) == (kind.status, kind.type, kind.code)
 
 
-@pytest.mark.parametrize("kind", [ConfigError, SourceError])
+@pytest.mark.parametrize("kind", CONFIG_ERRORS)
 def test_a_config_error_survives_pickling(kind: type[ConfigError]) -> None:
     again = pickle.loads(pickle.dumps(kind("models[0].source: no folder")))
     assert type(again) is kind
@@ -64,5 +67,5 @@ def test_codes_tell_request_errors_apart() -> None:
 
 
 def test_every_error_is_drawn_in_the_tree() -> None:
-    for kind in (QuantserveError, ConfigError, SourceError, RequestError, *REQUEST_ERRORS):
+    for kind in (QuantserveError, *CONFIG_ERRORS, RequestError, *REQUEST_ERRORS):
         assert kind.__name__ in (errors.__doc__ or "")

@@ -10,7 +10,7 @@ import pytest
 from serving.artifacts import AgreementFloor, ArtifactRequest, ArtifactStore, ensure, key_of
 from serving.artifacts.calibration import read_held_out
 from serving.artifacts.request import CalibrationOrigin
-from serving.errors import ConfigError
+from serving.errors import ConfigError, MayPass
 from tests.unit.paper import Paper
 
 COUNT = 60
@@ -176,6 +176,15 @@ def test_a_reference_that_cannot_be_made_is_told(
         "[this] checkpoint"
     )
     assert store.ids() == []
+
+
+def test_whether_a_reference_may_be_made_the_next_time_is_told(
+    paper: Paper, store: ArtifactStore, texts: Path
+) -> None:
+    paper.configure(fault="kill", only="folds=3")
+    reference = paper.request("reference", options={"folds": 3})
+    with pytest.raises(MayPass, match=r"compares it with: origami:reference: .* was killed"):
+        ensure(with_floor(paper, texts, 0.9, reference=reference), store)
 
 
 def test_a_reference_that_is_no_number_is_told(

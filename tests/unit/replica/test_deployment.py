@@ -16,6 +16,7 @@ from serving.errors import (
     DeadlineExceeded,
     InternalError,
     InvalidField,
+    MayPass,
     NotReady,
     QueueFull,
 )
@@ -165,10 +166,11 @@ async def test_a_variant_that_cannot_be_loaded_says_why_on_every_call(parts: Par
     assert "quantserve_weights_bytes" not in await replica.metrics()
 
 
+@pytest.mark.parametrize("failure", [MemoryError("no room"), MayPass("the disk is full")])
 async def test_what_failed_for_a_reason_that_may_pass_is_replaced_to_be_tried_again(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
-    parts.backend = MemoryError("no room")
+    parts.backend = failure
     replica = await start()
     assert isinstance(await replica.describe(), NotReady)
     replica.check_health()

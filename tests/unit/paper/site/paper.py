@@ -2,7 +2,8 @@
 
 What preparing does beside its work stands in the checkpoint's file ``conduct``: a line in the file
 ``diary`` for each try, a pause of ``pause_s`` seconds while half of the weights are written, and an
-end by ``fault``: ``refuse``, ``raise``, ``kill`` or ``exit``, where the options hold ``only``.
+end by ``fault``: ``refuse``, ``lack``, ``raise``, ``kill`` or ``exit``, where the options hold
+``only``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 
-from serving.errors import ConfigError
+from serving.errors import ConfigError, MayPass
 from serving.quality.agreement import embeddings_judging
 from serving.quality.dataset import read_examples
 from serving.quality.probes import read_text_probes
@@ -91,6 +92,8 @@ def prepare(request):
     match says.get("fault") if is_faulty else None:
         case "refuse":
             raise ConfigError("paper cannot hold [this] checkpoint")
+        case "lack":
+            raise MayPass("there is no room to fold in")
         case "raise":
             raise ValueError("wet paper")
         case "kill":
