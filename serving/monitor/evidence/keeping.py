@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from serving.config import ModelConfig
 from serving.monitor.evidence import forgetting, reading, writing
@@ -43,6 +43,14 @@ LOOK_S = 0.2
 P = ParamSpec("P")
 Found = TypeVar("Found")
 Operation = Callable[Concatenate[sqlite3.Connection, P], Found]
+Act = Literal["written", "forgotten", "read"]
+
+WORKS_AGAIN: Mapping[Act, tuple[Act, ...]] = {
+    "written": ("written", "forgotten"),
+    "forgotten": (),
+    "read": ("read",),
+}
+"""What an act that succeeds says of: a full disk can be read, and there may be nothing to forget."""
 
 
 class Evidence:
@@ -68,12 +76,12 @@ class Evidence:
         self._db = open_memory()
         self._lock: int | None = None
         self._has_no_file = ""
-        self._failing = ""
+        self._failing: dict[Act, str] = {}
 
     @property
     def not_kept(self) -> str:
         """Why what is learned now does not outlive the process; empty if it does."""
-        return self._has_no_file or self._failing
+        return self._has_no_file or next(iter(self._failing.values()), "")
 
     async def open(self) -> None:
         """Open the file; if it cannot be, all goes on in memory."""
@@ -108,56 +116,60 @@ class Evidence:
             for model, quality in self._qualities.items()
         }
         keep = {model: quality.keep_samples for model, quality in self._qualities.items()}
-        await self._try(None, forgetting.forget_old, before)
-        await self._try(None, forgetting.forget_inputs, keep)
+        await self._try("forgotten", None, forgetting.forget_old, before)
+        await self._try("forgotten", None, forgetting.forget_inputs, keep)
 
     async def add_step(self, pair: JudgedPair, probe_set: str, step: ProbeStep) -> None:
         """Take what came of one turn of probing."""
-        await self._try(None, writing.add_step, self._clock(), pair, probe_set, step)
+        await self._try("written", None, writing.add_step, self._clock(), pair, probe_set, step)
 
     async def add_live(self, pair: JudgedPair, probe_set: str, sample: LiveSample) -> None:
         """Take a live sample; its input is kept only if the configuration allows it."""
         keep = self._qualities[pair.model].keep_samples
         sample = sample if keep else LiveSample(sample.comparison, None)
-        await self._try(None, writing.add_live, self._clock(), pair, probe_set, sample, keep)
+        await self._try(
+            "written", None, writing.add_live, self._clock(), pair, probe_set, sample, keep
+        )
 
     async def add_scores(
         self, pair: JudgedPair, data_set: str, first: int, scores: Sequence[LabelledScore]
     ) -> None:
         """Take how a variant did on consecutive labelled examples, from the index ``first`` on."""
-        await self._try(None, writing.add_scores, self._clock(), pair, data_set, first, scores)
+        await self._try(
+            "written", None, writing.add_scores, self._clock(), pair, data_set, first, scores
+        )
 
     async def add_labels(self, pair: JudgedPair, data_set: str, report: LabelReport) -> None:
         """Take the result of an evaluation."""
-        await self._try(None, writing.add_labels, self._clock(), pair, data_set, report)
+        await self._try("written", None, writing.add_labels, self._clock(), pair, data_set, report)
 
     async def add_verdict(self, pair: JudgedPair, change: VerdictChange) -> None:
         """Take a change of a verdict."""
-        await self._try(None, writing.add_verdict, pair, change)
+        await self._try("written", None, writing.add_verdict, pair, change)
 
     async def known(self, pair: JudgedPair, probe_set: str, data_set: str | None) -> KnownEvidence:
         """Return what is known of a pair with these probes and these labelled data."""
-        return await self._try(NOTHING_KNOWN, reading.known, pair, probe_set, data_set)
+        return await self._try("read", NOTHING_KNOWN, reading.known, pair, probe_set, data_set)
 
     async def known_scores(self, pair: JudgedPair, data_set: str) -> list[LabelledScore]:
         """How a variant did on the labelled examples, from the first one on, none missing."""
-        return await self._try([], reading.known_scores, pair, data_set)
+        return await self._try("read", [], reading.known_scores, pair, data_set)
 
     async def live_inputs(self, model: str) -> tuple[Input, ...]:
         """The latest live inputs of a model that may be kept, the oldest first."""
         count = self._qualities[model].keep_samples
         nothing: tuple[Input, ...] = ()
-        return await self._try(nothing, reading.live_inputs, model, count)
+        return await self._try("read", nothing, reading.live_inputs, model, count)
 
     async def history(self, since: float) -> Mapping[str, tuple[VerdictChange, ...]]:
         """Changes of verdicts since a time, by model, the oldest first."""
         nothing: dict[str, tuple[VerdictChange, ...]] = {}
-        return await self._try(nothing, reading.history, since)
+        return await self._try("read", nothing, reading.history, since)
 
     async def course(self, model: str, since: float, step_s: float) -> tuple[CourseStep, ...]:
         """How a model's agreements went since a time, by steps of ``step_s`` seconds."""
         nothing: tuple[CourseStep, ...] = ()
-        return await self._try(nothing, course, model, since, step_s)
+        return await self._try("read", nothing, course, model, since, step_s)
 
     def now(self) -> float:
         """Seconds since 1970."""
@@ -173,6 +185,7 @@ class Evidence:
 
     async def _try(
         self,
+        act: Act,
         otherwise: Found,
         operation: Operation[P, Found],
         *arguments: P.args,
@@ -184,10 +197,11 @@ class Evidence:
                 self._thread, lambda: operation(self._db, *arguments, **options)
             )
         except (sqlite3.Error, ValueError) as error:  # a disk may be full, a file spoilt
-            failing = f"{self._folder}: evidence cannot be kept or read at the moment: {error}"
-            if failing != self._failing:
+            failing = f"{self._folder}: evidence cannot be {act} at the moment: {error}"
+            if failing != self._failing.get(act):
                 logger.error("%s", failing, exc_info=error)
-            self._failing = failing
+            self._failing[act] = failing
             return otherwise
-        self._failing = ""
+        for one in WORKS_AGAIN[act]:
+            self._failing.pop(one, None)
         return found

@@ -162,12 +162,25 @@ async def test_a_write_that_fails_is_told_until_one_succeeds(
     evidence._db.execute("PRAGMA query_only = ON")  # as on a disk that was mounted anew
     for _ in range(2):
         await evidence.add_live(PAIR, PROBE_SET, live())
+        # Reading goes on, and says nothing of it.
+        assert await evidence.history(0.0) == {}
         assert "readonly" in evidence.not_kept
     assert len({id(record) for record in warnings.records}) == 1
     evidence._db.execute("PRAGMA query_only = OFF")
     await evidence.add_live(PAIR, PROBE_SET, live())
     assert evidence.not_kept == ""
     assert (await evidence.known(PAIR, PROBE_SET, None)).num_live == 1
+    evidence.close()
+
+
+async def test_what_could_not_be_forgotten_is_told_until_a_write_succeeds(tmp_path: Path) -> None:
+    evidence = await opened(tmp_path)
+    evidence._db.execute("PRAGMA query_only = ON")
+    await evidence.forget()
+    assert "cannot be forgotten" in evidence.not_kept
+    evidence._db.execute("PRAGMA query_only = OFF")
+    await evidence.add_live(PAIR, PROBE_SET, live())
+    assert evidence.not_kept == ""
     evidence.close()
 
 
