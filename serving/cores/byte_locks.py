@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 # struct flock of a 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
@@ -24,6 +27,7 @@ class ByteLocks:
     """
 
     def __init__(self, file: Path) -> None:
+        self._file = file
         self._fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def try_lock(self, byte: int) -> bool:
@@ -34,9 +38,28 @@ class ByteLocks:
             return False
         return True
 
-    def lock(self, byte: int) -> None:
-        """Lock a byte, however long it takes; other threads run meanwhile."""
-        fcntl.fcntl(self._fd, fcntl.F_OFD_SETLKW, _EXCLUSIVE[byte])
+    @contextlib.contextmanager
+    def in_line(self, byte: int, patience_s: float) -> Iterator[bool]:
+        """Lock a byte in the order of asking, and release it at the end.
+
+        Args:
+            byte: Nothing else of this object locks it.
+            patience_s: Seconds to wait at most.
+
+        Yields:
+            Whether it is locked; else its holder has kept it for so long.
+        """
+        if self.try_lock(byte):
+            try:
+                yield True
+            finally:
+                self.unlock(byte)
+            return
+        place = _Place(self._file, byte)
+        try:
+            yield place.came.wait(patience_s)
+        finally:
+            place.leave()
 
     def unlock(self, byte: int) -> None:
         """Release a byte; nothing happens if it is not held."""
@@ -50,3 +73,33 @@ class ByteLocks:
     def close(self) -> None:
         """Release all of them."""
         os.close(self._fd)
+
+
+class _Place:
+    """A place in the line for a byte, where a thread waits: the kernel's waiting has no time limit.
+
+    Args:
+        file: Of the byte, opened once more: the lock is this place's alone.
+        byte: What is waited for.
+    """
+
+    def __init__(self, file: Path, byte: int) -> None:
+        self._fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        self._ending = threading.Lock()
+        self._is_left = False
+        self.came = threading.Event()
+        threading.Thread(target=self._wait, args=(byte,), daemon=True).start()
+
+    def _wait(self, byte: int) -> None:
+        fcntl.fcntl(self._fd, fcntl.F_OFD_SETLKW, _EXCLUSIVE[byte])
+        with self._ending:
+            self.came.set()
+            if self._is_left:
+                os.close(self._fd)
+
+    def leave(self) -> None:
+        """Release the byte, at once or as soon as it comes."""
+        with self._ending:
+            self._is_left = True
+            if self.came.is_set():
+                os.close(self._fd)

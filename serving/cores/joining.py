@@ -8,7 +8,7 @@ import logging
 from serving.cores.exclusive import ExclusiveCores
 from serving.cores.turn import CoreTurn, shared_folder
 from serving.cores.unshared import UnsharedCores
-from serving.errors import ConfigError
+from serving.errors import MayPass
 from serving.machine.cores import core_numbers
 from serving.seams import Cores, DeviceName
 
@@ -24,7 +24,7 @@ def join(device: DeviceName, most: int, *, exclusive: bool = False) -> Cores:
         exclusive: Take so many, and share them with nobody; may wait until they are free.
 
     Raises:
-        ConfigError: There are not so many exclusive cores.
+        MayPass: Others have the exclusive cores that are asked for.
     """
     if device != "cpu" or not hasattr(fcntl, "F_OFD_SETLK"):
         return UnsharedCores(most)
@@ -32,7 +32,7 @@ def join(device: DeviceName, most: int, *, exclusive: bool = False) -> Cores:
         try:
             return ExclusiveCores(most, core_numbers(), shared_folder())
         except OSError as error:
-            raise ConfigError(f"cores: exclusive: {error}") from None
+            raise MayPass(f"cores: exclusive: {error}") from None
     try:
         return CoreTurn(most, core_numbers(), shared_folder())
     except OSError as error:

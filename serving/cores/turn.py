@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import tempfile
@@ -15,6 +16,8 @@ from serving.cores.byte_locks import ByteLocks
 from serving.cores.members import Members
 from serving.cores.shares import share
 from serving.machine.cores import core_numbers
+
+logger = logging.getLogger("ray.serve.quantserve")
 
 QUEUE_BYTE = 1_000
 """Held by the one that gets the next core, while the others wait. Cores are the bytes from 0."""
@@ -29,6 +32,13 @@ QUANTUM_S = 0.02
 LOOK_AGAIN_S = 0.01
 """How long a waiter sleeps at most: a holder that was killed wakes nobody."""
 
+PATIENCE_S = 5.0
+"""Who has waited so long for a core goes on without one: a replica that hangs keeps its cores until
+it is replaced, and one that is stopped its place in the line."""
+
+GLANCE_S = 0.05
+"""Likewise from then on, until a core has come: nobody waits in line for what did not come."""
+
 BACKGROUND_POLL_S = 0.005
 BACKGROUND_BOUND_S = 1.0
 """Background work waits so long at most for foreground work to end, for each of its passes."""
@@ -41,7 +51,8 @@ class CoreTurn:
     split the cores evenly. A replica keeps its cores from pass to pass, gives back what is above
     its share as soon as others have work, and takes more only some time after they had the last.
     Where more replicas are active than there are cores, they take turns in the order in which they
-    came. Background work takes cores while nobody has other work, or after a second.
+    came. Who waits for seconds goes on without a core. Background work takes cores while nobody has
+    other work, or after a second.
 
     ``take`` and ``give_back`` are never called at the same time.
 
@@ -64,11 +75,14 @@ class CoreTurn:
         self._hurry = threading.Event()
         self._held: list[int] = []
         """Places in ``_cores``."""
+        self._has_given_up = False
         self._since = 0.0
         self._decide_at = 0.0
 
     def take(self, background: bool = False) -> tuple[int, ...]:
         """Return the numbers of the cores that the next pass may use, once there is at least one.
+
+        After seconds without any it is one that somebody else has.
 
         Args:
             background: Nobody waits for the pass.
@@ -82,7 +96,8 @@ class CoreTurn:
                 self._decide()
             if not self._held:
                 self._queue()
-        # Where other replicas have every core for themselves, nothing is left to share.
+        # Where other replicas have every core for themselves, nothing is left to share; and one
+        # that hangs must not hang all others.
         return tuple(self._cores[place] for place in self._held) or (self._cores[0],)
 
     def hurry(self) -> None:
@@ -142,16 +157,36 @@ class CoreTurn:
 
     def _queue(self) -> None:
         self._members.note_waiting(True)
-        self._locks.lock(QUEUE_BYTE)
         try:
-            while not (self._take_free(self._share()) or self._nothing_is_shared):
-                if self._poll.poll(LOOK_AGAIN_S * 1e3):
-                    _drain(self._wake)
+            if self._has_given_up:
+                self._await_core(GLANCE_S)
+            else:
+                self._await_core_in_line()
         finally:
-            self._locks.unlock(QUEUE_BYTE)
             self._members.note_waiting(False)
+        gives_up = not (self._held or self._nothing_is_shared)
+        if gives_up and not self._has_given_up:
+            logger.warning(
+                "no core came free for %g s: another replica hangs or is stopped; going on without",
+                PATIENCE_S,
+            )
+        self._has_given_up = gives_up
         self._since = time.monotonic()
         self._decide_at = self._since + DECIDE_S
+
+    def _await_core_in_line(self) -> None:
+        until = time.monotonic() + PATIENCE_S
+        with self._locks.in_line(QUEUE_BYTE, PATIENCE_S) as is_first:
+            if is_first:
+                self._await_core(until - time.monotonic())
+
+    def _await_core(self, patience_s: float) -> None:
+        until = time.monotonic() + patience_s
+        while not (self._take_free(self._share()) or self._nothing_is_shared):
+            if time.monotonic() >= until:
+                return
+            if self._poll.poll(LOOK_AGAIN_S * 1e3):
+                _drain(self._wake)
 
     def _take_free(self, due: int) -> bool:
         for place in range(len(self._cores)):

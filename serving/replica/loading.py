@@ -61,10 +61,15 @@ async def load_variant(
         exclusive=variant.cores == "exclusive",
     )
     arguments = model, variant, request.device, artifact, server, replica, cores
-    if TASKS[model.task].kind == "encoder":
-        loaded = await load_encoder(*arguments)
-    else:
-        loaded = await load_generator(*arguments, beside)
+    try:
+        if TASKS[model.task].kind == "encoder":
+            loaded = await load_encoder(*arguments)
+        else:
+            loaded = await load_generator(*arguments, beside)
+    except BaseException:
+        # The process lives on to say why, and others wait for what it would keep.
+        cores.close()
+        raise
     if variant.threads is not None or request.device != "cpu":
         return loaded
     drafted_by = None if beside is None else beside.artifact

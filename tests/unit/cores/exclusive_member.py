@@ -8,13 +8,14 @@ import sys
 import threading
 from pathlib import Path
 
-from serving.cores.exclusive import ExclusiveCores
+from serving.cores import exclusive
 from tests.unit.cores.member import say
 
 
 def main() -> None:
     """Take cores, say where this process's threads run, and keep them until input ends."""
     folder, count = Path(sys.argv[1]), int(sys.argv[2])
+    exclusive.CLAIM_S = float(sys.argv[3])
     started = threading.Event()
     ended = threading.Event()
 
@@ -26,7 +27,7 @@ def main() -> None:
     waiting.start()
     started.wait()
     try:
-        cores = ExclusiveCores(count, sorted(os.sched_getaffinity(0)), folder)
+        cores = exclusive.ExclusiveCores(count, sorted(os.sched_getaffinity(0)), folder)
     except OSError as error:
         say(json.dumps({"error": str(error)}))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -163,6 +164,47 @@ def test_a_waiter_that_is_killed_holds_nobody_up(tmp_path, join) -> None:
         assert not mine._members.others_wait()
         mine.give_back()
         assert third.take() == (3,)
+
+
+def test_one_that_hangs_holds_nobody_up_for_long(join, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(turn_module, "PATIENCE_S", 0.3)
+    hanging, mine = join(), join()
+    assert hanging.take() == (3, 5)
+    asked = time.monotonic()
+    with caplog.at_level("WARNING"):
+        assert mine.take() == (3,)
+        first = time.monotonic() - asked
+        # Not as long at each pass.
+        monkeypatch.setattr(turn_module, "PATIENCE_S", 10 * DEAD_AFTER_S)
+        assert mine.take() == (3,)
+    assert first >= 0.3
+    (record,) = caplog.records
+    assert "another replica hangs or is stopped" in record.message
+    hanging.give_back()
+    mine.take()
+    assert mine._held
+    mine.give_back()
+
+
+def test_one_that_is_stopped_in_line_holds_nobody_up_for_long(tmp_path, join, monkeypatch) -> None:
+    mine, third, fourth = join(), join(1), join(1)
+    mine.take()
+    with members(1, tmp_path, "--turns", "1") as (waiter,):
+        waiter.go()
+        wait_until(lambda: third._locks.is_held_elsewhere(turn_module.QUEUE_BYTE))
+        waiter.process.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(turn_module, "PATIENCE_S", 0.3)
+        assert third.take() == (3,)
+        # Nobody is before him in line, but there is a core: that of the third, which was not held.
+        mine.give_back()
+        third.take()
+        assert third._held
+        # The place in line that he left is not taken by him once it comes.
+        waiter.process.kill()
+        waiter.process.wait()
+        monkeypatch.setattr(turn_module, "PATIENCE_S", 10 * DEAD_AFTER_S)
+        assert fourth.take()
+        wait_until(lambda: not fourth._locks.is_held_elsewhere(turn_module.QUEUE_BYTE))
 
 
 def test_more_members_than_cores_take_turns_and_none_starves(tmp_path) -> None:

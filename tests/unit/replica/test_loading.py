@@ -12,10 +12,12 @@ import pytest
 
 from serving.artifacts import ArtifactRequest, ArtifactStore
 from serving.config import ModelConfig, ServerConfig, VariantConfig
+from serving.cores.unshared import UnsharedCores
 from serving.errors import ConfigError, InvalidField
 from serving.machine.device import instructions_of
 from serving.recipes import RECIPES
 from serving.recipes.int4 import Int4Options
+from serving.replica import loading
 from serving.replica.encoder.local_encoder import LocalEncoder
 from serving.replica.generator.local_generator import LocalGenerator
 from serving.replica.loaded_variant import STUCK_AFTER_DEADLINES, LoadedVariant
@@ -300,6 +302,23 @@ async def test_what_the_machine_cannot_run_is_raised(load: Load, stage: Stage, t
     stage.refusal = ConfigError("no such kernel")
     with pytest.raises(ConfigError, match="no such kernel"):
         await load(task)
+
+
+@each_task
+async def test_who_cannot_load_leaves_its_cores_to_others(
+    load: Load, stage: Stage, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    closed: list[bool] = []
+
+    class NotedCores(UnsharedCores):
+        def close(self) -> None:
+            closed.append(True)
+
+    monkeypatch.setattr(loading, "join", lambda device, most, exclusive: NotedCores(most))
+    stage.refusal = ConfigError("no such kernel")
+    with pytest.raises(ConfigError, match="no such kernel"):
+        await load(task)
+    assert closed == [True]
 
 
 @each_task
