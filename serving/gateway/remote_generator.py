@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, cast
 
@@ -28,9 +29,15 @@ from serving.serve_application import replica_call
 Piece = GenerationChunk | GenerationSummary | RequestError
 """What a replica sends; an error, as its last piece, is expected and therefore a value."""
 
+MOST_DEATHS = 3
+"""In the middle of one whole answer: a request that ends its replica must not end all that follow,
+as often as its deadline allows."""
+
 
 class RemoteGenerator:
-    """Has a replica generate; the request is sent again only while nothing of its answer has come.
+    """Has a replica generate; the request is sent again while its client has nothing of its answer.
+
+    A whole answer, which is not streamed, is therefore begun again, too, if its replica dies.
 
     Args:
         calls: Reach the variant.
@@ -56,6 +63,39 @@ class RemoteGenerator:
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
         """Generate; see ``GeneratorBackend.stream``."""
         deadline = now() + request.timeout_s
+        if not request.stream:
+            for piece in await self._whole(request, deadline):
+                yield piece
+            return
+        try:
+            async with aclosing(self._pieces(request, deadline)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except RayActorError:
+            raise self._died() from None
+
+    async def _whole(
+        self, request: GenerationRequest, deadline: float
+    ) -> list[GenerationChunk | GenerationSummary]:
+        deaths = 0
+        while True:
+            try:
+                async with aclosing(self._pieces(request, deadline)) as pieces:
+                    return [piece async for piece in pieces]
+            except RayActorError:
+                deaths += 1
+                if deaths == MOST_DEATHS or now() >= deadline:
+                    raise self._died() from None
+            await self._calls.pause_after_death()
+
+    async def _pieces(
+        self, request: GenerationRequest, deadline: float
+    ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
+        """What one replica answers.
+
+        Raises:
+            RayActorError: It died in the middle.
+        """
         call, piece = await self._begin(request, deadline)
         # An ``asyncio.timeout`` must not span a yield: it would interrupt the consumer.
         timer = asyncio.get_running_loop().call_at(deadline, call.cancel)
@@ -68,8 +108,6 @@ class RemoteGenerator:
             return
         except RequestCancelledError:
             raise DeadlineExceeded(f"not finished within {request.timeout_s:g} s") from None
-        except RayActorError:
-            raise self._died() from None
         finally:
             timer.cancel()
             call.cancel()
@@ -82,14 +120,17 @@ class RemoteGenerator:
         That is the first token of a stream; otherwise it is a whole choice, and the replica alone
         can know whether its first token came in time.
         """
-        first_token_deadline = now() + request.first_token_timeout_s
-        timeout_s = request.first_token_timeout_s if request.stream else request.timeout_s
+        first_token_deadline = min(now() + request.first_token_timeout_s, deadline)
+        until_then = first_token_deadline if request.stream else deadline
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout_at(until_then):
                 return await self._begin_until(first_token_deadline, deadline, request)
         except TimeoutError:
-            what = "no first token" if request.stream else "not finished"
-            raise DeadlineExceeded(f"{what} within {timeout_s:g} s") from None
+            if request.stream:
+                said = f"no first token within {request.first_token_timeout_s:g} s"
+            else:
+                said = f"not finished within {request.timeout_s:g} s"
+            raise DeadlineExceeded(said) from None
 
     async def _begin_until(
         self, first_token_deadline: float, deadline: float, request: GenerationRequest
@@ -109,7 +150,9 @@ class RemoteGenerator:
                 return call, await _next(call)
             except RayActorError:
                 if now() > first_token_deadline:
-                    raise (TimeoutError() if request.stream else self._died()) from None
+                    if request.stream:
+                        raise TimeoutError from None
+                    raise
                 await self._calls.pause_after_death()
             except DeploymentUnavailableError:
                 raise self._calls.given_up() from None

@@ -17,7 +17,7 @@ from ray.serve.exceptions import DeploymentUnavailableError, RequestCancelledErr
 from serving.errors import DeadlineExceeded, InternalError, InvalidField, NotReady, QueueFull
 from serving.gateway import replica_calls
 from serving.gateway.cluster import Cluster
-from serving.gateway.remote_generator import RemoteGenerator
+from serving.gateway.remote_generator import MOST_DEATHS, RemoteGenerator
 from serving.gateway.replica_calls import ReplicaCalls
 from serving.seams import (
     GenerationChunk,
@@ -161,8 +161,37 @@ async def test_replicas_that_keep_dying_end_at_the_first_token_s_deadline(backen
         await read(backend_over(FakeCluster()), request, [])
 
 
-async def test_a_whole_answer_is_not_begun_again_after_that_deadline(backend_over) -> None:
-    request = replace(WHOLE, first_token_timeout_s=0.05)
+@pytest.mark.parametrize("before", [1, 3])
+async def test_a_whole_answer_is_begun_again_after_a_death_in_its_middle(
+    backend_over, before: int
+) -> None:
+    got: list[Any] = []
+    cluster = FakeCluster([*CHUNKS[:before], RayActorError()], ANSWER)
+    await read(backend_over(cluster), WHOLE, got)
+    assert got == ANSWER
+    assert cluster.all_cancelled()
+
+
+async def test_a_whole_answer_has_its_time_once(backend_over) -> None:
+    cluster = FakeCluster([CHUNKS[0], RayActorError()], [Wait])
+    with pytest.raises(DeadlineExceeded, match=r"not finished within 0\.05 s"):
+        await read(backend_over(cluster), replace(WHOLE, timeout_s=0.05), [])
+    first, second = cluster.requests
+    assert second.timeout_s < first.timeout_s
+    assert second.first_token_timeout_s < first.timeout_s
+
+
+async def test_a_request_does_not_end_one_replica_after_the_other(backend_over) -> None:
+    cluster = FakeCluster(*[[CHUNKS[0], RayActorError()]] * 10)
+    got: list[Any] = []
+    with pytest.raises(InternalError, match="died in the middle"):
+        await read(backend_over(cluster), WHOLE, got)
+    assert got == []
+    assert len(cluster.calls) == MOST_DEATHS
+
+
+async def test_replicas_that_keep_dying_before_the_first_piece_end_it_too(backend_over) -> None:
+    request = replace(WHOLE, first_token_timeout_s=0.01)
     with pytest.raises(InternalError, match="died"):
         await read(backend_over(FakeCluster()), request, [])
 
