@@ -1,7 +1,8 @@
 """Evidence that outlives the process: one SQLite file, one writer.
 
 ``records`` says what is kept and ``schema`` in which tables; ``writing``, ``reading`` and
-``forgetting`` work on these, and ``keeping`` has them do so beside the event loop.
+``forgetting`` work on these, and ``keeping`` has them do so beside the event loop. What was learned
+while there could be no file is in memory, and ``handing_over`` writes it once there is one.
 """
 
 from serving.monitor.evidence.keeping import Evidence

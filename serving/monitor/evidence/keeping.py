@@ -15,6 +15,7 @@ from typing import Concatenate, Literal, ParamSpec, TypeVar
 from serving.config import ModelConfig
 from serving.monitor.evidence import forgetting, reading, writing
 from serving.monitor.evidence.course import course
+from serving.monitor.evidence.handing_over import hand_over
 from serving.monitor.evidence.records import (
     NOTHING_KNOWN,
     JudgedPair,
@@ -40,6 +41,9 @@ LAST_PROCESS_S = 5.0
 
 LOOK_S = 0.2
 
+TRY_AGAIN_S = 60.0
+"""How often a process without a file tries to have one."""
+
 P = ParamSpec("P")
 Found = TypeVar("Found")
 Operation = Callable[Concatenate[sqlite3.Connection, P], Found]
@@ -50,7 +54,8 @@ WORKS_AGAIN: Mapping[Act, tuple[Act, ...]] = {
     "forgotten": (),
     "read": ("read",),
 }
-"""What an act that succeeds says of: a full disk can be read, and there may be nothing to forget."""
+"""What it is that an act which succeeds says so of. A full disk can be read, and there may be
+nothing to forget."""
 
 
 class Evidence:
@@ -87,25 +92,29 @@ class Evidence:
         """Open the file; if it cannot be, all goes on in memory."""
         deadline = time.monotonic() + LAST_PROCESS_S
         while True:
-            try:
-                db, self._lock = await asyncio.to_thread(open_file, self._folder)
-                self._db.close()
-                self._db = db
+            why_not = await self._take_file()
+            if not isinstance(why_not, FileInUse) or time.monotonic() >= deadline:
                 break
-            except CannotKeep as error:
-                if isinstance(error, FileInUse) and time.monotonic() < deadline:
-                    await asyncio.sleep(LOOK_S)
-                    continue
-                self._has_no_file = f"in memory only: {error}"
-                logger.warning("evidence of quality is kept %s", self._has_no_file)
-                break
+            await asyncio.sleep(LOOK_S)
+        if self._has_no_file:
+            logger.warning("evidence of quality is kept %s", self._has_no_file)
         await self.forget()
 
     async def keep_bounded(self) -> None:
-        """Forget what is too old, until cancelled."""
+        """Forget what is too old, until cancelled, or until there is a file that was missing.
+
+        What was learned meanwhile is in it then. What it held before is for the process to read
+        that takes the place of this one.
+        """
+        forget_at = time.monotonic() + FORGET_EVERY_S
         while True:
-            await asyncio.sleep(FORGET_EVERY_S)
-            await self.forget()
+            await asyncio.sleep(TRY_AGAIN_S)
+            if self._has_no_file and await self._take_file() is None:
+                logger.warning("evidence of quality is kept in %s from now on", self._folder)
+                return
+            if time.monotonic() >= forget_at:
+                await self.forget()
+                forget_at = time.monotonic() + FORGET_EVERY_S
 
     async def forget(self) -> None:
         """Forget what is too old, and inputs that may be kept no longer."""
@@ -182,6 +191,28 @@ class Evidence:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    async def _take_file(self) -> CannotKeep | None:
+        """Go on in the file; returns why not, if it cannot be."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, self._move_to_file)
+        except CannotKeep as error:
+            self._has_no_file = f"in memory only: {error}"
+            return error
+        self._has_no_file = ""
+        return None
+
+    def _move_to_file(self) -> None:
+        db, lock = open_file(self._folder)
+        try:
+            hand_over(self._db, db)
+        except sqlite3.Error as error:
+            db.close()
+            os.close(lock)
+            raise CannotKeep(f"{self._folder}: cannot be written: {error}") from None
+        self._db.close()
+        self._db, self._lock = db, lock
 
     async def _try(
         self,

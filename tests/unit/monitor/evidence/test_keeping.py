@@ -1,12 +1,15 @@
 """Evidence outlives the process, killed or not, and goes on where there can be no file."""
 
+import asyncio
 import logging
 import os
 import random
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +17,19 @@ import pytest
 
 from serving.monitor.evidence import Evidence, keeping
 from serving.monitor.evidence.schema import FILE, open_file
+from tests.unit.fakes.waiting import MAX_WAIT_S, let_others_act
 from tests.unit.monitor.evidence.pieces import (
     DAY,
     PAIR,
     PROBE_SET,
+    STEP,
     change,
     live,
     model_config,
 )
 
 NUM_KILLS = 6
+OTHER_PAIR = replace(PAIR, variant="bf16", artifact="bf16-1", max_tokens=128)
 
 
 async def opened(folder: Path, **quality: Any) -> Evidence:
@@ -143,6 +149,63 @@ async def test_it_waits_for_the_process_that_it_replaces(
     monkeypatch.setattr(keeping, "LOOK_S", 0.0)
     evidence = await opened(tmp_path)
     assert evidence.not_kept == ""
+    evidence.close()
+
+
+async def test_a_file_that_comes_later_takes_up_what_is_known_and_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "LAST_PROCESS_S", 0.0)
+    monkeypatch.setattr(keeping, "TRY_AGAIN_S", 0.0)
+    now = time.time()
+    last = await opened(tmp_path)
+    await last.add_step(PAIR, PROBE_SET, STEP)
+    await last.add_live(PAIR, PROBE_SET, live(0.5))
+    await last.add_verdict(PAIR, change(at=now - 1))
+    evidence = await opened(tmp_path)
+    await evidence.add_step(OTHER_PAIR, PROBE_SET, STEP)
+    await evidence.add_step(PAIR, PROBE_SET, STEP)
+    await evidence.add_live(PAIR, PROBE_SET, live(0.75))
+    await evidence.add_verdict(PAIR, change(at=now))
+    keeping_bounded = asyncio.create_task(evidence.keep_bounded())
+    await let_others_act()
+    assert not keeping_bounded.done()
+    last.close()
+    await asyncio.wait_for(keeping_bounded, MAX_WAIT_S)  # so that Ray Serve replaces the process
+    assert evidence.not_kept == ""
+    await evidence.add_live(PAIR, PROBE_SET, live(1.0))
+    evidence.close()
+    next_one = await opened(tmp_path)
+    known = await next_one.known(PAIR, PROBE_SET, None)
+    assert [sample.comparison.agreement for sample in known.live] == [0.5, 0.75, 1.0]
+    assert [len(known.steps), known.num_live, known.last_verdict] == [1, 3, change(at=now)]
+    assert len((await next_one.known(OTHER_PAIR, PROBE_SET, None)).steps) == 1
+    history = (await next_one.history(0.0))[PAIR.model]
+    assert [one.at for one in history] == [now - 1, now]
+    next_one.close()
+
+
+async def test_a_file_that_takes_nothing_up_is_left_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_on_a_full_disk(folder: Path) -> tuple[sqlite3.Connection, int]:
+        db, lock = open_file(folder)
+        db.execute("PRAGMA max_page_count = 1")
+        return db, lock
+
+    (tmp_path / "taken").write_text("")
+    evidence = await opened(tmp_path / "taken")
+    for number in range(100):
+        await evidence.add_live(PAIR, PROBE_SET, live(number / 100))
+    (tmp_path / "taken").unlink()
+    monkeypatch.setattr(keeping, "open_file", open_on_a_full_disk)
+    assert await evidence._take_file() is not None
+    assert "full" in evidence.not_kept
+    assert (await evidence.known(PAIR, PROBE_SET, None)).num_live == 100
+    db, lock = open_file(tmp_path / "taken")
+    assert db.execute("SELECT count(*) FROM live_samples").fetchone() == (0,)
+    db.close()
+    os.close(lock)
     evidence.close()
 
 
