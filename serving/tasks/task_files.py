@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from tokenizers import Tokenizer
 
-from serving.errors import ConfigError
+from serving.errors import ConfigError, MayPass
 from serving.rust_panics import panics_as_errors
 from serving.settings import explain
 from serving.tasks.text_items import TextItems, TextSettings
@@ -35,13 +35,14 @@ def read_settings(folder: Path, shape: type[Settings]) -> Settings:
     """Read the settings that ``write_task`` wrote.
 
     Raises:
-        ConfigError: The file cannot be read, or is of another shape; names it.
+        ConfigError: The file is of another shape; names it.
+        MayPass: It cannot be read now.
     """
     file = folder / TASK_FILE
     try:
         return shape.model_validate_json(file.read_bytes())
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error}; prepare the variant again") from None
+        raise MayPass(f"{file}: cannot be read: {error}; prepare the variant again") from None
     except ValidationError as error:
         raise ConfigError(f"{file}: {explain(error)}\nPrepare the variant again") from None
 
@@ -55,7 +56,8 @@ def open_text_items(folder: Path, settings: TextSettings, max_tokens: int | None
         max_tokens: Lower limit than the checkpoint's own; None if there is no other.
 
     Raises:
-        ConfigError: The tokenizer cannot be read, or no limit is known.
+        ConfigError: The tokenizer is damaged, or no limit is known.
+        MayPass: It cannot be read now.
     """
     limits = [limit for limit in (settings.max_tokens, max_tokens) if limit is not None]
     if not limits:
@@ -69,11 +71,14 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """Read the tokenizer that ``write_task`` wrote.
 
     Raises:
-        ConfigError: The file cannot be read; names it.
+        ConfigError: The file is damaged; names it.
+        MayPass: It cannot be read now.
     """
     file = folder / TOKENIZER_FILE
     try:
         with panics_as_errors():
-            return Tokenizer.from_file(str(file))
+            return Tokenizer.from_buffer(file.read_bytes())
+    except OSError as error:
+        raise MayPass(f"{file}: cannot be read: {error}; prepare the variant again") from None
     except Exception as error:  # tokenizers raises nothing narrower
         raise ConfigError(f"{file}: cannot be read: {error}; prepare the variant again") from None

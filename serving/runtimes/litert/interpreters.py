@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from serving.errors import ConfigError
+from serving.errors import MayPass
 
 
 class RowInterpreter:
@@ -22,7 +22,7 @@ class RowInterpreter:
         threads: Of the kernels.
 
     Raises:
-        ConfigError: The file is damaged, or asks for an operation that this version has not.
+        MayPass: LiteRT cannot open it; its bytes were right when they were compared.
     """
 
     def __init__(self, file: Path, threads: int) -> None:
@@ -30,7 +30,7 @@ class RowInterpreter:
             self._interpreter = Interpreter(str(file), num_threads=threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ConfigError(f"{file}: LiteRT cannot open it: {error}") from error
+            raise MayPass(f"{file}: LiteRT cannot open it: {error}") from error
         (signature,) = self._interpreter._get_full_signature_list().values()
         self._inputs: dict[str, int] = signature["inputs"]
         (self._output,) = signature["outputs"].values()

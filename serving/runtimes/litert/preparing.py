@@ -48,7 +48,7 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
         size = _write(request.folder, encoder, Float32())
         _check(model, request)
     except ConfigError as error:
-        raise ConfigError(f"{request.checkpoint.folder}: {error}") from error
+        raise type(error)(f"{request.checkpoint.folder}: {error}") from error
     if request.recipe == "fp32":
         return Prepared(size)
     numbers, notes = _numbers(model, request)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import ConfigError
+from serving.errors import ConfigError, MayPass
 from serving.runtimes.llamacpp.artifact_files import WINDOW_KEY
 from serving.runtimes.llamacpp.empty_buffers import return_empty_buffers
 from serving.runtimes.llamacpp.library import (
@@ -45,7 +45,8 @@ class LlamaCppDecoder:
         cache_type: Numbers of cached keys and values, one of ``CACHE_NUMBER_BYTES``.
 
     Raises:
-        ConfigError: llama.cpp cannot read the file, or would attend to more than the model does.
+        ConfigError: llama.cpp would attend to more than the model does.
+        MayPass: llama.cpp cannot open the file; it says why in words alone.
     """
 
     device: DeviceName = "cpu"
@@ -66,7 +67,7 @@ class LlamaCppDecoder:
         parameters.load_mode = MAPPED
         self._model = self._api.llama_model_load_from_file(str(file).encode(), parameters)
         if not self._model:
-            raise ConfigError(f"llama.cpp cannot load {file.name}: {library.reason()}")
+            raise MayPass(f"llama.cpp cannot load {file.name}: {library.reason()}")
         self._vocabulary: int = self._api.llama_vocab_n_tokens(
             self._api.llama_model_get_vocab(self._model)
         )
@@ -75,7 +76,7 @@ class LlamaCppDecoder:
         with return_empty_buffers(library.base):
             self._context = self._open_context()
         if not self._context:
-            raise ConfigError(f"llama.cpp cannot open {file.name}: {library.reason()}")
+            raise MayPass(f"llama.cpp cannot open {file.name}: {library.reason()}")
         self._memory = self._api.llama_get_memory(self._context)
         self._held = [0] * num_slots
         self._most_held = [0] * num_slots

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from serving.errors import ConfigError
+from serving.errors import ConfigError, MayPass
 
 logger = logging.getLogger("ray.serve.quantserve")
 
@@ -184,6 +184,7 @@ def load_library() -> Library:
 
     Raises:
         ConfigError: The package is missing, or another version than the one that is known here.
+        MayPass: The system cannot load it now.
     """
     folder = package_folder()
     try:
@@ -191,7 +192,7 @@ def load_library() -> Library:
         # the thread's variables elsewhere, and crash.
         base, ggml, functions = (ctypes.CDLL(str(folder / file)) for file in _LIBRARIES)
     except OSError as error:
-        raise ConfigError(f"llama.cpp cannot be loaded: {error}") from error
+        raise MayPass(f"llama.cpp cannot be loaded: {error}") from error
     for name, (arguments, result) in _SIGNATURES.items():
         function = getattr(functions, name)
         function.argtypes, function.restype = arguments, result

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from gguf import GGUFReader
 
-from serving.errors import ConfigError
+from serving.errors import ConfigError, MayPass
 from serving.runtimes.llamacpp.artifact_files import MODEL
 from serving.runtimes.llamacpp.decoder import LlamaCppDecoder
 from serving.runtimes.llamacpp.mixtures import MIXTURES
@@ -92,7 +92,10 @@ def _try_out(file: Path, threads: int) -> int:
     Raises:
         ConfigError: It cannot be run, or its logits are not numbers.
     """
-    decoder = LlamaCppDecoder(file, num_slots=1, slot_tokens=TRIED_TOKENS, threads=threads)
+    try:
+        decoder = LlamaCppDecoder(file, num_slots=1, slot_tokens=TRIED_TOKENS, threads=threads)
+    except MayPass as error:  # of a file that nobody has opened before, it is a refusal
+        raise ConfigError(str(error)) from error
     logits = decoder.step([Segment(0, 0, range(TRIED_TOKENS), TRIED_TOKENS)])
     if not np.isfinite(logits).all():
         raise ConfigError(f"{file.name}: its logits are not finite numbers; is it damaged?")

@@ -15,7 +15,7 @@ def open_encoder(request: OpenRequest) -> EncoderEngine:
     """Make the engine.
 
     Raises:
-        ConfigError: The artifact is damaged.
+        MayPass: The artifact cannot be opened now.
     """
     options = session_options(request.threads)
     options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from serving.errors import ConfigError
+from serving.errors import MayPass
 
 ERRORS_ONLY = 3
 
@@ -40,7 +40,8 @@ def open_session(
         without: Names of ONNX Runtime's optimizers to leave out.
 
     Raises:
-        ConfigError: It is damaged, or asks for an operation that this version has not.
+        MayPass: It cannot be opened now, unless it is damaged or asks for an operation that this
+            version has not: the library's errors do not tell these apart.
     """
     onnxruntime.disable_telemetry_events()
     try:
@@ -48,4 +49,4 @@ def open_session(
             file, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
         )
     except Exception as error:  # its own types share no base
-        raise ConfigError(f"{file}: ONNX Runtime cannot open it: {error}") from error
+        raise MayPass(f"{file}: ONNX Runtime cannot open it: {error}") from error

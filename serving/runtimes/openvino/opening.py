@@ -9,7 +9,7 @@ from pathlib import Path
 
 import openvino
 
-from serving.errors import ConfigError
+from serving.errors import ConfigError, MayPass
 from serving.machine.process_memory import release_freed_memory
 from serving.runtimes.openvino.encoder import OpenvinoEncoder
 from serving.runtimes.openvino.execution import EXECUTIONS
@@ -39,7 +39,8 @@ def open_encoder(request: OpenRequest) -> EncoderEngine:
     read where the file is mapped.
 
     Raises:
-        ConfigError: The artifact is damaged, or this CPU cannot run it in the recipe's precision.
+        ConfigError: This CPU cannot run it in the recipe's precision.
+        MayPass: As of ``compile_graph``.
     """
     model = compile_artifact(request)
     if request.recipe == "bf16":
@@ -68,7 +69,8 @@ def compile_graph(
         change: What is done to the graph before; None leaves it as it is.
 
     Raises:
-        ConfigError: The artifact is damaged.
+        MayPass: The artifact cannot be opened now, or is damaged: the library's errors do not tell
+            these apart.
     """
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -87,7 +89,7 @@ def compile_graph(
                 change(graph)
             return core.compile_model(graph, "CPU", properties)
     except RuntimeError as error:
-        raise ConfigError(
+        raise MayPass(
             f"{folder}: OpenVINO cannot open the artifact; remove it and prepare it anew: "
             f"{_last_line(error)}"
         ) from error

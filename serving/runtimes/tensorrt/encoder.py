@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from serving.errors import ConfigError
+from serving.errors import ConfigError, MayPass
 from serving.runtimes.tensorrt.engine_files import ENGINE, FACTS, OUTPUT, EngineFacts
 from serving.runtimes.torch.footprint import measure
 from serving.runtimes.torch.model_inputs import as_tensors
@@ -31,7 +31,7 @@ class TensorRtEncoder:
         head: What becomes of its output.
 
     Raises:
-        ConfigError: The GPU has no memory for it.
+        MayPass: The GPU has no memory for it now.
     """
 
     device: DeviceName = "cuda"
@@ -40,7 +40,7 @@ class TensorRtEncoder:
         self._engine, self._facts, self._head = engine, facts, head
         self._context = engine.create_execution_context()
         if self._context is None:
-            raise ConfigError("TensorRT has no memory for the engine's intermediate results")
+            raise MayPass("TensorRT has no memory for the engine's intermediate results")
         self._stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._type = _TYPES[engine.get_tensor_dtype(OUTPUT)]
 
@@ -89,19 +89,22 @@ def open_encoder(request: OpenRequest) -> TensorRtEncoder:
     """Make the engine. It is code: whoever opens it has compared it with its digest.
 
     Raises:
-        ConfigError: The artifact is damaged, or was built on another GPU or by another version.
+        ConfigError: The artifact is damaged, or was built on another GPU.
+        MayPass: It cannot be read or opened now.
     """
     file, path = request.folder / FACTS, request.folder / ENGINE
     try:
         facts = EngineFacts.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise MayPass(f"{error.filename}: it cannot be read: {error.strerror}") from error
+    except ValidationError as error:
         raise ConfigError(f"{file}: it cannot be read: {error}") from error
     if (gpu := torch.cuda.get_device_name()) != facts.gpu:
         raise ConfigError(f"{path}: it was built on {facts.gpu}, and this is {gpu}")
-    content = path.read_bytes()
     if len(content) != facts.engine_bytes:
         raise ConfigError(f"{path}: it has {len(content)} bytes, not {facts.engine_bytes}")
     engine = trt.Runtime(trt.Logger(trt.Logger.WARNING)).deserialize_cuda_engine(content)
     if engine is None:
-        raise ConfigError(f"{path}: TensorRT {trt.__version__} cannot read it")
+        raise MayPass(f"{path}: TensorRT {trt.__version__} cannot read it")
     return TensorRtEncoder(engine, facts, request.head)

@@ -61,7 +61,7 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
         (request.folder / FACTS).write_text(facts.model_dump_json())
         _check(expected, request)
     except ConfigError as error:
-        raise ConfigError(f"{source.folder}: {error}") from error
+        raise type(error)(f"{source.folder}: {error}") from error
     return Prepared(size)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import ConfigError
+from serving.errors import MayPass
 from serving.machine.cores import core_numbers
 
 ALIGNMENT = 64
@@ -44,7 +44,7 @@ class CompiledGraph:
         threads: Of the pool, the caller included.
 
     Raises:
-        ConfigError: It is damaged, or of another version of TVM.
+        MayPass: TVM cannot open it; its bytes were right when they were compared.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CompiledGraph:
             machine["vm_initialization"](_CPU, 0, _PLAIN_ALLOCATOR)
             self._function = machine[function]
         except Exception as error:  # its own types share no base
-            raise ConfigError(f"{file}: TVM cannot open it: {error}") from error
+            raise MayPass(f"{file}: TVM cannot open it: {error}") from error
         self._configure = self._ffi.get_global_func("runtime.config_threadpool")
         self._numbers = [self._tensor(each) for each in numbers]
         every = core_numbers()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from serving.errors import ConfigError
+from serving.errors import ConfigError, MayPass
 from serving.machine.isa import cpu_flags
 from serving.runtimes.tvm.encoder import TvmEncoder
 from serving.runtimes.tvm.graph_files import FACTS, FUNCTION, LIBRARY, WEIGHTS, LibraryFacts
@@ -27,16 +27,18 @@ def open_encoder(request: OpenRequest) -> EncoderEngine:
 
     Raises:
         ConfigError: The artifact is damaged, or was compiled for another CPU.
+        MayPass: It cannot be read or opened now.
     """
     file, library = request.folder / FACTS, request.folder / LIBRARY
     try:
         facts = LibraryFacts.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
+        size = library.stat().st_size
+    except OSError as error:
+        raise MayPass(f"{error.filename}: it cannot be read: {error.strerror}") from error
+    except ValidationError as error:
         raise ConfigError(f"{file}: it cannot be read: {error}") from error
-    if library.stat().st_size != facts.library_bytes:
-        raise ConfigError(
-            f"{library}: it has {library.stat().st_size} bytes, not {facts.library_bytes}"
-        )
+    if size != facts.library_bytes:
+        raise ConfigError(f"{library}: it has {size} bytes, not {facts.library_bytes}")
     if missing := sorted(set(facts.flags) - cpu_flags()):
         raise ConfigError(
             f"{library}: it was compiled for a CPU with {', '.join(missing)}, which this one lacks"
@@ -51,6 +53,7 @@ def map_numbers(file: Path) -> list[NDArray[np.floating[Any]]]:
 
     Raises:
         ConfigError: It is damaged.
+        MayPass: It cannot be read or mapped now.
     """
     try:
         # DLPack hands out what may be written to only; whoever did would write to a copy.
@@ -64,5 +67,7 @@ def map_numbers(file: Path) -> list[NDArray[np.floating[Any]]]:
             for entry in header.values()
             if entry["dtype"] in TYPES
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise MayPass(f"{file}: it cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file}: it cannot be read: {error}") from error

@@ -48,7 +48,7 @@ def prepare_encoder(request: PrepareRequest) -> Prepared:
         weights_bytes = _write(encoder, request)
         _check(model, request)
     except ConfigError as error:
-        raise ConfigError(f"{request.checkpoint.folder}: {error}") from error
+        raise type(error)(f"{request.checkpoint.folder}: {error}") from error
     return Prepared(weights_bytes, (NOTE,))
 
 

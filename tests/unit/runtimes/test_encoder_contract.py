@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from serving.checkpoint import weight_shapes
-from serving.errors import SourceError
+from serving.errors import MayPass, SourceError
 from serving.machine.cores import core_numbers
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
@@ -186,3 +186,11 @@ def test_missing_weights_are_refused(
 ) -> None:
     with pytest.raises(SourceError, match=r"classifier\.bias"):
         prepare(runtime, recipe, shelf.checkpoints["embeddings"], HEADS["classification"], tmp_path)
+
+
+@pytest.mark.parametrize("runtime", sorted({runtime for runtime, _ in VARIANTS}))
+def test_what_was_removed_before_it_is_opened_is_no_refusal(runtime: str, tmp_path: Path) -> None:
+    recipe = next(recipe for name, recipe in VARIANTS if name == runtime)
+    # The next replica finds that it is gone, and has it made. A ValueError is transformers'.
+    with pytest.raises((OSError, ValueError, MayPass)):
+        open_prepared(runtime, recipe, HEADS["embeddings"], tmp_path)

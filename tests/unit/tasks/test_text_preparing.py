@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from serving.errors import ConfigError
+from serving.errors import ConfigError, MayPass
 from serving.seams import Checkpoint
 from serving.tasks.embeddings import TASK, Embeddings, EmbeddingsSettings
 from tests.unit.tasks.answering import prepare_and_open
@@ -175,8 +175,10 @@ def test_a_damaged_folder_is_named_when_it_is_opened(
     damaged.unlink()
     if content is not None:
         damaged.write_text(content)
-    with pytest.raises(ConfigError, match=f"(?s){damaged}: .*{message}.*repare the variant again"):
+    named = f"(?s){damaged}: .*{message}.*repare the variant again"
+    with pytest.raises(ConfigError, match=named) as raised:
         TASK.open(tmp_path / "task", None)
+    assert isinstance(raised.value, MayPass) == (content is None)
 
 
 def test_a_published_checkpoint_keeps_its_limit_and_special_tokens(tmp_path: Path) -> None:

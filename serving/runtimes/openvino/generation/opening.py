@@ -24,7 +24,8 @@ def open_generator(request: OpenGeneratorRequest) -> GeneratorEngine:
     """Start the generator that ``preparing.prepare_generator`` wrote.
 
     Raises:
-        ConfigError: The artifact is damaged, or this CPU cannot run it in the recipe's precision.
+        ConfigError: This CPU cannot run it in the recipe's precision.
+        MayPass: As of ``compile_graph``.
     """
     return SlotGenerator(
         lambda: open_decoder(request),

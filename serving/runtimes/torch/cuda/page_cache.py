@@ -11,7 +11,7 @@ from transformers.generation.continuous_batching import ContinuousBatchingManage
 from transformers.generation.continuous_batching.utils import WorkloadHints
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-from serving.errors import ConfigError
+from serving.errors import ConfigError, MayPass
 from serving.seams import OpenGeneratorRequest
 
 PAGE_TOKENS = 256
@@ -65,12 +65,13 @@ def allocate(manager: ContinuousBatchingManager, request: OpenGeneratorRequest) 
     """Make the cache and, where the library uses them, graphs; return its pages and bytes.
 
     Raises:
-        ConfigError: It does not fit, or the model cannot be batched.
+        ConfigError: The model cannot be batched.
+        MayPass: It does not fit now.
     """
     try:
         manager.warmup()
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ConfigError(
+        raise MayPass(
             f"a KV cache for {request.max_running} sequences of {request.max_tokens} tokens does "
             f"not fit beside the model; lower max_running_requests or max_tokens ({error})"
         ) from error

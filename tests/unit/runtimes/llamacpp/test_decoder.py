@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from serving.errors import ConfigError
+from serving.errors import MayPass
 from serving.runtimes.llamacpp.decoder import LlamaCppDecoder, computed_together
 from serving.seams import Segment
 from tests.unit.runtimes.tiny_generators import (
@@ -160,7 +160,7 @@ def test_the_cache_is_counted_and_takes_memory_when_it_is_used(file: Path) -> No
 def test_what_is_no_gguf_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(ConfigError, match=r"llama.cpp cannot load model\.gguf: .+"):
+    with pytest.raises(MayPass, match=r"llama.cpp cannot load model\.gguf: .+"):
         LlamaCppDecoder(file, num_slots=1, slot_tokens=256, threads=1)
 
 
