@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any
 from serving.errors import NotReady, QueueFull
 from serving.gateway.cluster import Cluster
 from serving.gateway.living_replicas import Replica, living_replicas
+from serving.gateway.readings import Readings
 from serving.gateway.variant_status import ApplicationState, application_name
 from serving.metrics.reading import MetricsReading, SpanFigures, figures_between, read_pages
 from serving.seams import QualityBoard, VariantStatus
@@ -76,7 +76,7 @@ class Live:
         self._looking: asyncio.Task[None] | None = None
         self._known: dict[Topic, dict[str, Mapping[str, Any]]] = {}
         self._statuses: dict[Name, tuple[ApplicationState, VariantStatus]] = {}
-        self._readings: deque[MetricsReading] = deque()
+        self._readings = Readings(WINDOW_S)
         self._has_failed = False
 
     @property
@@ -173,21 +173,25 @@ class Live:
             self._cluster.metrics_pages(method), self._gateway_pages()
         )
         pages = [*gateways, *(page for variant in variants for page in variant.pages)]
-        reading = read_pages(pages, time.monotonic())
-        while self._readings and reading.at - self._readings[0].at > WINDOW_S:
-            self._readings.popleft()
-        if self._readings:
-            last = figures_between(self._readings[-1], reading)
-            window = figures_between(self._readings[0], reading)
-            self._tell(
-                "figures",
-                {
-                    _id(name): _figures_entry(name, last[name], window[name], reading)
-                    for name in last
-                    if name in self._statuses
-                },
-            )
-        self._readings.append(reading)
+        running = sum(variant.running for variant in variants)
+        running += await self._cluster.running_gateways()
+        seen = self._readings.add(
+            read_pages(pages, time.monotonic()),
+            {replica for _, replica in self._seen},
+            is_whole=len(pages) >= running,
+        )
+        if seen is None:
+            return
+        first, before, now = seen
+        last, window = figures_between(before, now), figures_between(first, now)
+        self._tell(
+            "figures",
+            {
+                _id(name): _figures_entry(name, last[name], window[name], now)
+                for name in last
+                if name in self._statuses
+            },
+        )
 
     def _tell(self, topic: Topic, entries: Mapping[str, Mapping[str, Any]]) -> None:
         known = self._known.get(topic, {})

@@ -32,6 +32,8 @@ class FakeCluster:
     def __init__(self) -> None:
         self.down: set[str] = set()
         """What Ray Serve knows to be down."""
+        self.silent: set[str] = set()
+        """Who does not answer when it is asked what it has counted."""
         self.dead: set[str] = set()
         """Whose process has ended, whatever Ray Serve knows."""
         self.looks = 0
@@ -52,12 +54,17 @@ class FakeCluster:
 
     def living(self) -> frozenset[tuple[str, str]]:
         return frozenset(
-            (application_name(*name), "0") for name in NAMES if name[1] not in self.down | self.dead
+            (application_name(*name), ":".join(name))
+            for name in NAMES
+            if name[1] not in self.down | self.dead
         )
+
+    async def running_gateways(self) -> int:
+        return 0
 
     async def metrics_pages(self, method: str) -> list[VariantPages]:
         return [
-            VariantPages(*name, 1, (exposition([edge.registry]),))
+            VariantPages(*name, 1, () if name[1] in self.silent else (exposition([edge.registry]),))
             for name, edge in self.edges.items()
         ]
 
@@ -183,6 +190,24 @@ async def test_figures_are_of_what_was_answered_meanwhile(feed: Live, cluster: F
         assert changed["within"][0][1] == 0
         assert changed["within"][-1][1] == 1
         assert changed["within"][0][0] < 20 <= changed["within"][-1][0]
+
+
+async def test_one_that_did_not_answer_a_look_has_not_done_all_since_then(
+    feed: Live, cluster: FakeCluster
+) -> None:
+    labels = Labels("minilm", "int4", "embeddings")
+    for _ in range(1_000):
+        cluster.edges["minilm", "int4"].observe(labels, 200, 20.0)
+    cluster.silent.add("int4")
+    async with aclosing(feed.listen()) as events:
+        assert await next_of("figures", events)
+        cluster.silent.clear()
+        cluster.edges["minilm", "fp32"].observe(labels, 200, 0.02)
+        await next_of("figures", events)
+        cluster.edges["minilm", "int4"].observe(labels, 200, 0.02)
+        (changed,) = await next_of("figures", events)
+        assert changed["variant"] == "int4"
+        assert changed["p95_ms"] < 40
 
 
 async def test_what_is_not_known_hides_nothing_else(feed: Live) -> None:
