@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 
 from pydantic import RootModel, ValidationError
 
+from serving.artifacts.kept_file import keep
 from serving.artifacts.store import TIMES_SUFFIX, Artifact
 from serving.machine.cores import available_cores
 from serving.machine.isa import instruction_set
@@ -34,12 +32,7 @@ def write_pass_times(
 ) -> None:
     """Keep what was measured on this CPU; a store that cannot be written keeps nothing."""
     file = _file(artifact)
-    content = _TimesByCpu({**_read(file), _kind(draft): times}).model_dump_json(indent=1)
-    with contextlib.suppress(OSError):
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
-        with os.fdopen(handle, "w", encoding="utf-8") as unfinished:
-            unfinished.write(content)
-        Path(name).rename(file)
+    keep(file, _TimesByCpu({**_read(file), _kind(draft): times}).model_dump_json(indent=1))
 
 
 def cpu_kind() -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+
+from serving.artifacts.kept_file import keep
 
 SETTLED_AFTER_S = 2.0
 """A file that changed more recently could change again within one tick of its file system."""
@@ -44,7 +43,7 @@ class DigestCache:
             if is_settled:
                 settled[fingerprint] = digest
         if not settled.keys() <= known.keys():
-            self._write({**known, **settled})
+            keep(self._file, json.dumps({**known, **settled}, indent=0))
         listing = json.dumps(digests, sort_keys=True)
         return hashlib.sha256(listing.encode()).hexdigest()
 
@@ -54,14 +53,6 @@ class DigestCache:
         except (OSError, ValueError):
             return {}
         return known if isinstance(known, dict) else {}
-
-    def _write(self, digests: dict[str, str]) -> None:
-        # What cannot be kept is computed again.
-        with contextlib.suppress(OSError):
-            handle, name = tempfile.mkstemp(dir=self._file.parent, prefix=f".{self._file.name}.")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(digests, file, indent=0)
-            Path(name).replace(self._file)
 
 
 def _fingerprint(path: Path) -> tuple[str, bool]:
