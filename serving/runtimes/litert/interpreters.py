@@ -34,7 +34,7 @@ class RowInterpreter:
         (signature,) = self._interpreter._get_full_signature_list().values()
         self._inputs: dict[str, int] = signature["inputs"]
         (self._output,) = signature["outputs"].values()
-        self._length = 1
+        self._length: int | None = 1
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -49,6 +49,8 @@ class RowInterpreter:
         """
         (length,) = {len(values) for values in row.values()}
         if length != self._length:
+            # Should it fail half-way, the inputs are of neither length.
+            self._length = None
             for index in self._inputs.values():
                 self._interpreter.resize_tensor_input(index, [length])
             self._interpreter.allocate_tensors()
