@@ -239,18 +239,25 @@ class SlotGenerator:
         try:
             while self._obey_commands(stepper):
                 self._send(stepper.step(), stepper.batch_size, stepper.drafted)
-        except Exception:
+        except BaseException:  # a panic of a library in Rust is no Exception
             logger.exception("the generator's thread ended")
             reason = partial(InternalError, "the generator failed; see the log of the replica")
-        self._cores.give_back()
+        finally:
+            self._end(stepper, reason)
+
+    def _end(self, stepper: Stepper, reason: Callable[[], RequestError]) -> None:
+        """Have it known that no step will follow, and tell all sequences that have not ended."""
         self._has_ended = True
-        jobs = stepper.jobs
-        while not self._commands.empty():
-            command = self._commands.get()
-            if command is not None and not command.is_cancelled:
-                jobs.append(command)
-        with contextlib.suppress(RuntimeError):  # the event loop may be closed
-            self._send([(job, reason()) for job in jobs], 0, NOTHING_DRAFTED)
+        try:
+            self._cores.give_back()
+        finally:
+            jobs = stepper.jobs
+            while not self._commands.empty():
+                command = self._commands.get()
+                if command is not None and not command.is_cancelled:
+                    jobs.append(command)
+            with contextlib.suppress(RuntimeError):  # the event loop may be closed
+                self._send([(job, reason()) for job in jobs], 0, NOTHING_DRAFTED)
 
     def _obey_commands(self, stepper: Stepper) -> bool:
         """Add and drop sequences; sleep while there is none. False once the engine is closed."""

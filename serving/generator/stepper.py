@@ -15,6 +15,7 @@ from serving.generator.drafting import NOTHING_DRAFTED, Drafter, judged
 from serving.generator.new_tokens import next_tokens
 from serving.generator.scheduling import PromptBudget, Schedule, TokenSequence
 from serving.generator.sequence_job import SequenceJob
+from serving.rust_panics import panics_as_errors
 from serving.seams import (
     Cores,
     Decoder,
@@ -211,11 +212,12 @@ class Stepper:
             rows = logits[row : row + segment.num_logits]
             row += segment.num_logits
             try:
-                for token in next_tokens(job, segment, rows):
-                    self._prove(job)
-                    events.append((job, token))
-                    if token.finish is not None:
-                        self.drop(job)
+                with panics_as_errors():  # of the library that follows a grammar
+                    for token in next_tokens(job, segment, rows):
+                        self._prove(job)
+                        events.append((job, token))
+                        if token.finish is not None:
+                            self.drop(job)
             except InvalidField as error:
                 self.drop(job)
                 events.append((job, error))

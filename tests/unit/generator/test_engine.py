@@ -23,6 +23,7 @@ from serving.errors import (
 from serving.generator import SlotGenerator
 from serving.generator.token_stream import TokenStream
 from serving.seams import GeneratorEngine, TokenRequest
+from tests.unit.fakes.rust import rust_panic
 from tests.unit.fakes.waiting import MAX_WAIT_S
 from tests.unit.generator import reference
 from tests.unit.generator.fake_decoder import POISON, FakeDecoder
@@ -432,16 +433,34 @@ async def test_closing_ends_what_has_not_ended(
     bench.engine.close()
 
 
+@pytest.mark.parametrize("end", [AssertionError("a bug"), rust_panic("a library's bug")])
+@pytest.mark.parametrize(
+    "keeps_cores",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.filterwarnings(
+                "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+            ),
+        ),
+    ],
+)
 async def test_a_thread_that_ends_by_itself_is_told(
-    build: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+    build: Callable[..., Bench],
+    monkeypatch: pytest.MonkeyPatch,
+    end: BaseException,
+    keeps_cores: bool,
 ) -> None:
     bench = build(num_slots=1)
     streams = await bench.occupy()
     streams.append(bench.engine.generate(request([30], 2)))
 
     def broken(*_: object) -> None:
-        raise AssertionError("a bug")
+        raise end
 
+    if keeps_cores:
+        monkeypatch.setattr(bench.engine._cores, "give_back", broken)
     monkeypatch.setattr(bench.engine._stepper._schedule, "plan", broken)
     bench.release()
     for stream in streams:

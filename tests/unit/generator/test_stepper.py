@@ -15,6 +15,7 @@ from serving.generator.scheduling import PromptBudget
 from serving.generator.sequence_job import SequenceJob
 from serving.generator.stepper import Stepper
 from serving.seams import GeneratedToken, Segment, TokenRequest
+from tests.unit.fakes.rust import rust_panic
 from tests.unit.generator import reference
 from tests.unit.generator.fake_decoder import POISON, FakeDecoder
 from tests.unit.generator.fickle_decoder import FickleDecoder
@@ -355,14 +356,17 @@ def test_nan_ends_only_its_own_sequence(logprobs_from: int | None) -> None:
         assert tokens == reference.continuation(job.request)
 
 
-def test_a_fault_in_choosing_ends_its_sequence_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [ZeroDivisionError(), rust_panic("a grammar is at fault")])
+def test_a_fault_in_choosing_ends_its_sequence_alone(
+    monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
     stepper = build_stepper(budget=PromptBudget(busy=32, idle=256))
     bad, good = SequenceJob(request([1, 2], 4)), SequenceJob(request([3, 4], 4))
     for job in (bad, good):
         stepper.add(job)
 
     def fail(logits: NDArray[np.float32]) -> None:
-        raise ZeroDivisionError
+        raise fault
 
     monkeypatch.setattr(bad.sampler, "choose", fail)
     events = dict(stepper.step())
