@@ -13,6 +13,7 @@
         ├── Unauthorized             401
         ├── Unknown                  404
         ├── MethodNotAllowed         405
+        ├── BodyTooSlow              408
         ├── TooLarge                 413
         ├── InvalidField             422
         │   ├── TooManyTokens        400
@@ -113,6 +114,12 @@ class MethodNotAllowed(RequestError):
     """The route exists, but not for this HTTP method."""
 
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class BodyTooSlow(RequestError):
+    """The body took ``server.request_timeout_s`` to arrive, or left no time for the answer."""
+
+    status, type, code = 408, "invalid_request_error", "body_too_slow"
 
 
 class TooLarge(RequestError):

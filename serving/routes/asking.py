@@ -36,6 +36,7 @@ async def answer(
     Raises:
         RequestError: Anything that ``EncoderBackend.infer`` raises.
         InvalidField: There are too many inputs.
+        BodyTooSlow: No time is left, or ``DeadlineExceeded``; see ``Record.time_left``.
     """
     services = services_of(request)
     if (count := len(inputs) + len(token_ids)) > services.server.max_inputs:
@@ -44,14 +45,14 @@ async def answer(
             param=field,
         )
     record = record_of(request)
-    record.is_asked = True
     asked = InferenceRequest(
         inputs,
         truncate,
         options,
-        services.server.request_timeout_s,
+        record.time_left(services.server.request_timeout_s),
         token_ids=token_ids,
     )
+    record.is_asked = True
     try:
         outcome = await services.backends.encoder(model.name, variant).infer(asked)
     except InvalidField as error:

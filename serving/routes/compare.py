@@ -14,6 +14,7 @@ from serving.routes.generation.formats import ResponseFormat
 from serving.routes.generation.messages import MessageBody, to_messages
 from serving.routes.json_response import json_response
 from serving.routes.quality import check_model
+from serving.routes.record import record_of
 from serving.routes.schemas import EmbeddingOptions, Text
 from serving.routes.services import services_of
 from serving.routes.side_by_side import Ask, ask_encoders, ask_generators
@@ -77,12 +78,10 @@ class CompareBody(EmbeddingOptions):
                 f"input: model {model.name!r} continues one text, not a pair", param="input"
             )
 
-    def to_inference(self, server: ServerConfig) -> InferenceRequest:
+    def to_inference(self, timeout_s: float) -> InferenceRequest:
         """What an encoder is asked."""
         assert self.input is not None
-        return InferenceRequest(
-            (self.input,), self.truncate, self.options, server.request_timeout_s
-        )
+        return InferenceRequest((self.input,), self.truncate, self.options, timeout_s)
 
     def to_generation(self, server: ServerConfig) -> GenerationRequest:
         """What a generator is asked."""
@@ -113,12 +112,15 @@ async def compare(request: Request, body: CompareBody) -> Response:
     model, server = services.catalog[check_model(services, body.model)], services.server
     body.check(model)
     is_generator = model.kind == "generator"
-    limit = server.generation_timeout_s if is_generator else server.request_timeout_s
-    deadline = asyncio.get_running_loop().time() + limit
+    record = record_of(request)
+    left_s = record.time_left(
+        server.generation_timeout_s if is_generator else server.request_timeout_s
+    )
+    deadline = asyncio.get_running_loop().time() + left_s
     if is_generator:
-        ask = ask_generators(services, model, body.to_generation(server))
+        ask = ask_generators(services, model, record.within_time(body.to_generation(server)))
     else:
-        ask = await ask_encoders(services, model, body.to_inference(server))
+        ask = await ask_encoders(services, model, body.to_inference(left_s))
     chosen = [name for name in model.variants if body.variants is None or name in body.variants]
     variants = sorted(chosen, key=lambda variant: variant != model.reference)
     answers = [await _entry(ask, variant, deadline) for variant in variants]

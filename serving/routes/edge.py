@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.config import ServerConfig
 from serving.errors import (
-    DeadlineExceeded,
+    BodyTooSlow,
     MethodNotAllowed,
     QueueFull,
     RequestError,
@@ -77,7 +77,6 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
         headers = Headers(scope=scope)
         record = Record(_request_id(headers))
         if scope["method"] == "POST":
@@ -91,7 +90,7 @@ class Edge:
             nonlocal status, is_complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                total = time.perf_counter() - started
+                total = time.perf_counter() - record.arrived
                 _set_headers(MutableHeaders(scope=message), record, total)
                 await send(message)
                 return
@@ -103,7 +102,7 @@ class Edge:
             await self._answer(plain, receive, send_plain)
         finally:
             self.in_flight -= 1
-            total = time.perf_counter() - started
+            total = time.perf_counter() - record.arrived
             if not is_complete:
                 status = CLIENT_CLOSED_REQUEST
             elif record.failure is not None:
@@ -117,10 +116,12 @@ class Edge:
 
     async def _check_and_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
+        record: Record = scope["state"]["record"]
         try:
             self._check_key(scope, headers)
             self._check_room(scope)
             body = await self._read_body(receive, headers)
+            record.body_s = time.perf_counter() - record.arrived
             if not _may_be_binary(scope["path"]):
                 check_nesting(body)
         except RequestError as error:
@@ -169,7 +170,7 @@ class Edge:
                         chunks.append(chunk)
                     more = message.get("more_body", False)
         except TimeoutError:
-            raise DeadlineExceeded(
+            raise BodyTooSlow(
                 f"the body did not arrive within {self._server.request_timeout_s:g} s"
             ) from None
         if size > limit:

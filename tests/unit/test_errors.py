@@ -27,6 +27,7 @@ def test_the_list_of_request_errors_is_complete() -> None:
         "Unauthorized": 401,
         "Unknown": 404,
         "MethodNotAllowed": 405,
+        "BodyTooSlow": 408,
         "TooLarge": 413,
         "InvalidField": 422,
         "InputFails": 422,

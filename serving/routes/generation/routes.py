@@ -46,6 +46,7 @@ async def _generate(request: Request, body: CompletionsBody | ChatBody, writer: 
         continuous_usage=body.continuous_usage,
     )
     record = record_of(request)
+    generation = record.within_time(generation)
     record.is_asked = True
     pieces = services.backends.generator(model.name, variant).stream(generation)
     return GenerationResponse(pieces, writer, delivery, record)

@@ -13,6 +13,7 @@ from serving.routes.generation.inert_fields import only
 from serving.routes.generation.messages import MessageBody, to_messages
 from serving.routes.generation.tools import Tools, to_tool_use
 from serving.routes.json_response import json_response
+from serving.routes.record import record_of
 from serving.routes.schemas import Body, ChoosingBody, Text, TokenIds
 from serving.routes.services import services_of
 from serving.seams import TokenizedText, TokensRequest
@@ -107,4 +108,4 @@ async def _ask(request: Request, body: ChoosingBody, asked: TokensRequest) -> To
 
 
 def _timeout_s(request: Request) -> float:
-    return services_of(request).server.request_timeout_s
+    return record_of(request).time_left(services_of(request).server.request_timeout_s)

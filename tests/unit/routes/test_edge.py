@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -160,7 +161,7 @@ class TestBody:
         assert response.status_code == 413
         assert "1024 bytes" in response.json()["error"]
 
-    async def test_a_body_that_never_ends_meets_the_deadline(self, open_site) -> None:
+    async def test_a_body_that_never_ends_is_the_fault_of_its_sender(self, open_site) -> None:
         site = open_site(request_timeout_s=0.01)
 
         async def endless() -> AsyncIterator[bytes]:
@@ -168,8 +169,35 @@ class TestBody:
             await asyncio.Event().wait()
 
         response = await site.client.post(EMBEDDINGS, content=endless(), headers=JSON_TYPE)
-        assert response.status_code == 504
-        assert "the body did not arrive within 0.01 s" in response.text
+        assert response.status_code == 408
+        error = response.json()["error"]
+        assert (error["type"], error["code"]) == ("invalid_request_error", "body_too_slow")
+        assert error["message"] == "the body did not arrive within 0.01 s"
+
+    @pytest.mark.parametrize(
+        ("body_s", "status", "left_s"), [(0.0, 200, 30), (25.5, 200, 4.5), (30.5, 408, None)]
+    )
+    async def test_what_a_body_took_is_not_left_for_the_answer(
+        self, site, monkeypatch, body_s: float, status: int, left_s: float | None
+    ) -> None:
+        now, ahead = time.perf_counter, 0.0
+        monkeypatch.setattr(time, "perf_counter", lambda: now() + ahead)
+
+        async def slow() -> AsyncIterator[bytes]:
+            nonlocal ahead
+            yield b" "
+            ahead = body_s
+            yield json.dumps(embeddings_body()).encode()
+
+        response = await site.client.post(EMBEDDINGS, content=slow(), headers=JSON_TYPE)
+        assert response.status_code == status
+        if left_s is None:
+            assert site.backend().requests == []
+            assert "the body took 30.5 s" in response.json()["error"]["message"]
+            assert site.timed() == 0
+        else:
+            [asked] = site.backend().requests
+            assert left_s - 1 < asked.timeout_s <= left_s
 
     async def test_more_than_a_process_may_hold_are_refused_before_their_body_is_read(
         self, open_site
