@@ -126,10 +126,12 @@ def write_edits(folder: Path, head_s: int, most_under_way: Mapping[str, int]) ->
     ]
     unreadable = folder / "unreadable.json"
     unreadable.write_text(_body(_ANSWERS[400]))
-    # Of the server behind, whose parser refuses some of what HAProxy reads; our own are JSON.
+    # Of the server behind, whose parser refuses some of what HAProxy reads; our own are JSON, but
+    # for a refused preflight's, which browsers' consoles show.
     lines += [
         "    http-response return status 400 content-type application/json "
-        f"file {unreadable} if {{ status 400 }} {{ res.hdr(content-type) -m beg text/plain }}"
+        f"file {unreadable} if {{ status 400 }} {{ res.hdr(content-type) -m beg text/plain }} "
+        "!{ res.hdr(access-control-allow-methods) -m found }"
     ]
     # HAProxy reads a length modulo 2**64: of 2**64 it would take the body for the next request.
     lines += [

@@ -57,6 +57,7 @@ backend echo
 REFUSALS = {
     b"/strict/uvicorn": b"text/plain; charset=utf-8",
     b"/strict/ours": b"application/json",
+    b"/strict/preflight": b"text/plain; charset=utf-8\r\nAccess-Control-Allow-Methods: GET, POST",
 }
 
 
@@ -217,6 +218,12 @@ def test_a_length_that_haproxy_would_misread_is_refused(ask: Ask, length: int) -
 def test_what_the_routes_refuse_themselves_passes(ask: Ask) -> None:
     found, headers, body = ask(get("/strict/ours"))
     assert (found, headers["content-type"], body) == (400, "application/json", "refused")
+
+
+def test_a_refused_preflight_keeps_its_words_and_headers(ask: Ask) -> None:
+    found, headers, body = ask(get("/strict/preflight").replace(b"GET", b"OPTIONS", 1))
+    assert (found, headers["content-type"], body) == (400, "text/plain; charset=utf-8", "refused")
+    assert headers["access-control-allow-methods"] == "get, post"
 
 
 def test_headers_of_20_kilobytes_are_let_through(ask: Ask) -> None:
