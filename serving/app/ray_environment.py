@@ -23,7 +23,11 @@ for argument in "$@"; do
     case "$argument" in
         *.cfg) sed -i -e 's/bind :{metrics}$/bind {host}:{metrics}/' \\
                       -e 's/bind \\*:{stats}$/bind {host}:{stats}/' \\
-                      -f {answers} "$argument" ;;
+                      -f {answers} "$argument" || {{
+                   echo "$argument cannot be edited: is the disk full? HAProxy is not started," \\
+                        "since its pages would listen on every interface, without limits" >&2
+                   exit 1
+               }} ;;
     esac
 done
 exec {binary} "$@"

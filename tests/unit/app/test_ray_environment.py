@@ -180,9 +180,19 @@ def test_the_script_binds_haproxy_s_own_pages_to_the_host(prepare, host: str) ->
     ]
 
 
+def test_haproxy_is_not_started_with_a_file_that_could_not_be_edited(prepare) -> None:
+    folder = prepare()
+    script = os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"]
+    absent = folder / "absent.cfg"  # which ``sed`` can write as little as on a full disk
+    started = subprocess.run([script, "-f", absent], capture_output=True, text=True)
+    assert (started.returncode, started.stdout) == (1, "")
+    assert f"{absent} cannot be edited" in started.stderr
+
+
 def test_the_script_becomes_haproxy_with_the_same_process_and_arguments(prepare) -> None:
     folder = prepare()
-    arguments = ["-W", "-f", str(folder / "absent.cfg"), "two words"]
+    (folder / "haproxy.cfg").write_text("")
+    arguments = ["-W", "-f", str(folder / "haproxy.cfg"), "two words"]
     process = subprocess.Popen(
         [str(folder / "haproxy"), *arguments],
         stdout=subprocess.PIPE,
