@@ -135,5 +135,5 @@ def _require_comparable(where: str, task: Task, source: FoundSource, expected: F
 def _opened_bytes(estimate: SizeEstimate, source: FoundSource, kind: EngineKind) -> int:
     """Estimated memory of an engine that answers one text at a time, beside the process itself."""
     numbers = numbers_of_a_token(source.config, source.shapes) if kind == "generator" else 0
-    cache = ceil(estimate.kv_number_bytes * numbers * TEXT_TOKENS)
+    cache = ceil(estimate.kv_number_bytes * (numbers or 0) * TEXT_TOKENS)
     return estimate.weights_bytes + estimate.extra_bytes + cache

@@ -50,12 +50,14 @@ class PlannedVariant:
         weights_bytes: Estimated packed size of the weights of one replica.
         kv_cache_bytes: Estimated size of a generator's cache of keys and values in one replica; 0
             for an encoder.
-        replica_bytes: Estimated resident memory of one replica.
+        replica_bytes: Estimated resident memory of one replica; without its cache where that is not
+            known.
         process_bytes: The part of it before any weights.
         preloaded_bytes: The part of it that all replicas of the runtime on this machine share.
         replicas: The most replicas that it can have.
         draft: What its replicas open beside it to propose tokens; None if nothing does. Weights,
             cache and memory are those of both.
+        is_cache_known: Whether the checkpoint tells how many numbers it caches for a token.
         compared_with: What the times of its passes are compared with: the model's reference, if
             passes of both are timed; else None.
     """
@@ -71,6 +73,7 @@ class PlannedVariant:
     preloaded_bytes: int
     replicas: int
     draft: ArtifactRequest | None = None
+    is_cache_known: bool = True
     compared_with: ArtifactRequest | None = None
 
     @property
@@ -242,7 +245,8 @@ def _plan_variant(
             variant.recipe, options, combination.kind, device, source.shapes, variant.kv_cache
         )
     )
-    cache = ceil(estimate.kv_number_bytes * _cached_numbers(model, variant, source))
+    numbers = _cached_numbers(model, variant, source)
+    cache = ceil(estimate.kv_number_bytes * (numbers or 0))
     measured = None
     if variant.min_agreement is not None:
         beside = _device(key, reference_of(variant), cluster_has_cuda)
@@ -277,6 +281,7 @@ def _plan_variant(
         process_bytes=estimate.process_bytes,
         preloaded_bytes=estimate.preloaded_bytes,
         replicas=variant.max_replicas,
+        is_cache_known=numbers is not None,
     )
 
 
@@ -326,11 +331,16 @@ def _device(key: str, variant: VariantConfig, cluster_has_cuda: bool | None) -> 
     return "cuda" if variant.device == "cuda" or is_taken else "cpu"
 
 
-def _cached_numbers(model: ModelConfig, variant: VariantConfig, source: FoundSource) -> int:
-    """Numbers in one key and one value per layer, token and sequence that may run."""
+def _cached_numbers(model: ModelConfig, variant: VariantConfig, source: FoundSource) -> int | None:
+    """Numbers in one key and one value per layer, token and sequence that may run; None if unknown.
+
+    An encoder has 0.
+    """
     if TASKS[model.task].kind != "generator":
         return 0
     numbers = numbers_of_a_token(source.config, source.shapes)
+    if numbers is None:
+        return None
     return variant.max_running_requests * _max_tokens(model, source) * numbers
 
 

@@ -23,19 +23,23 @@ class Sizing:
     """One recipe on one runtime and device; sizes in bytes.
 
     Attributes:
-        kv_cache_bytes: All keys and values of ``streams`` sequences of ``context`` tokens.
+        kv_cache_bytes: All keys and values of ``streams`` sequences of ``context`` tokens; None
+            where nothing tells how many numbers they have.
     """
 
     recipe: str
     runtime: str
     device: DeviceName
     estimate: SizeEstimate
-    kv_cache_bytes: int
+    kv_cache_bytes: int | None
 
     @property
     def replica_bytes(self) -> int:
-        """Resident memory of a replica without what it shares; on CUDA, memory of the GPU."""
-        held = self.estimate.weights_bytes + self.kv_cache_bytes
+        """Resident memory of a replica without what it shares; on CUDA, memory of the GPU.
+
+        A cache of unknown size is left out.
+        """
+        held = self.estimate.weights_bytes + (self.kv_cache_bytes or 0)
         if self.device == "cuda":
             return held
         process_bytes = self.estimate.process_bytes - self.estimate.preloaded_bytes
@@ -90,5 +94,6 @@ def sizings(headers: SourceHeaders, streams: int, context: int) -> Iterator[Sizi
             estimate = RUNTIMES[runtime].estimate(
                 SizeRequest(recipe, options, kind, device, headers.shapes)
             )
-            cache = ceil(estimate.kv_number_bytes * numbers * streams * context)
+            cached = None if numbers is None else numbers * streams * context
+            cache = None if cached is None else ceil(estimate.kv_number_bytes * cached)
             yield Sizing(recipe, runtime, device, estimate, cache)

@@ -14,6 +14,7 @@ from serving.artifacts.calibration import remarks
 from serving.artifacts.rehearsal import rehearse
 from serving.artifacts.slowness import slowness
 from serving.cli.console import (
+    cache_size,
     clean_errors,
     mebibytes,
     new_table,
@@ -72,7 +73,9 @@ def plan_table(plan: Plan, artifacts: list[str]) -> Table:
             + (f", drafted by {variant.draft.variant}" if variant.draft else ""),
             replicas,
             mebibytes(planned.weights_bytes * planned.replicas),
-            mebibytes(planned.kv_cache_bytes * planned.replicas or None),
+            cache_size(
+                planned.kv_cache_bytes * planned.replicas if planned.is_cache_known else None
+            ),
             mebibytes(planned.resident_bytes),
         )
     for runtime, shared in shared_bytes(plan.variants).items():

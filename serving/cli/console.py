@@ -33,6 +33,11 @@ def mebibytes(size: float | None) -> str:
     return "–" if size is None else f"{size / 1024**2:,.1f}"
 
 
+def cache_size(size: int | None) -> str:
+    """The size of a cache of keys and values in MiB: a dash where there is none."""
+    return "unknown" if size is None else mebibytes(size or None)
+
+
 def short_id(artifact_id: str) -> str:
     """The beginning of an artifact's id, which commands take for all of it."""
     return artifact_id[:SHORT_ID_DIGITS]

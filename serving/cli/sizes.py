@@ -12,7 +12,7 @@ from rich.table import Table
 
 from serving.app.sizing import Impossible, Sizing, engine_kind, sizings
 from serving.checkpoint import SourceHeaders, look_at
-from serving.cli.console import clean_errors, mebibytes, new_table, out
+from serving.cli.console import cache_size, clean_errors, mebibytes, new_table, out
 from serving.config import DEFAULT_MAX_TOKENS
 from serving.machine.device import cuda_memory_bytes
 from serving.machine.memory import available_bytes
@@ -44,6 +44,12 @@ def sizes_command(
             shared = {cell.runtime: cell.shared_bytes for cell in of_device if cell.shared_bytes}
             for runtime, size in shared.items():
                 out.print(f"replicas on {runtime} share {mebibytes(size)} MiB more, once")
+    if any(cell.kv_cache_bytes is None for cell in possible):
+        out.print(
+            "KV cache unknown: config.json does not say how many keys and values a token has; a "
+            "replica takes more than is said here",
+            soft_wrap=True,
+        )
     for line in reasons(cell for cell in cells if isinstance(cell, Impossible)):
         out.print(line, soft_wrap=True, markup=False)
 
@@ -68,7 +74,7 @@ def sizes_table(device: DeviceName, cells: Iterable[Sizing], held: int | None) -
             cell.recipe,
             cell.runtime,
             mebibytes(cell.estimate.weights_bytes),
-            mebibytes(cell.kv_cache_bytes or None),
+            cache_size(cell.kv_cache_bytes),
             mebibytes(cell.replica_bytes),
             mebibytes(cell.estimate.preparing_bytes),
             _fits(cell, held),
@@ -96,5 +102,7 @@ def _fits(cell: Sizing, held: int | None) -> str:
         return "–"
     if cell.replica_bytes + cell.shared_bytes > held:
         return "[red]no[/]"
+    if cell.kv_cache_bytes is None:
+        return "[yellow]unknown[/]"
     prepares_here = cell.estimate.preparing_bytes <= available_bytes()
     return "[green]yes[/]" if prepares_here else "[yellow]yes; cannot be prepared here[/]"

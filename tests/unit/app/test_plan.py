@@ -165,6 +165,16 @@ def test_without_a_limit_a_cache_is_planned_for_the_default(
 
 
 @pytest.mark.usefixtures("language_model")
+def test_a_cache_of_unknown_size_is_not_taken_for_none(
+    write_config: WriteConfig, checkpoint_folder: Path
+) -> None:
+    config = {"num_hidden_layers": LAYERS, "num_attention_heads": 4}
+    (checkpoint_folder / "config.json").write_text(json.dumps(config))
+    [planned] = plan_of(write_config(f"[{{{GENERATOR}}}]", "generation")).variants
+    assert not planned.is_cache_known
+
+
+@pytest.mark.usefixtures("language_model")
 def test_an_encoder_has_no_cache(write_config: WriteConfig) -> None:
     assert [planned.kv_cache_bytes for planned in plan_of(write_config(TWO)).variants] == [0, 0]
 

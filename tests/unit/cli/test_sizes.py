@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,17 @@ def test_a_replica_is_said_without_what_it_shares(run: Run, folder: Path) -> Non
         f"replicas on torch share {estimate.preloaded_bytes / 2**20:.1f} MiB more, once" in on_cpu
     )
     assert "share" not in on_cuda
+
+
+def test_a_cache_of_unknown_size_is_said_to_be_so(run: Run, folder: Path) -> None:
+    said = json.loads((folder / "config.json").read_text())
+    for name in ("hidden_size", "head_dim"):
+        said.pop(name, None)
+    (folder / "config.json").write_text(json.dumps(said))
+    text = run("sizes", folder).stdout
+    assert row(text, "fp32", "torch")[3] == "unknown"
+    assert row(text, "fp32", "torch")[-1] == "unknown"
+    assert "KV cache unknown: config.json does not say how many keys and values" in text
 
 
 def test_a_source_that_is_missing_is_named(run: Run, tmp_path: Path) -> None:
