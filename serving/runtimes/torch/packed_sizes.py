@@ -29,9 +29,19 @@ KEPT_IN_FLOAT = frozenset({"pooler"})
 """A pooler sees one token and feeds the classifier: its rounding goes straight into the answer."""
 
 
+EXPERTS = "experts"
+"""Part of the names of a mixture's experts. transformers has those of a layer in one parameter, and
+no linear layers that could be replaced, though files often hold two dimensions of each."""
+
+
+def is_expert(name: str) -> bool:
+    """Whether a tensor of this name is of experts, which no recipe rounds."""
+    return EXPERTS in name.split(".")
+
+
 def is_kept(name: str) -> bool:
-    """Whether a tensor of this name is of a layer in ``KEPT_IN_FLOAT``."""
-    return bool(KEPT_IN_FLOAT & set(name.split(".")))
+    """Whether a tensor of this name is of a layer that stays in float."""
+    return is_expert(name) or bool(KEPT_IN_FLOAT & set(name.split(".")))
 
 
 def cuda_weight_bytes(

@@ -50,6 +50,10 @@ def why_not(combination: Combination) -> str | None:
         reason = _why_not_generated(combination)
         if reason is not None:
             return reason
+    if (combination.kind, combination.device) == ("generator", "cuda"):
+        reason = _why_not_experts(combination)
+        if reason is not None:
+            return reason
     if combination.options is not None:
         reason = _why_not_options(combination.options, combination.device)
         if reason is not None:
@@ -102,6 +106,24 @@ def _why_not_generated(combination: Combination) -> str | None:
     if reason is None and combination.max_tokens is not None:
         reason = why_not_so_long(combination.config, combination.max_tokens)
     return reason
+
+
+ROUNDS_LINEAR_LAYERS = ("int8-dynamic", "fp8", "int4")
+"""Recipes that replace linear layers on a GPU, and leave other parameters in bfloat16."""
+
+_NUM_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""Names in ``config.json``; families differ, and some models have one network under such a name."""
+
+
+def _why_not_experts(combination: Combination) -> str | None:
+    config = combination.config.get("text_config") or combination.config
+    counts = [config.get(name) for name in _NUM_EXPERTS]
+    if combination.recipe not in ROUNDS_LINEAR_LAYERS or all(n in (None, 0, 1) for n in counts):
+        return None
+    return (
+        f"on CUDA, {combination.recipe} leaves experts in bfloat16, which are nearly all weights "
+        "of this checkpoint, a mixture of experts"
+    )
 
 
 def prepare(request: PrepareRequest) -> Prepared:

@@ -17,6 +17,7 @@ from serving.runtimes.torch.packed_sizes import (
     cuda_weight_bytes,
     int4_linear_bytes,
     int8_embedding_bytes,
+    is_expert,
     legal_group_size,
 )
 from serving.seams import Arrays, DeviceName, PrepareRequest, WeightShape
@@ -42,7 +43,7 @@ def weight_bytes(tensor: WeightShape, options: BaseModel, device: DeviceName) ->
         return cuda_weight_bytes(tensor, lambda shape: _cuda_bytes(shape, wanted))
     if tensor.is_embedding:
         return int8_embedding_bytes(tensor.shape)
-    if len(tensor.shape) == 2 and tensor.shape[0] >= MIN_OUTPUTS:
+    if len(tensor.shape) == 2 and tensor.shape[0] >= MIN_OUTPUTS and not is_expert(tensor.name):
         group_size = legal_group_size(tensor.shape[1], wanted)
         if group_size is not None:
             shares = _float_bytes() * tensor.shape[1] if options.method == "awq" else 0

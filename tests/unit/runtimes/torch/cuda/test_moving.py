@@ -104,6 +104,20 @@ def test_its_size_is_what_was_estimated(recipe: str, classifier: Checkpoint) -> 
 
 
 @pytest.mark.parametrize("recipe", LAYERS)
+def test_experts_are_no_linear_layers(recipe: str, tmp_path: Path) -> None:
+    """They stay bfloat16, and are counted so: files have each of them for itself."""
+    sizes = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+    mixture = save_generator(tmp_path, model_type="qwen3_moe", head_dim=32, **sizes)
+    shapes = weight_shapes(mixture)
+    assert sum(".mlp.experts." in shape.name for shape in shapes) == 3 * 4 * 3
+    model = moved(recipe, mixture, "AutoModelForCausalLM")
+    experts = [part for name, part in model.named_parameters() if ".experts." in name]
+    assert {(part.dtype, part.dim()) for part in experts} == {(torch.bfloat16, 3)}
+    request = SizeRequest(recipe, RECIPES[recipe].options(), "generator", "cuda", shapes)
+    assert weights_bytes(model) == pytest.approx(estimate(request).weights_bytes, rel=0.05)
+
+
+@pytest.mark.parametrize("recipe", LAYERS)
 def test_large_layers_and_tables_are_quantized_and_poolers_are_not(
     recipe: str, classifier: Checkpoint
 ) -> None:
