@@ -14,6 +14,7 @@ from serving.gguf_header import read_gguf_header
 from serving.hub import WEIGHTS, WEIGHTS_INDEX, fetch_from_hub, read_headers_on_hub, what_it_holds
 from serving.package_files import PREFIX, find_in_package
 from serving.quantized_checkpoints import shapes_of_model, why_not_read
+from serving.quantized_checkpoints.form import is_table
 from serving.seams import Checkpoint, CheckpointFormat, WeightShape
 
 _HUB_ID = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)$")
@@ -32,6 +33,13 @@ _GGUF_KEYS = {
 """Keys of a GGUF file, without its architecture, by their names in ``config.json``."""
 
 
+_INTEGERS = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
+"""Types of tensors that are no weights, such as positions, as safetensors files name them."""
+
+_COMPUTED = ("masked_bias", "inv_freq")
+"""Last names of tensors that older versions of transformers wrote, and that all compute anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceHeaders:
     """What a source says of itself, its weights unread.
@@ -39,8 +47,8 @@ class SourceHeaders:
     Attributes:
         format: How its weights are written.
         config: As of ``read_config``.
-        shapes: As of ``weight_shapes``; of a quantized checkpoint those of the model that it was
-            made from.
+        shapes: As of ``weight_shapes``, without what is no weight; of a quantized checkpoint those
+            of the model that it was made from.
     """
 
     format: CheckpointFormat
@@ -83,7 +91,7 @@ def _headers(
         raise SourceError(f"its quantization_config cannot be read: {error!r}") from error
     if reason is not None:
         raise SourceError(reason)
-    return SourceHeaders(form, config, made_from)
+    return SourceHeaders(form, config, [shape for shape in made_from if _is_weight(shape)])
 
 
 def find_checkpoint(model: str | None, source: str, trust_remote_code: bool = False) -> Checkpoint:
@@ -282,5 +290,12 @@ def _gguf_config(file: Path) -> dict[str, Any]:
 
 
 def _weight_shape(name: str, shape: tuple[int, ...], dtype: str) -> WeightShape:
-    is_embedding = len(shape) == 2 and ("embed" in name.lower() or "token_embd" in name)
+    is_embedding = len(shape) == 2 and is_table(name.removesuffix(".weight"))
     return WeightShape(name, shape, is_embedding, dtype)
+
+
+def _is_weight(shape: WeightShape) -> bool:
+    """Whether a model has such a tensor, and not just a file: attention's masks lie in old ones."""
+    is_mask = len(shape.shape) == 4 and shape.shape[:2] == (1, 1) and len({*shape.shape[2:]}) == 1
+    is_computed = shape.name.rpartition(".")[2] in _COMPUTED
+    return not is_mask and not is_computed and shape.dtype not in _INTEGERS

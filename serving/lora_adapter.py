@@ -259,8 +259,9 @@ class _Base:
                 f"{'several' if found else 'none'}: it was made for another model, or is of a kind "
                 "that is not read"
             )
-        expected = self._shapes[found[0]].shape
-        if expected != shape:
+        base = self._shapes[found[0]]
+        expected = base.shape
+        if expected != shape and not (base.is_flat and math.prod(expected) == math.prod(shape)):
             raise SourceError(
                 f"{self._file}: {what} is for {_by(shape)} where {found[0]} is {_by(expected)}: it "
                 "was made for another model"

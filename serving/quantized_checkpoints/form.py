@@ -47,7 +47,8 @@ class QuantizedForm:
         why_not: Of a checkpoint's ``quantization_config``, what of it is not read; None if all is.
         integers: What ``quantization_config`` says of its integers; None where a layer is made of
             something else.
-        shape: Of a layer's weight, from its parts' and ``quantization_config``; for estimates.
+        shape: Of a layer's weight, from its parts' and ``quantization_config``; for estimates. One
+            row where they tell only how many numbers there are.
         read: The weight of one layer, from its parts by their names and ``quantization_config``;
             float32 (outputs, inputs) where it is not made of integers.
         tells_shapes: Whether every layer's parts tell its outputs and inputs. Where not, the
@@ -70,6 +71,17 @@ class QuantizedForm:
     layers_in: Callable[[str, Shapes, tuple[int, ...]], Mapping[str, int]] | None = None
 
 
+TABLES = ("wte", "wpe", "shared")
+"""Tables of embeddings whose names do not say so: GPT-2's, and one that T5's halves share."""
+
+NO_TABLES = ("embed_out", "proj", "mapping", "transform", "dense")
+"""Parts of names of linear layers that are called after embeddings: of outputs, or by tables."""
+
+
 def is_table(layer: str) -> bool:
     """Whether a layer of this name is a table of embeddings, which nothing keeps as integers."""
-    return "embed" in layer.lower()
+    own = layer.rpartition(".")[2].lower()
+    if own in TABLES:
+        return True
+    # GGUF's names have no vowel there.
+    return ("embed" in own or "embd" in own) and not any(part in own for part in NO_TABLES)

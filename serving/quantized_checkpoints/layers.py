@@ -11,6 +11,13 @@ from serving.quantized_checkpoints.form import QuantizedForm, is_table
 from serving.quantized_checkpoints.forms import form_of
 from serving.seams import WeightShape
 
+_WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
+"""Names in ``config.json`` of how many numbers a token has between layers; families differ."""
+
+_BACK_TO_WIDTH = ("o_proj", "out_proj", "down_proj", "fc2", "w2", "dense_4h_to_h")
+"""Layers, as families without biases call them, whose outputs are of that width; of most others
+the inputs are."""
+
 
 def parts_of_layers(names: Collection[str], form: QuantizedForm) -> dict[str, dict[str, str]]:
     """The quantized layers: of each its parts' tensors, by their names in the layer."""
@@ -50,6 +57,10 @@ def shapes_of_model(
         shape = form.shape(part_shapes, said)
         stored = sum(_bytes(one) for part, one in found_parts.items() if "g_idx" not in part)
         stored -= form.unused_bytes(part_shapes, said)
+        is_flat = len(shape) == 2 and shape[0] == 1
+        if is_flat:
+            bias = by_name.get(f"{layer}.bias")
+            shape = _unfolded(layer, prod(shape), config, bias)
         of_layers = {layer: shape}
         if form.layers_in is not None:
             outputs = form.layers_in(layer, part_shapes, shape)
@@ -61,9 +72,29 @@ def shapes_of_model(
                     its_shape,
                     is_embedding=is_table(name),
                     stored_bytes=None if is_table(name) else stored // len(of_layers),
+                    is_flat=is_flat,
                 )
             )
     return kept
+
+
+def _unfolded(
+    layer: str, numbers: int, config: Mapping[str, Any], bias: WeightShape | None
+) -> tuple[int, int]:
+    """Outputs and inputs that a layer of so many numbers likely has; one row if nothing tells.
+
+    Kernels pad every row, so that one row of all numbers would be taken for many times its size.
+    """
+    if bias is not None:
+        outputs = prod(bias.shape)
+        return (outputs, numbers // outputs) if outputs and numbers % outputs == 0 else (1, numbers)
+    config = config.get("text_config") or config
+    widths = (config.get(name) for name in _WIDTHS)
+    width = next((value for value in widths if isinstance(value, int) and value >= 1), numbers)
+    if numbers % width:
+        return 1, numbers
+    others = numbers // width
+    return (width, others) if layer.endswith(_BACK_TO_WIDTH) else (others, width)
 
 
 def _bytes(part: WeightShape) -> int:

@@ -57,6 +57,8 @@ class WeightShape:
         dtype: Type of its numbers as the file names it, e.g. ``F32``, ``BF16``, ``I64``, ``Q4_1``.
         stored_bytes: What a quantized layer's integers, scales and zeros take in the file; None of
             any other tensor.
+        is_flat: Whether the header tells only how many numbers there are: then ``shape`` is a guess
+            at how they lie, good enough for sizes.
     """
 
     name: str
@@ -64,3 +66,4 @@ class WeightShape:
     is_embedding: bool
     dtype: str = "F32"
     stored_bytes: int | None = None
+    is_flat: bool = False

@@ -181,6 +181,34 @@ def test_shapes_and_types_come_from_the_headers(checkpoint_folder: Path) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "is_table"),
+    [
+        ("model.embed_tokens.weight", True),
+        ("embeddings.position_embeddings.weight", True),
+        ("gpt_neox.embed_in.weight", True),
+        ("wte.weight", True),
+        ("transformer.wpe.weight", True),
+        ("shared.weight", True),
+        ("token_embd.weight", True),
+        ("position_embd.weight", True),
+        ("embed_out.weight", False),
+        ("embeddings_project.weight", False),
+        ("embeddings.embed_proj.weight", False),
+        ("encoder.embedding_hidden_mapping_in.weight", False),
+        ("embeddings.projection.weight", False),
+        ("mlp.shared_expert.gate_proj.weight", False),
+        ("lm_head.weight", False),
+    ],
+)
+def test_tables_of_embeddings_are_told_by_their_own_names(
+    tmp_path: Path, name: str, is_table: bool
+) -> None:
+    save_file({name: np.zeros((4, 4), np.float32)}, tmp_path / "model.safetensors")
+    [shape] = weight_shapes(Checkpoint(tmp_path))
+    assert shape.is_embedding == is_table
+
+
 def test_shards_are_those_that_the_index_names(checkpoint_folder: Path) -> None:
     write_shards(checkpoint_folder)
     save_file({"embed.weight": np.zeros((5, 4))}, checkpoint_folder / "consolidated.safetensors")

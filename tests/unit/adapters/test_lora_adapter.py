@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,8 @@ from torch import Tensor
 from serving.checkpoint import weight_shapes
 from serving.errors import SourceError
 from serving.lora_adapter import find_adapter, read_changes
-from serving.seams import Checkpoint
+from serving.quantized_checkpoints import shapes_of_model
+from serving.seams import Checkpoint, WeightShape
 from tests.unit.adapters.tiny import ADAPTERS, BASES
 
 Change = Callable[[dict[str, Any]], None]
@@ -108,6 +110,34 @@ def test_an_adapter_for_another_size_names_both_shapes(adapter: Path) -> None:
     with_tensors(adapter, lambda t: t.update({FIRST: t[FIRST][:, :32].contiguous()}))
     said = refusal(adapter)
     assert "is for 64×32 where model.layers.0.self_attn.q_proj.weight is 64×64" in said
+
+
+def flat_shapes(config: dict[str, Any]) -> list[WeightShape]:
+    """The Llama's tensors as a 4-bit checkpoint of bitsandbytes has them: QLoRA begins there."""
+    stored = []
+    for shape in weight_shapes(Checkpoint(BASES / "llama")):
+        if not shape.name.endswith("_proj.weight"):
+            stored.append(shape)
+            continue
+        state = f"{shape.name}.quant_state.bitsandbytes__nf4"
+        stored.append(WeightShape(shape.name, (math.prod(shape.shape) // 2, 1), False, "U8"))
+        stored.append(WeightShape(state, (90,), False, "U8"))
+    said = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    return [*shapes_of_model(stored, {**config, "quantization_config": said})]
+
+
+@pytest.mark.parametrize("config", [{"hidden_size": 64}, {}], ids=["a guess", "one row"])
+def test_a_base_whose_header_only_counts_numbers_is_held_against_their_count(
+    adapter: Path, config: dict[str, Any]
+) -> None:
+    whole = ADAPTERS / "llama-every-layer"
+    base = flat_shapes(config)
+    assert read_changes(whole, base) == read_changes(
+        whole, weight_shapes(Checkpoint(BASES / "llama"))
+    )
+    with_tensors(adapter, lambda t: t.update({FIRST: t[FIRST][:, :32].contiguous()}))
+    with pytest.raises(SourceError, match=r"is for 64×32 where .*q_proj\.weight is (1×4096|64×64)"):
+        read_changes(adapter, base)
 
 
 def test_a_factor_that_is_missing_is_named(adapter: Path) -> None:
