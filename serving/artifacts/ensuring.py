@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from serving.artifacts.identity import key_of
@@ -62,28 +62,45 @@ def ensure_key(
         InterruptedError: ``stop`` was set.
     """
     stop = stop or threading.Event()
-    # Damage is said by whoever makes it anew, once nobody else does.
-    with contextlib.suppress(DamagedArtifact):
-        if (found := store.find(key)) is not None:
-            return _held_to_floor(found, request)
-    with store.lock(key.id, stop, on_wait):
-        if (found := _find(key, store)) is not None:
-            return _held_to_floor(found, request)
-        on_start()
-        reference = _ensure_reference(request, store, threads, stop)
-        store.discard(key.id)
-        with store.new_folder(key.id) as folder:
-            order = BuildOrder(
-                request=request,
-                key=key,
-                folder=folder,
-                threads=threads or available_cores(),
-                reference=reference,
-            )
-            _build_apart(order, store.log_file(key.id), stop)
-    made = store.look_up(key.id)
-    assert made is not None  # or building had raised
-    return made
+    with _failure_of(request):
+        # Damage is said by whoever makes it anew, once nobody else does.
+        with contextlib.suppress(DamagedArtifact):
+            if (found := store.find(key)) is not None:
+                return _held_to_floor(found, request)
+        with store.lock(key.id, stop, on_wait):
+            if (found := _find(key, store)) is not None:
+                return _held_to_floor(found, request)
+            on_start()
+            reference = _ensure_reference(request, store, threads, stop)
+            store.discard(key.id)
+            with store.new_folder(key.id) as folder:
+                order = BuildOrder(
+                    request=request,
+                    key=key,
+                    folder=folder,
+                    threads=threads or available_cores(),
+                    reference=reference,
+                )
+                _build_apart(order, store.log_file(key.id), stop)
+        made = store.look_up(key.id)
+        assert made is not None  # or building had raised
+        return made
+
+
+@contextlib.contextmanager
+def _failure_of(request: ArtifactRequest) -> Iterator[None]:
+    """Name what failed; what the system refuses, such as one more process, may pass."""
+    try:
+        yield
+    except ConfigError as error:
+        raise type(error)(f"{request.name}: {error}") from None
+    except InterruptedError:  # an OSError, too
+        raise
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        raise MayPass(
+            f"{request.name}: it could not be prepared: {where}{error.strerror or error}"
+        ) from error
 
 
 def _ensure_reference(
@@ -96,18 +113,14 @@ def _ensure_reference(
     try:
         return ensure_key(reference, key_of(reference, store), store, threads, stop).folder
     except ConfigError as error:
-        what = f"{request.name}: what min_agreement compares it with: {error}"
-        raise type(error)(what) from None
+        raise type(error)(f"what min_agreement compares it with: {error}") from None
 
 
 def _held_to_floor(found: Artifact, request: ArtifactRequest) -> Artifact:
     """Return an artifact that is there, unless it is below a floor that was raised since."""
     agreement = found.manifest.agreement
     if request.floor is not None and agreement is not None:
-        try:
-            require_floor(agreement, request.floor, "what is in the store is not served")
-        except ConfigError as error:
-            raise ConfigError(f"{request.name}: {error}") from None
+        require_floor(agreement, request.floor, "what is in the store is not served")
     return found
 
 
@@ -150,10 +163,10 @@ def _build_apart(order: BuildOrder, log_file: Path, stop: threading.Event) -> No
             process.kill()
     if process.returncode not in (0, REFUSED):
         end = _describe_end(process.returncode, said)
-        raise MayPass(f"{order.request.name}: {end} ({log_file})")
+        raise MayPass(f"{end} ({log_file})")
     log_file.unlink(missing_ok=True)
     if process.returncode == REFUSED:
-        raise ConfigError(f"{order.request.name}: {said}")
+        raise ConfigError(said)
 
 
 def _wait(process: subprocess.Popen[bytes], stop: threading.Event) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serving.artifacts.key import ArtifactKey
 from serving.artifacts.source_digest import file_digest
-from serving.errors import DamagedArtifact
+from serving.errors import DamagedArtifact, MayPass
 from serving.seams import PreparedAgreement
 from serving.settings import explain
 
@@ -91,21 +93,19 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         DamagedArtifact: Anything is missing or wrong; names the file.
+        MayPass: One cannot be read now, be it right or wrong.
     """
     path = folder / MANIFEST
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise DamagedArtifact(f"{path}: cannot be read: {error.strerror}") from None
+        with reading(path):
+            manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise DamagedArtifact(f"{path}: {explain(error)}") from None
     if manifest.key.id != folder.name:
         raise DamagedArtifact(f"{path}: describes the artifact {manifest.key.id}")
     for name, stored in manifest.files.items():
-        try:
+        with reading(folder / name):
             size = (folder / name).stat().st_size
-        except OSError as error:
-            raise DamagedArtifact(f"{folder / name}: cannot be read: {error.strerror}") from None
         if size != stored.size:
             raise DamagedArtifact(f"{folder / name}: {size} bytes; {stored.size} were written")
     return manifest
@@ -116,14 +116,29 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 
     Raises:
         DamagedArtifact: One is not what was written; names the file.
+        MayPass: One cannot be read now.
     """
     for name, stored in manifest.files.items():
-        try:
+        with reading(folder / name):
             digest = file_digest(folder / name)
-        except OSError as error:
-            raise DamagedArtifact(f"{folder / name}: cannot be read: {error.strerror}") from None
         if digest != stored.sha256:
             raise DamagedArtifact(f"{folder / name}: its bytes are not those that were written")
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell a file that is not there from one that only cannot be read now.
+
+    Raises:
+        DamagedArtifact: There is no such file.
+        MayPass: This node cannot read it, while others that share the store may.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise DamagedArtifact(f"{path}: cannot be read: {error.strerror}") from None
+    except OSError as error:
+        raise MayPass(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _write_through(path: Path) -> None:

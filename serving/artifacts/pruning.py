@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serving.artifacts.store import ArtifactStore
-from serving.errors import DamagedArtifact
+from serving.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,12 @@ class StoredArtifact:
 
 
 def survey(store: ArtifactStore) -> list[StoredArtifact]:
-    """Everything in a store, the least recently used first; damaged artifacts count as empty."""
+    """Everything in a store, the least recently used first; what cannot be read counts as empty."""
     stored = []
     for artifact_id in store.ids():
         try:
             artifact = store.look_up(artifact_id)
-        except DamagedArtifact:
+        except ConfigError:
             artifact = None
         size = 0 if artifact is None else artifact.size
         stored.append(StoredArtifact(artifact_id, size, store.last_used(artifact_id)))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,11 @@ from serving.artifacts.manifest import (
     WEIGHTS_FOLDER,
     Manifest,
     read_manifest,
+    reading,
     verify_files,
 )
 from serving.artifacts.source_digest import DigestCache
-from serving.errors import ConfigError, MayPass
+from serving.errors import ConfigError, DamagedArtifact, MayPass
 
 _ID = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
 MIN_DIGITS = 8
@@ -107,6 +109,7 @@ class ArtifactStore:
 
         Raises:
             DamagedArtifact: It is not what was written.
+            MayPass: It cannot be read now.
         """
         artifact = self.look_up(key.id)
         if artifact is not None:
@@ -121,9 +124,15 @@ class ArtifactStore:
 
         Raises:
             DamagedArtifact: Its manifest is wrong, or a file is missing or has another size.
+            MayPass: It cannot be read now.
         """
         folder = self.folder / artifact_id
-        return Artifact(folder, read_manifest(folder)) if folder.is_dir() else None
+        try:
+            with reading(folder):
+                is_there = stat.S_ISDIR(folder.stat().st_mode)
+        except DamagedArtifact:
+            is_there = False
+        return Artifact(folder, read_manifest(folder)) if is_there else None
 
     def ids(self) -> list[str]:
         """Every artifact that is there, damaged ones too."""
@@ -151,44 +160,49 @@ class ArtifactStore:
             MayPass: The store cannot be written.
         """
         with contextlib.ExitStack() as held:
-            try:
+            with self._writing():
                 lock = exclusive_lock(self.folder / f"{artifact_id}{_LOCK}", stop, on_wait)
                 held.enter_context(lock)
-            except InterruptedError:
-                raise
-            except OSError as error:
-                raise MayPass(
-                    f"artifacts.folder: {self.folder} cannot be written: {error.strerror}"
-                ) from None
             for leftover in self._leftovers(artifact_id):
                 shutil.rmtree(leftover, ignore_errors=True)
             yield
 
     @contextlib.contextmanager
     def new_folder(self, artifact_id: str) -> Iterator[Path]:
-        """An empty folder that becomes the artifact if the body ends well; hold its lock."""
-        folder = Path(
-            tempfile.mkdtemp(prefix=f"{artifact_id}.", suffix=_UNFINISHED, dir=self.folder)
-        )
+        """An empty folder that becomes the artifact if the body ends well; hold its lock.
+
+        Raises:
+            MayPass: The store cannot be written.
+        """
+        with self._writing():
+            folder = Path(
+                tempfile.mkdtemp(prefix=f"{artifact_id}.", suffix=_UNFINISHED, dir=self.folder)
+            )
         try:
             yield folder
-            folder.rename(self.folder / artifact_id)
-            self._write_through()
+            with self._writing():
+                folder.rename(self.folder / artifact_id)
+                self._write_through()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def discard(self, artifact_id: str) -> None:
-        """Remove an artifact; hold its lock. A process that has it open keeps its files."""
-        # A folder that is half removed must not bear the name of an artifact.
-        aside = tempfile.mkdtemp(prefix=f"{artifact_id}.", suffix=_DISCARDED, dir=self.folder)
-        place = self.folder / artifact_id
-        if place.is_symlink() or place.is_file():  # somebody else put it there
-            place.unlink()
-        with contextlib.suppress(FileNotFoundError):
-            place.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-        for beside in (_LOG, TIMES_SUFFIX):
-            (self.folder / f"{artifact_id}{beside}").unlink(missing_ok=True)
+        """Remove an artifact; hold its lock. A process that has it open keeps its files.
+
+        Raises:
+            MayPass: The store cannot be written.
+        """
+        with self._writing():
+            # A folder that is half removed must not bear the name of an artifact.
+            aside = tempfile.mkdtemp(prefix=f"{artifact_id}.", suffix=_DISCARDED, dir=self.folder)
+            place = self.folder / artifact_id
+            if place.is_symlink() or place.is_file():  # somebody else put it there
+                place.unlink()
+            with contextlib.suppress(FileNotFoundError):
+                place.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+            for beside in (_LOG, TIMES_SUFFIX):
+                (self.folder / f"{artifact_id}{beside}").unlink(missing_ok=True)
 
     def remove(self, artifact_id: str) -> None:
         """Remove an artifact, once nobody is making it."""
@@ -226,6 +240,17 @@ class ArtifactStore:
             for suffix in (_UNFINISHED, _DISCARDED)
             for path in self.folder.glob(f"{artifact_id}.*{suffix}")
         ]
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except InterruptedError:  # who waited was told to stop
+            raise
+        except OSError as error:
+            raise MayPass(
+                f"artifacts.folder: {self.folder} cannot be written: {error.strerror}"
+            ) from None
 
     def _write_through(self) -> None:
         handle = os.open(self.folder, os.O_RDONLY)

@@ -16,7 +16,7 @@ from serving.artifacts.pruning import StoredArtifact, beyond_size, survey, unuse
 from serving.cli.console import clean_errors, mebibytes, new_table, out, short_id
 from serving.cli.planning import load_plan
 from serving.config import ArtifactsConfig
-from serving.errors import ConfigError, DamagedArtifact
+from serving.errors import ConfigError, DamagedArtifact, MayPass
 from serving.settings import ENV_PREFIX
 
 DAY_S = 24 * 60 * 60
@@ -103,6 +103,9 @@ def store_table(store: ArtifactStore, stored: list[StoredArtifact]) -> Table:
             artifact = store.look_up(one.id)
         except DamagedArtifact as error:
             table.add_row(short_id(one.id), escape(f"damaged: {error}"), used, "–")
+            continue
+        except MayPass as error:
+            table.add_row(short_id(one.id), escape(str(error)), used, "–")
             continue
         if artifact is None:  # removed meanwhile
             continue

@@ -1,5 +1,6 @@
 """Artifacts are made once, whole or not at all, by processes that may end at any moment."""
 
+import errno
 import json
 import os
 import signal
@@ -246,6 +247,23 @@ def test_a_damaged_artifact_is_made_anew(
     assert said.endswith("; it is made anew")
     assert ensure(paper.request(), store) == again
     assert paper.tries == 2
+
+
+def test_an_artifact_that_cannot_be_read_now_stays(
+    paper: Paper, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = ensure(paper.request(), store)
+
+    def refuse(path: Path) -> str:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    said = r"^origami:folded: .*: cannot be read: Stale file handle$"
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.artifacts.manifest.file_digest", refuse)
+        with pytest.raises(MayPass, match=said):
+            ensure(paper.request(), store)
+    assert ensure(paper.request(), store) == artifact
+    assert paper.tries == 1
 
 
 def test_files_that_are_open_outlive_their_artifact(paper: Paper, store: ArtifactStore) -> None:

@@ -1,8 +1,14 @@
 """Several artifacts are made at once where memory and cores allow, equal ones once."""
 
+import errno
+import os
+import re
+import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -98,6 +104,34 @@ def test_what_cannot_be_made_says_why_for_each(paper: Paper, store: ArtifactStor
     assert [event.state for event in ended] == ["failed", "failed"]
     assert ended[0].reason == "origami:a: paper cannot hold [this] checkpoint"
     assert paper.tries == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "number", "reason"),
+    [
+        (tempfile, "mkdtemp", errno.ENOSPC, r"artifacts\.folder: .* No space left on device"),
+        (subprocess, "Popen", errno.ENOMEM, "it could not be prepared: Cannot allocate memory"),
+    ],
+)
+def test_what_the_machine_lacks_fails_what_has_to_be_made_alone(
+    paper: Paper,
+    store: ArtifactStore,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    function: str,
+    number: int,
+    reason: str,
+) -> None:
+    there, missing = paper.request("there"), paper.request("missing", options={"folds": 2})
+    ensure(there, store)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(module, function, refuse)
+    ended = prepare_all([there, missing], store, PLENTY, Events())
+    assert [event.state for event in ended] == ["present", "failed"]
+    assert re.fullmatch(f"origami:missing: {reason}", ended[1].reason)
 
 
 def test_each_request_is_held_to_its_own_floor(

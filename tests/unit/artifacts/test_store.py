@@ -1,6 +1,8 @@
 """The store as a folder: its rights, what it finds, and what is cleared away."""
 
+import errno
 import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -137,3 +139,15 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     expected = rf"artifacts\.folder: {tmp_path} cannot be written: Is a directory"
     with pytest.raises(MayPass, match=expected), store.lock(artifact_id, threading.Event()):
         pass
+
+
+def test_a_disk_that_is_too_full_to_remove_from_is_named(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(MayPass, match="cannot be written: No space left on device"):
+        store.remove("0" * 32)
+    assert list(store.folder.iterdir()) == []

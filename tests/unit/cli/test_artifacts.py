@@ -1,5 +1,6 @@
 """``quantserve artifacts`` lists, removes and prunes what a store holds."""
 
+import errno
 import io
 import os
 import time
@@ -50,6 +51,24 @@ def test_a_list_has_a_line_for_each(run: Run, three: list[Artifact], store: Arti
         assert f"{artifact.manifest.made_for}, folded, paper, cpu" in line
     [line] = [line for line in result.stdout.splitlines() if three[1].id[:8] in line]
     assert "damaged" in line
+    assert "3 artifacts, " in result.stdout
+
+
+def test_what_cannot_be_read_now_is_not_called_damaged(
+    run: Run, three: list[Artifact], store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.parent == three[1].folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    result = run("artifacts", "list", "--folder", store.folder)
+    assert result.exit_code == 0
+    assert "cannot be read: Permission denied" in " ".join(result.stdout.split())
+    assert "damaged" not in result.stdout
     assert "3 artifacts, " in result.stdout
 
 
