@@ -13,7 +13,7 @@ from serving.errors import ConfigError, SourceError
 from serving.gguf_header import read_gguf_header
 from serving.hub import WEIGHTS, WEIGHTS_INDEX, fetch_from_hub, read_headers_on_hub, what_it_holds
 from serving.package_files import PREFIX, find_in_package
-from serving.quantized_checkpoints import shapes_of_model, why_not_read
+from serving.quantized_checkpoints import shapes_of_model, unread_part, why_not_read
 from serving.quantized_checkpoints.form import is_table
 from serving.seams import Checkpoint, CheckpointFormat, WeightShape
 
@@ -69,7 +69,8 @@ def look_at(source: str) -> SourceHeaders:
         return read_headers(find_checkpoint(None, source))
     where, repo, revision = hub_place(_where(None, source), source)
     config, tensors = read_headers_on_hub(where, repo, revision)
-    return _headers("safetensors", config, [_weight_shape(*one) for one in tensors])
+    shapes = [_weight_shape(*one) for one in tensors]
+    return _headers("safetensors", config, {f"{source}: {WEIGHTS}": shapes})
 
 
 def read_headers(checkpoint: Checkpoint) -> SourceHeaders:
@@ -78,19 +79,29 @@ def read_headers(checkpoint: Checkpoint) -> SourceHeaders:
     Raises:
         SourceError: It is damaged, or quantized in a form that is not read.
     """
-    return _headers(checkpoint.format, read_config(checkpoint), weight_shapes(checkpoint))
+    return _headers(checkpoint.format, read_config(checkpoint), _shapes_by_file(checkpoint))
 
 
 def _headers(
-    form: CheckpointFormat, config: Mapping[str, Any], shapes: Sequence[WeightShape]
+    form: CheckpointFormat,
+    config: Mapping[str, Any],
+    shapes_by_file: Mapping[str, Sequence[WeightShape]],
 ) -> SourceHeaders:
+    shapes = [shape for of_file in shapes_by_file.values() for shape in of_file]
     try:
         reason = why_not_read(config, (shape.name for shape in shapes))
-        made_from = [] if reason else shapes_of_model(shapes, config)
+        unread = None if reason or form != "safetensors" else unread_part(shapes, config)
+        made_from = [] if reason or unread else shapes_of_model(shapes, config)
     except Exception as error:  # whatever the values of a quantization_config lead its form to
         raise SourceError(f"its quantization_config cannot be read: {error!r}") from error
     if reason is not None:
         raise SourceError(reason)
+    if unread is not None:
+        file = next(file for file, of_file in shapes_by_file.items() if unread in of_file)
+        raise SourceError(
+            f"{file}: {unread.name}: part of a quantized layer that is not read. Name the "
+            "checkpoint that it was made from"
+        )
     return SourceHeaders(form, config, [shape for shape in made_from if _is_weight(shape)])
 
 
@@ -124,11 +135,15 @@ def weight_shapes(checkpoint: Checkpoint) -> list[WeightShape]:
     Raises:
         SourceError: A file is damaged.
     """
+    return [shape for of_file in _shapes_by_file(checkpoint).values() for shape in of_file]
+
+
+def _shapes_by_file(checkpoint: Checkpoint) -> dict[str, list[WeightShape]]:
     read = _gguf_shapes if checkpoint.gguf_file else _safetensors_shapes
-    shapes = []
+    shapes = {}
     for file in weight_files(checkpoint):
         try:
-            shapes += read(file)
+            shapes[str(file)] = read(file)
         except Exception as error:  # safetensors and gguf raise whatever the bytes lead them to
             raise SourceError(f"{file}: cannot be read as weights: {error}") from error
     return shapes

@@ -27,10 +27,18 @@ QUANTO_MAP = "quanto_qmap.json"
 QUIP_PARAMS = "quip_params"
 """Where QuIP# says in ``config.json`` how it quantized, and in no ``quantization_config``."""
 
-_OBJECTS = (
-    *("text_config", "quantization_config", "sentence_transformers", "auto_map"),
-    QUIP_PARAMS,
-)
+OLDER_KEY = "compression_config"
+"""Where older versions of compressed-tensors say it."""
+
+_METHOD_OF_FILE = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
+"""Where AutoGPTQ, and early AutoAWQ, say it, and in ``config.json`` nothing."""
+
+QUANTIZATION_FILES = (QUANTO_MAP, *_METHOD_OF_FILE)
+"""Beside ``config.json``; a checkpoint of floats has none of them."""
+
+_KEYS = ("quantization_config", OLDER_KEY, QUIP_PARAMS)
+
+_OBJECTS = ("text_config", "sentence_transformers", "auto_map", *_KEYS)
 
 
 def read_json_file(file: Path) -> Any:
@@ -63,23 +71,54 @@ def read_config_file(file: Path) -> dict[str, Any]:
 def read_config_of(folder: Path) -> dict[str, Any]:
     """Read a folder's ``config.json``, with what is said elsewhere as ``quantization_config``.
 
-    So do quanto's map and QuIP#'s parameters.
-
     Raises:
         SourceError: As of ``read_config_file``.
     """
-    config, file = read_config_file(folder / "config.json"), folder / QUANTO_MAP
-    if config.get("quantization_config") is not None:
-        return config
-    if config.get(QUIP_PARAMS) is not None:
-        said = {**config[QUIP_PARAMS], "quant_method": "quip-sharp"}
-        return {**config, "quantization_config": said}
-    if not file.is_file():
-        return config
-    layers = read_json_file(file)
-    if not isinstance(layers, dict) or not all(isinstance(one, dict) for one in layers.values()):
-        raise SourceError(f"{file}: expected an object with one for each layer")
-    return {**config, "quantization_config": {"quant_method": "quanto", "layers": layers}}
+    config = read_config_file(folder / "config.json")
+    said = _said_in(config)
+    if said is None:
+        said = _said_beside(folder)
+    return config if said is None else {**config, "quantization_config": said}
+
+
+def without_quantization(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``config.json`` of the same model in float numbers."""
+    kept = {key: value for key, value in config.items() if key not in _KEYS}
+    if kept.get("text_config"):
+        kept["text_config"] = without_quantization(kept["text_config"])
+    return kept
+
+
+def _said_in(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a ``config.json`` says of being quantized, under whichever name."""
+    if config.get(OLDER_KEY) is not None:
+        older = {"quant_method": "compressed-tensors", **config[OLDER_KEY]}
+    else:
+        older = None
+    quip = config.get(QUIP_PARAMS)
+    said = (
+        config.get("quantization_config"),
+        (config.get("text_config") or {}).get("quantization_config"),
+        older,
+        None if quip is None else {**quip, "quant_method": "quip-sharp"},
+    )
+    return next((one for one in said if one is not None), None)
+
+
+def _said_beside(folder: Path) -> Mapping[str, Any] | None:
+    """What a file beside ``config.json`` says of it."""
+    if (file := folder / QUANTO_MAP).is_file():
+        layers = read_json_file(file)
+        if not isinstance(layers, dict) or not all(isinstance(o, dict) for o in layers.values()):
+            raise SourceError(f"{file}: expected an object with one for each layer")
+        return {"quant_method": "quanto", "layers": layers}
+    for name, method in _METHOD_OF_FILE.items():
+        if (file := folder / name).is_file():
+            said = read_json_file(file)
+            if not isinstance(said, dict):
+                raise SourceError(f"{file}: expected an object")
+            return {**said, "quant_method": said.get("quant_method") or method}
+    return None
 
 
 def check_config(where: object, config: Mapping[str, Any]) -> None:
@@ -93,8 +132,12 @@ def check_config(where: object, config: Mapping[str, Any]) -> None:
         SourceError: A key holds what it never does; names it, and what would be right.
     """
     for name in _OBJECTS:
-        if not isinstance(config.get(name), dict | None):
-            raise SourceError(f"{where}: {name} is {_short(config[name])}; expected an object")
+        _check_object(where, name, config.get(name))
+    _check_object(
+        where,
+        "quantization_config of text_config",
+        (config.get("text_config") or {}).get("quantization_config"),
+    )
     named = config.get("architectures")
     if not isinstance(named, list | None) or not all(isinstance(one, str) for one in named or []):
         raise SourceError(f"{where}: architectures is {_short(named)}; expected a list of names")
@@ -104,6 +147,11 @@ def check_config(where: object, config: Mapping[str, Any]) -> None:
     for part in (config, config.get("text_config") or {}):
         for name in _NUMBERS:
             _check_number(where, name, part.get(name))
+
+
+def _check_object(where: object, name: str, value: Any) -> None:
+    if not isinstance(value, dict | None):
+        raise SourceError(f"{where}: {name} is {_short(value)}; expected an object")
 
 
 def _check_number(where: object, name: str, value: Any) -> None:

@@ -115,6 +115,7 @@ class _Reader:
             if key in values:
                 raise ValueError(f"key {key!r} is there twice")
             values[key] = self._value(key, self._number("I", f"the type of {key!r}"))
+        _refuse_part(values.get("split.count"))
         tensors, places = self._tensors(num_tensors)
         self._check_places(tensors, places, _alignment(values))
         return GgufHeader({k: v for k, v in values.items() if v is not None}, tensors)
@@ -247,6 +248,14 @@ class _Reader:
             limit = f"{MAX_HEADER_BYTES // 2**20} MiB, which is all that is read of a header"
             return ValueError(f"{what} at byte {self._place:,} goes beyond {limit}")
         return ValueError(f"{what} at byte {self._place:,} goes beyond the end of the file")
+
+
+def _refuse_part(count: Any) -> None:
+    if isinstance(count, int) and count > 1:
+        raise ValueError(
+            f"it is one of {count} files that are one model (split.count). Join them: "
+            "llama-gguf-split --merge FIRST.gguf WHOLE.gguf"
+        )
 
 
 def _alignment(values: Mapping[str, Any]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from serving.checkpoint_json import QUANTO_MAP, read_config_of
+from serving.checkpoint_json import QUANTIZATION_FILES, read_config_of
 from serving.errors import SourceError
 
 WEIGHTS = "model.safetensors"
@@ -94,7 +94,7 @@ def read_headers_on_hub(
     """
     from huggingface_hub import HfApi
 
-    folder = download(where, repo, revision, ["config.json", QUANTO_MAP])
+    folder = download(where, repo, revision, ["config.json", *QUANTIZATION_FILES])
     try:
         config = read_config_of(folder)
         files = HfApi().get_safetensors_metadata(repo, revision=folder.name).files_metadata

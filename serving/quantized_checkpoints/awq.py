@@ -39,7 +39,11 @@ def shape(parts: Shapes, config: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> IntegerWeight:
-    """Read a layer, all of whose integers pack outputs beside each other."""
+    """Read a layer, all of whose integers pack outputs beside each other.
+
+    Raises:
+        ValueError: Its words hold more or fewer outputs than it has.
+    """
     from serving.quantized_checkpoints.integer_weight import (
         IntegerWeight,
         even_groups,
@@ -48,6 +52,9 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> IntegerWei
 
     scales = tensors["scales"].float()
     outputs = scales.shape[1]
+    if tensors["qweight"].shape[1] * 32 != BITS * outputs:
+        found = tuple(tensors["qweight"].shape)
+        raise ValueError(f"qweight is {found} for {outputs} outputs of {BITS} bits")
     codes, zeros = (
         unpack_words(tensors[name], BITS, outputs)
         .view(-1, outputs // 8, 8)[:, :, ORDER]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,11 @@ def integers(config: Mapping[str, Any]) -> Integers | None:
 
 def shape(parts: Shapes, config: Mapping[str, Any]) -> tuple[int, ...]:
     """Outputs and inputs of a layer; of a 4-bit one, whose header tells neither, all in one row."""
-    return parts["weight"] if "SCB" in parts else (1, 2 * prod(parts["weight"]))
+    if "SCB" in parts:
+        return parts["weight"]
+    stored_as = re.search(r"\d+", str(config.get("bnb_4bit_quant_storage")))
+    size = int(stored_as[0]) // 8 if stored_as else 1
+    return 1, 2 * size * prod(parts["weight"])
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> IntegerWeight | Tensor:
@@ -40,12 +45,17 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> IntegerWei
 
     int8 has a largest magnitude for each output (``SCB``) that stands for 127. The outliers that
     the library multiplies in float are inputs' and are not in the checkpoint.
+
+    Raises:
+        ValueError: Its integers are laid out for one kind of GPU.
     """
     if "SCB" in tensors:
         import torch
 
         from serving.quantized_checkpoints.integer_weight import IntegerWeight
 
+        if (layout := int(tensors.get("weight_format", 0))) != 0:
+            raise ValueError(f"weight_format is {layout}, tiles of one kind of GPU; 0 is read")
         codes = tensors["weight"].to(torch.int16)
         scales = tensors["SCB"].float().unsqueeze(1) / 127
         groups = torch.zeros(codes.shape[1], dtype=torch.int64)
@@ -62,7 +72,8 @@ def _read_table(tensors: Mapping[str, Tensor]) -> Tensor:
 
     state = next(tensors[name] for name in STATES if name in tensors)
     said = json.loads(bytes(state.tolist()))
-    packed = tensors["weight"].flatten()
+    # Bytes, though they may be stored as numbers of another type (bnb_4bit_quant_storage).
+    packed = tensors["weight"].flatten().view(torch.uint8)
     codes = torch.stack((packed >> 4, packed & 15), dim=1).flatten().long()
     magnitudes = tensors["weight.absmax"]
     if "weight.nested_absmax" in tensors:

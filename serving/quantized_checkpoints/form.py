@@ -26,6 +26,9 @@ class Integers:
             differ.
         is_by_activation: Whether groups are of any inputs, and not of neighbours.
         has_short_scales: Whether scales are numbers of 16 bits, as far as the form says.
+
+    Raises:
+        ValueError: A width or the size of a group is no whole number.
     """
 
     bits: frozenset[int]
@@ -33,6 +36,12 @@ class Integers:
     group_size: int | None
     is_by_activation: bool = False
     has_short_scales: bool = True
+
+    def __post_init__(self) -> None:
+        if others := [bits for bits in self.bits if not isinstance(bits, int)]:
+            raise ValueError(f"bits are {others[0]!r}; a whole number is read")
+        if not isinstance(self.group_size, int | None):
+            raise ValueError(f"group_size is {self.group_size!r}; a whole number is read")
 
 
 @dataclass(frozen=True, slots=True)

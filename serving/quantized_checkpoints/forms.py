@@ -54,6 +54,9 @@ def why_not_read(config: Mapping[str, Any], names: Iterable[str] = ()) -> str | 
     Args:
         config: What it says of itself.
         names: Of its tensors, which tell where the configuration is silent.
+
+    Raises:
+        Exception: Whatever a value leads its form to that is never what it is here.
     """
     said = config.get("quantization_config")
     if said is None:
@@ -64,7 +67,10 @@ def why_not_read(config: Mapping[str, Any], names: Iterable[str] = ()) -> str | 
     if method not in FORMS:
         return _not_among_forms(method)
     reason = FORMS[method].why_not(said)
-    return None if reason is None else f"it is quantized by {method!r}, but {reason}"
+    if reason is None:
+        FORMS[method].integers(said)  # raises here, where it is told, what it would raise later
+        return None
+    return f"it is quantized by {method!r}, but {reason}"
 
 
 def integers_of(config: Mapping[str, Any]) -> Integers:

@@ -1,4 +1,7 @@
-"""Checkpoints in 8-bit floats with a scale for each block, as DeepSeek's and transformers' fp8."""
+"""Checkpoints in 8-bit floats with a scale for each block or layer.
+
+As DeepSeek's and transformers' fp8 has them; and AutoFP8, which calls the scale otherwise.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from serving.quantized_checkpoints.form import Integers, QuantizedForm, Shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+MARKS = ("weight_scale_inv", "weight_scale")
 
 
 def why_not(config: Mapping[str, Any]) -> str | None:
@@ -27,20 +33,21 @@ def shape(parts: Shapes, config: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Tensor:
-    """Read a layer. What is called an inverse is what to multiply with."""
+    """Read a layer. What is called an inverse is what to multiply with, as the other is."""
     import torch
 
     from serving.quantized_checkpoints.scale_blocks import spread
 
     weight = tensors["weight"]
     block = config.get("weight_block_size")
-    scales = tensors["weight_scale_inv"].to(torch.float32)
+    name = next(mark for mark in MARKS if mark in tensors)
+    scales = tensors[name].to(torch.float32)
     return weight.float() * spread(scales, weight.shape, block)
 
 
 FORM = QuantizedForm(
-    marks=("weight_scale_inv",),
-    parts=("weight", "weight_scale_inv", "activation_scale", "input_scale"),
+    marks=MARKS,
+    parts=("weight", *MARKS, "activation_scale", "input_scale", "output_scale"),
     why_not=why_not,
     integers=integers,
     shape=shape,

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from serving.quantized_checkpoints.integer_weight import IntegerWeight
 
 
+_DAMAGED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a form's reader raises whose layer, or whose configuration, holds what it never does."""
+
+
 def read_layers(
     files: Iterable[Path], form: QuantizedForm, said: Mapping[str, Any]
 ) -> Iterator[tuple[str, IntegerWeight | Tensor]]:
@@ -57,7 +61,7 @@ def _weights(
         shapes = {part: tuple(tensor.shape) for part, tensor in parts.items()}
         outputs = form.layers_in(layer, shapes, tuple(weight.shape))
         return zip(outputs, torch.split(weight, list(outputs.values())), strict=True)
-    except (KeyError, IndexError, RuntimeError, ValueError, ZeroDivisionError) as error:
+    except _DAMAGED as error:
         raise SourceError(
             f"{layer}: its weight cannot be read from {', '.join(sorted(parts))}: {error}"
         ) from error

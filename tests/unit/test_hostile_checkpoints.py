@@ -216,7 +216,8 @@ QUANTIZED = st.fixed_dictionaries(
         name: VALUES | st.just({"group_0": {"weights": {"num_bits": 4, "type": "int"}}})
         for name in (
             *("bits", "group_size", "checkpoint_format", "w_bit", "format", "version"),
-            *("config_groups", "weight_block_size", "quant_config", "load_in_8bit"),
+            *("config_groups", "weight_block_size", "quant_config", "load_in_8bit", "dynamic"),
+            *("sparsity_config", "transform_config"),
         )
     },
 )
@@ -241,6 +242,11 @@ def test_a_config_is_read_or_refused(tmp_path: Path, changed: dict[str, Any]) ->
 
 @given(QUANTIZED)
 @example({"quant_method": "quip-sharp", "codebook": {}})
+@example({"quant_method": "compressed-tensors", "format": "pack-quantized"})
+@example({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": 4}}})
+@example({"quant_method": "gptq", "bits": 4, "group_size": "128"})
+@example({"quant_method": "gptq", "bits": 4, "dynamic": ["bits"]})
+@example({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_storage": {}})
 @example({**QUIP, "resid_scale_override": []})
 @example(QUIP)
 @SHARED_FOLDER
@@ -313,6 +319,7 @@ GGUF_REFUSED: dict[str, tuple[bytes, str]] = {
     "same name": (gguf(tensors=[("a", (1,), 0, 0), ("a", (1,), 0, 32)]), "'a' is there twice"),
     "type": (gguf(tensors=[("a", (1,), 4_000, 0)]), "unknown type, 4000"),
     "part of a block": (gguf(tensors=[("a", (33,), 8, 0)]), "no multiple of the 32"),
+    "part": (gguf([("split.count", 2, struct.pack("<H", 3))]), "one of 3 files that are one model"),
     "alignment": (gguf([("general.alignment", 4, bytes(4))]), "expected a power of two"),
     "cut": (GOOD_GGUF[: len(GOOD_GGUF) - 200], "the file is cut"),
     "cut header": (GOOD_GGUF[:50], "goes beyond the end"),

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
 from serving.checkpoint import source_files
+from serving.checkpoint_json import QUANTIZATION_FILES
+from serving.hub import read_headers_on_hub
 from serving.seams import Checkpoint
 from tests.unit.small_hub import COMMIT, SmallHub
 
@@ -231,3 +234,24 @@ def test_headers_that_cannot_be_read_are_told(
     assert child.returncode == 1
     assert "source 'hf:org/model@main'" in child.stderr
     assert said in child.stderr
+
+
+def test_settings_beside_a_configuration_come_with_the_headers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def download(where: str, repo: str, revision: str, patterns: list[str]) -> Path:
+        asked.extend(patterns)
+        return tmp_path
+
+    monkeypatch.setattr("serving.hub.download", download)
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.get_safetensors_metadata",
+        lambda api, repo, revision: SimpleNamespace(files_metadata={}),
+    )
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "quantize_config.json").write_text('{"bits": 4}')
+    config, _ = read_headers_on_hub("source", "org/model", "main")
+    assert config["quantization_config"] == {"bits": 4, "quant_method": "gptq"}
+    assert asked == ["config.json", *QUANTIZATION_FILES]

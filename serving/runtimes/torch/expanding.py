@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from serving.checkpoint import read_config, source_files, weight_files
-from serving.checkpoint_json import QUANTO_MAP, QUIP_PARAMS
+from serving.checkpoint_json import QUANTIZATION_FILES, without_quantization
 from serving.errors import SourceError
 from serving.hub import WEIGHTS_INDEX
 from serving.quantized_checkpoints.form import QuantizedForm, is_table
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 2 * 2**30
 """Of a file of the expanded checkpoint: so much of it is in memory at once."""
+
+
+INPUTS_FIRST = {
+    "gpt2": ("c_attn", "q_attn", "c_proj", "c_fc"),
+    "openai-gpt": ("c_attn", "c_proj", "c_fc"),
+}
+"""By ``model_type``, the layers that are ``Conv1D`` in transformers."""
 
 
 @contextmanager
@@ -54,15 +61,13 @@ def _expand(
 ) -> None:
     weights = weight_files(checkpoint)
     for file in source_files(checkpoint):
-        if file not in weights and file.name not in (WEIGHTS_INDEX, QUANTO_MAP):
+        if file not in weights and file.name not in (WEIGHTS_INDEX, *QUANTIZATION_FILES):
             copy = folder / file.relative_to(checkpoint.folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
-    config = read_config(checkpoint)
-    for key in ("quantization_config", QUIP_PARAMS):
-        config.pop(key, None)
+    config = without_quantization(read_config(checkpoint))
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
-    weights_of_model = _expanded_weights(weights, form, said)
+    weights_of_model = _expanded_weights(weights, form, said, config)
     if not form.tells_shapes:
         weights_of_model = _in_shape(weights_of_model, folder, checkpoint.trust_remote_code)
     _write_shards(weights_of_model, folder)
@@ -91,7 +96,10 @@ def _write_shards(weights: Iterable[tuple[str, Tensor]], folder: Path) -> None:
 
 
 def _expanded_weights(
-    files: Iterable[Path], form: QuantizedForm, said: Mapping[str, Any]
+    files: Iterable[Path],
+    form: QuantizedForm,
+    said: Mapping[str, Any],
+    config: Mapping[str, Any],
 ) -> Iterator[tuple[str, Tensor]]:
     """Weights of quantized layers in float32, the other tensors as they are."""
     from serving.quantized_checkpoints.integer_weight import IntegerWeight
@@ -99,12 +107,18 @@ def _expanded_weights(
     yield from read_other_tensors(files, form)
     for layer, weight in read_layers(files, form, said):
         try:
-            yield (
-                f"{layer}.weight",
-                weight.expanded() if isinstance(weight, IntegerWeight) else weight,
-            )
+            floats = weight.expanded() if isinstance(weight, IntegerWeight) else weight
         except (IndexError, RuntimeError) as error:
             raise SourceError(f"{layer}: its scales do not fit its integers: {error}") from error
+        yield f"{layer}.weight", floats.T if _has_inputs_first(layer, config) else floats
+
+
+def _has_inputs_first(layer: str, config: Mapping[str, Any]) -> bool:
+    """Whether the model wants (inputs, outputs) of a layer, which libraries quantize as any other.
+
+    Its shape cannot tell: it may be square.
+    """
+    return layer.rpartition(".")[2] in INPUTS_FIRST.get(str(config.get("model_type")), ())
 
 
 def _in_shape(

@@ -28,8 +28,9 @@ def load_pretrained(checkpoint: Checkpoint, auto_class: str, dtype: torch.dtype)
         dtype: Type of its parameters.
 
     Raises:
-        SourceError: The checkpoint lacks weights that the task needs, or has some of another shape
-            or that are no numbers, or is no such model; names the tensors.
+        SourceError: The checkpoint lacks weights that the task needs, or has some of another shape,
+            that are no numbers, or that belong to a layer of the model which has no place for them;
+            or it is no such model. Names the tensors.
     """
     form: dict[str, Any] = (
         {"gguf_file": checkpoint.gguf_file} if checkpoint.gguf_file else {"use_safetensors": True}
@@ -56,6 +57,11 @@ def load_pretrained(checkpoint: Checkpoint, auto_class: str, dtype: torch.dtype)
             f"{checkpoint.folder}: no weights for {_some(missing)}, which {auto_class} needs"
         )
     _refuse_damage(checkpoint, model, report["mismatched_keys"])
+    if lost := _lost(model, report["unexpected_keys"]):
+        raise SourceError(
+            f"{checkpoint.folder}: {auto_class} has no place for {_some(lost)}, in layers that it "
+            "has: without them its answers would be others. Is config.json that of these weights?"
+        )
     model.eval().requires_grad_(False)
     assert isinstance(model, nn.Module)
     return model
@@ -74,6 +80,30 @@ def _refuse_damage(checkpoint: Checkpoint, model: nn.Module, mismatched: Any) ->
             f"{checkpoint.folder}: weights that are NaN or infinite, in {_some(bad)}: the "
             "checkpoint is damaged, or was saved in a type that its numbers do not fit"
         )
+
+
+def _lost(model: nn.Module, unexpected: Iterable[str]) -> list[str]:
+    """Tensors that lie inside a layer of the model, and that it would do without.
+
+    Those of other parts are of another task: a model without its head is what is asked for.
+    """
+    names = [
+        name
+        for name, module in model.named_modules()
+        if name and not any(module.children()) and any(True for _ in module.parameters())
+    ]
+    # A checkpoint of the model with a head, or of the model without, has names of its own.
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    layers = {
+        *names,
+        *(prefix + name for name in names),
+        *(name.removeprefix(prefix) for name in names),
+    }
+    return sorted(
+        key
+        for key in unexpected
+        if any(key[:dot] in layers for dot, character in enumerate(key) if character == ".")
+    )
 
 
 def _shape(size: Iterable[int]) -> str:

@@ -215,7 +215,9 @@ def hqq(name: str, bits: int, axis: int) -> None:
         made = HQQLinear(deepcopy(linear), said, compute_dtype=torch.float32, device="cpu")
         return dict(made.state_dict()), made.dequantize()
 
-    write(name, {"quant_method": "hqq", "quant_config": said["weight_quant_params"]}, quantize)
+    write(
+        name, {"quant_method": "hqq", "quant_config": said, "skip_modules": ["lm_head"]}, quantize
+    )
 
 
 def main() -> None:
