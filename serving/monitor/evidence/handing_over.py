@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from serving.monitor.evidence.pairs import pair_id, transaction
-from serving.monitor.evidence.records import JudgedPair
+from serving.monitor.evidence.pairs import all_pairs, pair_id, transaction
 from serving.monitor.evidence.schema import OF_A_TIME
 
 OWN_NUMBER = "id"
@@ -21,11 +20,8 @@ def hand_over(memory: sqlite3.Connection, db: sqlite3.Connection) -> None:
         sqlite3.Error: The other cannot be written; then nothing of it is there.
     """
     with transaction(db):
-        for number, *pair, max_tokens in memory.execute(
-            "SELECT id, model, variant, artifact, reference, reference_artifact, max_tokens "
-            "FROM pairs"
-        ).fetchall():
-            there = pair_id(db, JudgedPair(*pair, max_tokens or None))
+        for number, pair in all_pairs(memory):
+            there = pair_id(db, pair)
             for table in OF_A_TIME:
                 _hand_over(table, memory, number, db, there)
 

@@ -31,6 +31,17 @@ def known_pair(db: sqlite3.Connection, pair: JudgedPair) -> int | None:
     return None if found is None else int(found[0])
 
 
+def all_pairs(db: sqlite3.Connection) -> list[tuple[int, JudgedPair]]:
+    """Number and pair of all that there is something of."""
+    found = db.execute(
+        "SELECT id, model, variant, artifact, reference, reference_artifact, max_tokens FROM pairs"
+    )
+    return [
+        (number, JudgedPair(model, variant, artifact, reference, of_reference, max_tokens or None))
+        for number, model, variant, artifact, reference, of_reference, max_tokens in found
+    ]
+
+
 def pair_id(db: sqlite3.Connection, pair: JudgedPair) -> int:
     """Number of a pair, which is added if it is new."""
     known = known_pair(db, pair)
