@@ -15,6 +15,7 @@ from serving.machine.process_memory import (
     return_freed_memory,
 )
 from serving.runtimes.torch.conversions import CONVERSIONS
+from serving.runtimes.torch.decoder.kept_kernels import bound_kept_kernels
 from serving.runtimes.torch.decoder.stored_decoder import read_decoder
 from serving.runtimes.torch.decoder.torch_decoder import TorchDecoder
 from serving.seams import Decoder, GeneratorEngine, OpenGeneratorRequest
@@ -47,6 +48,7 @@ def open_decoder(request: OpenGeneratorRequest) -> Decoder:
     assert conversion.generator_numerics is not None  # or the runtime would have refused it
     numerics = conversion.generator_numerics(request.options)
     torch.set_num_threads(request.threads)
+    bound_kept_kernels(request.max_running)
     return_freed_memory()
     model = read_decoder(request.folder, conversion.kernels(), numerics.tied_head)
     if model.window is not None and request.max_tokens > model.window:
