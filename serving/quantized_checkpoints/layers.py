@@ -18,6 +18,20 @@ _BACK_TO_WIDTH = ("o_proj", "out_proj", "down_proj", "fc2", "w2", "dense_4h_to_h
 """Layers, as families without biases call them, whose outputs are of that width; of most others
 the inputs are."""
 
+INPUTS_FIRST = {
+    "gpt2": ("c_attn", "q_attn", "c_proj", "c_fc"),
+    "openai-gpt": ("c_attn", "c_proj", "c_fc"),
+}
+"""By ``model_type``, the layers that are ``Conv1D`` in transformers."""
+
+
+def has_inputs_first(layer: str, config: Mapping[str, Any]) -> bool:
+    """Whether the model wants (inputs, outputs) of a layer, which libraries quantize as any other.
+
+    Its shape cannot tell: it may be square.
+    """
+    return layer.rpartition(".")[2] in INPUTS_FIRST.get(str(config.get("model_type")), ())
+
 
 def parts_of_layers(names: Collection[str], form: QuantizedForm) -> dict[str, dict[str, str]]:
     """The quantized layers: of each its parts' tensors, by their names in the layer."""
@@ -69,7 +83,7 @@ def shapes_of_model(
             kept.append(
                 WeightShape(
                     f"{name}.weight",
-                    its_shape,
+                    its_shape[::-1] if has_inputs_first(name, config) else its_shape,
                     is_embedding=is_table(name),
                     stored_bytes=None if is_table(name) else stored // len(of_layers),
                     is_flat=is_flat,

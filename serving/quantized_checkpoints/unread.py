@@ -10,10 +10,12 @@ from serving.quantized_checkpoints.forms import FORMS, form_of
 from serving.quantized_checkpoints.layers import parts_of_layers
 from serving.seams import WeightShape
 
+_IN_FLOAT_MODELS_TOO = ("W_q", "codebooks")
+
 _ENDINGS = (
-    *(mark for form in FORMS.values() for mark in form.marks),
+    *(m for form in FORMS.values() for m in form.marks if m not in _IN_FLOAT_MODELS_TOO),
     *("weight_scale_2", "weight_scales", "weight_global_scale", "scale_weight", "_scale_inv"),
-    *("qzeros", "weight_zero_point", ".absmax"),
+    *("qzeros", "weight_zero_point", ".absmax", ".view_as_float"),
     *(".act.scales", ".gelu_impl.scales"),  # AWQ's activations divide by them
 )
 """Of names that no layer of float weights has."""

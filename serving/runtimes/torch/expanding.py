@@ -16,6 +16,7 @@ from serving.errors import SourceError
 from serving.hub import WEIGHTS_INDEX
 from serving.quantized_checkpoints.form import QuantizedForm, is_table
 from serving.quantized_checkpoints.forms import form_of
+from serving.quantized_checkpoints.layers import has_inputs_first
 from serving.quantized_checkpoints.reading import read_layers, read_other_tensors
 from serving.seams import Checkpoint
 
@@ -26,13 +27,6 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 2 * 2**30
 """Of a file of the expanded checkpoint: so much of it is in memory at once."""
-
-
-INPUTS_FIRST = {
-    "gpt2": ("c_attn", "q_attn", "c_proj", "c_fc"),
-    "openai-gpt": ("c_attn", "c_proj", "c_fc"),
-}
-"""By ``model_type``, the layers that are ``Conv1D`` in transformers."""
 
 
 @contextmanager
@@ -110,15 +104,7 @@ def _expanded_weights(
             floats = weight.expanded() if isinstance(weight, IntegerWeight) else weight
         except (IndexError, RuntimeError) as error:
             raise SourceError(f"{layer}: its scales do not fit its integers: {error}") from error
-        yield f"{layer}.weight", floats.T if _has_inputs_first(layer, config) else floats
-
-
-def _has_inputs_first(layer: str, config: Mapping[str, Any]) -> bool:
-    """Whether the model wants (inputs, outputs) of a layer, which libraries quantize as any other.
-
-    Its shape cannot tell: it may be square.
-    """
-    return layer.rpartition(".")[2] in INPUTS_FIRST.get(str(config.get("model_type")), ())
+        yield f"{layer}.weight", floats.T if has_inputs_first(layer, config) else floats
 
 
 def _in_shape(

@@ -75,6 +75,8 @@ def test_masks_and_scales_of_float_models_pass() -> None:
             ("embeddings.position_ids", "I64"),
             ("encoder.norm.scale", "F32"),
             ("logit_scale", "F32"),
+            ("attention.W_q", "F32"),
+            ("quantizer.codebooks", "F32"),
             ("model.embed_tokens.weight", "F32"),
             ("model.layers.0.self_attn.k_scale", "F32"),
         )

@@ -16,6 +16,7 @@ from transformers import (
     GPT2Model,
 )
 
+from serving.checkpoint import read_headers
 from serving.errors import SourceError
 from serving.runtimes.torch.expanding import as_floats
 from serving.runtimes.torch.pretrained import load_pretrained
@@ -79,6 +80,8 @@ def test_layers_of_gpt_2_are_turned_back(tmp_path: Path) -> None:
     said = json.loads((tmp_path / "config.json").read_text())
     said["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": -1}
     (tmp_path / "config.json").write_text(json.dumps(said))
+    told = {shape.name: shape.shape for shape in read_headers(Checkpoint(tmp_path)).shapes}
+    assert {name: told[name] for name in expected} == {n: w.shape for n, w in expected.items()}
     with as_floats(Checkpoint(tmp_path)) as floats:
         loaded = load_pretrained(floats, "AutoModelForCausalLM", torch.float32)
     parameters = dict(loaded.named_parameters())
