@@ -5,16 +5,18 @@ Import only after ``prepare_ray_environment``.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray import serve
 from ray._private.ray_constants import PROCESS_TYPE_RAYLET
@@ -32,6 +34,8 @@ from serving.app.plan import Plan, longest_request_s
 from serving.config import Config, ServerConfig
 from serving.errors import ConfigError, ServiceEnded, StartError
 from serving.fork_server.starting import ForkServers
+
+END_S = 5.0
 
 OBJECT_STORE_BYTES = 128 * 1024**2
 """Requests and answers travel by gRPC; Ray's object store is hardly used."""
@@ -122,8 +126,11 @@ class Service:
 
         Nothing finishes any more where a process of Ray's core has ended.
         """
+        is_whole = ray.is_initialized() and not _node().dead_processes()
+        # Without its core Ray knows of them no more, and its agents wait for it for a minute.
+        others = [] if is_whole else psutil.Process().children(recursive=True)
         try:
-            if ray.is_initialized() and not _node().dead_processes():
+            if is_whole:
                 # HAProxy then takes no new connection, and closes each one with its next answer.
                 signal_haproxy(self._run_directory, signal.SIGUSR1)
                 shut_down(self._longest_request_s)
@@ -131,7 +138,15 @@ class Service:
             ray.shutdown()
             self._fork_servers.close()
             end_haproxy(self._run_directory)
+            _end(others)
             shutil.rmtree(self._run_directory, ignore_errors=True)
+
+
+def _end(processes: Sequence[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=END_S)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _known_to_workers() -> dict[str, str]:
