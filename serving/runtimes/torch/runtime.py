@@ -51,7 +51,7 @@ def why_not(combination: Combination) -> str | None:
         if reason is not None:
             return reason
     if (combination.kind, combination.device) == ("generator", "cuda"):
-        reason = _why_not_experts(combination)
+        reason = _why_not_rounded(combination)
         if reason is not None:
             return reason
     if combination.options is not None:
@@ -115,15 +115,26 @@ _NUM_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num
 """Names in ``config.json``; families differ, and some models have one network under such a name."""
 
 
-def _why_not_experts(combination: Combination) -> str | None:
-    config = combination.config.get("text_config") or combination.config
-    counts = [config.get(name) for name in _NUM_EXPERTS]
-    if combination.recipe not in ROUNDS_LINEAR_LAYERS or all(n in (None, 0, 1) for n in counts):
+_OF_CONV1D = ("gpt2", "openai-gpt")
+"""Models whose layers transformers makes of its ``Conv1D``, which is no linear layer."""
+
+
+def _why_not_rounded(combination: Combination) -> str | None:
+    """Say which models would have little more than a recipe's name."""
+    if combination.recipe not in ROUNDS_LINEAR_LAYERS:
         return None
-    return (
-        f"on CUDA, {combination.recipe} leaves experts in bfloat16, which are nearly all weights "
-        "of this checkpoint, a mixture of experts"
-    )
+    config = combination.config.get("text_config") or combination.config
+    if any(config.get(name) not in (None, 0, 1) for name in _NUM_EXPERTS):
+        return (
+            f"on CUDA, {combination.recipe} leaves experts in bfloat16, which are nearly all "
+            "weights of this checkpoint, a mixture of experts"
+        )
+    if config.get("model_type") in _OF_CONV1D:
+        return (
+            f"on CUDA, {combination.recipe} leaves the layers of {config['model_type']} in "
+            "bfloat16, which transformers makes of Conv1D and not of linear layers"
+        )
+    return None
 
 
 def prepare(request: PrepareRequest) -> Prepared:

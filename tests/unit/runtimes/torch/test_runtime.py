@@ -153,3 +153,13 @@ def test_an_installed_package_adds_a_recipe_which_keeps_the_contract(tmp_path: P
 
 def test_a_recipe_that_torch_lacks_is_not_among_its_own() -> None:
     assert "int2" not in RECIPES
+
+
+@pytest.mark.parametrize("recipe", ["int8-dynamic", "fp8", "int4"])
+def test_layers_that_no_recipe_rounds_on_a_gpu_are_refused(recipe: str) -> None:
+    def said(device: str, **config: object) -> str | None:
+        return why_not(Combination(recipe, "generator", device, "safetensors", config=config))
+
+    assert "layers of gpt2 in bfloat16" in (said("cuda", model_type="gpt2") or "")
+    assert "mixture of experts" in (said("cuda", model_type="qwen3_moe", num_experts=8) or "")
+    assert "layers of gpt2" not in (said("cpu", model_type="gpt2") or "")
