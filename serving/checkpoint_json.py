@@ -33,8 +33,11 @@ OLDER_KEY = "compression_config"
 _METHOD_OF_FILE = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 """Where AutoGPTQ, and early AutoAWQ, say it, and in ``config.json`` nothing."""
 
+_SAYS_SO = ("quant_method", "bits", "w_bit")
+"""One of these is in such a file; Transformers.js writes another of the same name, for ONNX."""
+
 QUANTIZATION_FILES = (QUANTO_MAP, *_METHOD_OF_FILE)
-"""Beside ``config.json``; a checkpoint of floats has none of them."""
+"""Beside ``config.json``."""
 
 _KEYS = ("quantization_config", OLDER_KEY, QUIP_PARAMS)
 
@@ -117,7 +120,8 @@ def _said_beside(folder: Path) -> Mapping[str, Any] | None:
             said = read_json_file(file)
             if not isinstance(said, dict):
                 raise SourceError(f"{file}: expected an object")
-            return {**said, "quant_method": said.get("quant_method") or method}
+            if any(key in said for key in _SAYS_SO):
+                return {**said, "quant_method": said.get("quant_method") or method}
     return None
 
 

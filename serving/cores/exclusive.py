@@ -71,7 +71,7 @@ class ExclusiveCores:
         """
         until = time.monotonic() + CLAIM_S
         while True:
-            with self._locks.in_line(QUEUE_BYTE, CLAIM_S) as is_first:
+            with self._locks.in_line(QUEUE_BYTE, max(0, until - time.monotonic())) as is_first:
                 taken = self._members.exclusive_cores()
                 if is_first and count <= num_cores - taken:
                     self._members.note_exclusive(count)

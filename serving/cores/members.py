@@ -62,15 +62,25 @@ class Members:
         if self._table[at] == WORK_AT_HAND:
             self._table[at] = time.monotonic_ns() + LINGER_NS
 
-    def note_waiting(self, waits: bool) -> None:
-        """Whether this member waits for a core, for work that somebody waits for."""
-        self._table[self.row * _FIELDS + _WAITS] = waits
+    def note_waiting(self, within_s: float) -> None:
+        """This member waits for a core, for work that somebody waits for.
+
+        Args:
+            within_s: Seconds after which it does so no more; one that is stopped meanwhile says
+                nothing. 0 if it does not.
+        """
+        until = time.monotonic_ns() + int(within_s * 1e9) if within_s else 0
+        self._table[self.row * _FIELDS + _WAITS] = until
 
     def others_wait(self) -> bool:
         """Whether another member does."""
         waiting = self._table[_WAITS::_FIELDS].tolist()
-        return any(waiting) and any(
-            waits and row != self.row and self._is_alive(row) for row, waits in enumerate(waiting)
+        if not any(waiting):
+            return False
+        now = time.monotonic_ns()
+        return any(
+            until > now and row != self.row and self._is_alive(row)
+            for row, until in enumerate(waiting)
         )
 
     def active(self) -> Sequence[int]:

@@ -37,7 +37,9 @@ PATIENCE_S = 5.0
 it is replaced, and one that is stopped its place in the line."""
 
 GLANCE_S = 0.05
-"""Likewise from then on, until a core has come: nobody waits in line for what did not come."""
+GLANCES_S = 30.0
+"""From then on it waits in no line, and so long at each pass; until a core has come while nobody
+stands in line, or for half a minute: a line that moves looks closed, too."""
 
 BACKGROUND_POLL_S = 0.005
 BACKGROUND_BOUND_S = 1.0
@@ -75,7 +77,7 @@ class CoreTurn:
         self._hurry = threading.Event()
         self._held: list[int] = []
         """Places in ``_cores``."""
-        self._has_given_up = False
+        self._glances_until = 0.0
         self._since = 0.0
         self._decide_at = 0.0
 
@@ -156,29 +158,33 @@ class CoreTurn:
             self._take_free(due)
 
     def _queue(self) -> None:
-        self._members.note_waiting(True)
+        glances = time.monotonic() < self._glances_until
+        self._members.note_waiting(GLANCE_S if glances else PATIENCE_S)
         try:
-            if self._has_given_up:
+            if glances:
                 self._await_core(GLANCE_S)
-            else:
-                self._await_core_in_line()
+                if self._held and not self._locks.is_held_elsewhere(QUEUE_BYTE):
+                    self._glances_until = 0.0
+            elif not self._await_core_in_line():
+                self._give_up()
         finally:
-            self._members.note_waiting(False)
-        gives_up = not (self._held or self._nothing_is_shared)
-        if gives_up and not self._has_given_up:
-            logger.warning(
-                "no core came free for %g s: another replica hangs or is stopped; going on without",
-                PATIENCE_S,
-            )
-        self._has_given_up = gives_up
+            self._members.note_waiting(0)
         self._since = time.monotonic()
         self._decide_at = self._since + DECIDE_S
 
-    def _await_core_in_line(self) -> None:
+    def _await_core_in_line(self) -> bool:
+        """Wait for a core behind those who came before; returns whether the line moved for it."""
         until = time.monotonic() + PATIENCE_S
         with self._locks.in_line(QUEUE_BYTE, PATIENCE_S) as is_first:
-            if is_first:
-                self._await_core(until - time.monotonic())
+            self._await_core(until - time.monotonic() if is_first else 0)
+        return is_first and (bool(self._held) or self._nothing_is_shared)
+
+    def _give_up(self) -> None:
+        self._glances_until = time.monotonic() + GLANCES_S
+        logger.warning(
+            "no core came free for %g s: another replica hangs or is stopped; going on without",
+            PATIENCE_S,
+        )
 
     def _await_core(self, patience_s: float) -> None:
         until = time.monotonic() + patience_s

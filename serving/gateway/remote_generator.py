@@ -30,8 +30,8 @@ Piece = GenerationChunk | GenerationSummary | RequestError
 """What a replica sends; an error, as its last piece, is expected and therefore a value."""
 
 MOST_DEATHS = 3
-"""In the middle of one whole answer: a request that ends its replica must not end all that follow,
-as often as its deadline allows."""
+"""Of replicas over one whole answer, beyond the time that a first token has: a request that ends
+its replica must not end all that follow, as often as its deadline allows."""
 
 
 class RemoteGenerator:
@@ -63,24 +63,25 @@ class RemoteGenerator:
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
         """Generate; see ``GeneratorBackend.stream``."""
         deadline = now() + request.timeout_s
+        retry_until = min(now() + request.first_token_timeout_s, deadline)
         if not request.stream:
-            for piece in await self._whole(request, deadline):
+            for piece in await self._whole(request, retry_until, deadline):
                 yield piece
             return
         try:
-            async with aclosing(self._pieces(request, deadline)) as pieces:
+            async with aclosing(self._pieces(request, retry_until, deadline)) as pieces:
                 async for piece in pieces:
                     yield piece
         except RayActorError:
             raise self._died() from None
 
     async def _whole(
-        self, request: GenerationRequest, deadline: float
+        self, request: GenerationRequest, retry_until: float, deadline: float
     ) -> list[GenerationChunk | GenerationSummary]:
         deaths = 0
         while True:
             try:
-                async with aclosing(self._pieces(request, deadline)) as pieces:
+                async with aclosing(self._pieces(request, retry_until, deadline)) as pieces:
                     return [piece async for piece in pieces]
             except RayActorError:
                 deaths += 1
@@ -89,14 +90,14 @@ class RemoteGenerator:
             await self._calls.pause_after_death()
 
     async def _pieces(
-        self, request: GenerationRequest, deadline: float
+        self, request: GenerationRequest, retry_until: float, deadline: float
     ) -> AsyncGenerator[GenerationChunk | GenerationSummary, None]:
-        """What one replica answers.
+        """What one replica answers; for a time, those that die before its first piece are nothing.
 
         Raises:
-            RayActorError: It died in the middle.
+            RayActorError: It died in the middle, or the time is over.
         """
-        call, piece = await self._begin(request, deadline)
+        call, piece = await self._begin(request, retry_until, deadline)
         # An ``asyncio.timeout`` must not span a yield: it would interrupt the consumer.
         timer = asyncio.get_running_loop().call_at(deadline, call.cancel)
         try:
@@ -113,7 +114,7 @@ class RemoteGenerator:
             call.cancel()
 
     async def _begin(
-        self, request: GenerationRequest, deadline: float
+        self, request: GenerationRequest, retry_until: float, deadline: float
     ) -> tuple[DeploymentResponseGenerator[Piece], Piece]:
         """Return a call and its first piece.
 
@@ -124,7 +125,7 @@ class RemoteGenerator:
         until_then = first_token_deadline if request.stream else deadline
         try:
             async with asyncio.timeout_at(until_then):
-                return await self._begin_until(first_token_deadline, deadline, request)
+                return await self._begin_until(first_token_deadline, retry_until, deadline, request)
         except TimeoutError:
             if request.stream:
                 said = f"no first token within {request.first_token_timeout_s:g} s"
@@ -133,7 +134,11 @@ class RemoteGenerator:
             raise DeadlineExceeded(said) from None
 
     async def _begin_until(
-        self, first_token_deadline: float, deadline: float, request: GenerationRequest
+        self,
+        first_token_deadline: float,
+        retry_until: float,
+        deadline: float,
+        request: GenerationRequest,
     ) -> tuple[DeploymentResponseGenerator[Piece], Piece]:
         streaming = await self._calls.method("stream", stream=True)
         while True:
@@ -149,7 +154,7 @@ class RemoteGenerator:
             try:
                 return call, await _next(call)
             except RayActorError:
-                if now() > first_token_deadline:
+                if now() > retry_until:
                     if request.stream:
                         raise TimeoutError from None
                     raise

@@ -48,6 +48,12 @@ def test_what_is_not_quantized_says_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, {"model_type": "bert"}) == {"model_type": "bert"}
 
 
+def test_a_file_of_the_same_name_for_onnx_says_nothing(tmp_path: Path) -> None:
+    of_transformers_js = {"modes": ["q8"], "per_channel": False, "reduce_range": False}
+    said = read(tmp_path, {"model_type": "bert"}, quantize_config=of_transformers_js)
+    assert said == {"model_type": "bert"}
+
+
 @pytest.mark.parametrize(
     ("config", "files", "reason"),
     [

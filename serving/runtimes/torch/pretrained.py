@@ -9,8 +9,10 @@ from textwrap import shorten
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
+from serving.checkpoint import weight_files
 from serving.errors import SourceError
 from serving.runtimes.torch.lean_transformers import no_init_weights, transformers
 from serving.seams import Checkpoint
@@ -57,7 +59,7 @@ def load_pretrained(checkpoint: Checkpoint, auto_class: str, dtype: torch.dtype)
             f"{checkpoint.folder}: no weights for {_some(missing)}, which {auto_class} needs"
         )
     _refuse_damage(checkpoint, model, report["mismatched_keys"])
-    if lost := _lost(model, report["unexpected_keys"]):
+    if lost := _without_zero_biases(checkpoint, _lost(model, report["unexpected_keys"])):
         raise SourceError(
             f"{checkpoint.folder}: {auto_class} has no place for {_some(lost)}, in layers that it "
             "has: without them its answers would be others. Is config.json that of these weights?"
@@ -104,6 +106,16 @@ def _lost(model: nn.Module, unexpected: Iterable[str]) -> list[str]:
         for key in unexpected
         if any(key[:dot] in layers for dot, character in enumerate(key) if character == ".")
     )
+
+
+def _without_zero_biases(checkpoint: Checkpoint, names: Sequence[str]) -> list[str]:
+    """Names without biases that add nothing: AutoGPTQ writes one for each layer that has none."""
+    zeros = set()
+    for file in weight_files(checkpoint) if names and checkpoint.gguf_file is None else []:
+        with safe_open(file, "pt") as tensors:
+            held = {name for name in names if name.endswith(".bias")} & set(tensors.keys())
+            zeros |= {name for name in held if not tensors.get_tensor(name).any()}
+    return [name for name in names if name not in zeros]
 
 
 def _shape(size: Iterable[int]) -> str:

@@ -51,7 +51,7 @@ def norm(name: str, width: int, dtype: str = "F16") -> Tensors:
 
 def gpt2() -> tuple[dict[str, Any], Tensors]:
     """``openai-community/gpt2``, whose layers are stored the other way round."""
-    config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
+    config: dict[str, Any] = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
     config |= {"n_layer": 12, "n_head": 12, "n_embd": 768, "n_positions": 1024}
     tensors: Tensors = {"wte.weight": ("F32", (50_257, 768)), "wpe.weight": ("F32", (1024, 768))}
     for layer in range(12):
@@ -68,7 +68,7 @@ def gpt2() -> tuple[dict[str, Any], Tensors]:
 
 def pythia() -> tuple[dict[str, Any], Tensors]:
     """``EleutherAI/pythia-70m``."""
-    config = {"model_type": "gpt_neox", "architectures": ["GPTNeoXForCausalLM"]}
+    config: dict[str, Any] = {"model_type": "gpt_neox", "architectures": ["GPTNeoXForCausalLM"]}
     config |= {"num_hidden_layers": 6, "num_attention_heads": 8, "hidden_size": 512}
     config["hidden_act"] = "gelu"
     tensors: Tensors = {"gpt_neox.embed_in.weight": ("F16", (50_304, 512))}
@@ -89,7 +89,11 @@ def pythia() -> tuple[dict[str, Any], Tensors]:
 
 def llama_of_bitsandbytes() -> tuple[dict[str, Any], Tensors]:
     """``unsloth/Llama-3.2-1B-bnb-4bit``: NF4, its magnitudes quantized, too."""
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 2048}
+    config: dict[str, Any] = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 2048,
+    }
     config |= {"num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8}
     config |= {"head_dim": 64, "intermediate_size": 8192, "tie_word_embeddings": True}
     said = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
@@ -114,7 +118,7 @@ def llama_of_bitsandbytes() -> tuple[dict[str, Any], Tensors]:
     return config, tensors
 
 
-QWEN_MOE = {"model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"]}
+QWEN_MOE: dict[str, Any] = {"model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"]}
 QWEN_MOE |= {"num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4}
 QWEN_MOE |= {"head_dim": 128, "hidden_size": 2048, "num_experts": 128}
 

@@ -103,11 +103,14 @@ def test_what_ticks_in_an_idle_service_is_slowed_on_clusters_too(prepare) -> Non
 
 def test_no_request_is_given_up_before_its_deadline(prepare) -> None:
     prepare()
-    on_clusters = max(
-        max(metadata.le for metadata in field.metadata if isinstance(metadata, Le))
-        for name, field in ServerConfig.model_fields.items()
-        if name in ("request_timeout_s", "generation_timeout_s")
-    )
+    bounds = [
+        metadata.le
+        for name in ("request_timeout_s", "generation_timeout_s")
+        for metadata in ServerConfig.model_fields[name].metadata
+        if isinstance(metadata, Le)
+    ]
+    assert bounds == [3_600, 3_600]
+    on_clusters = 3_600
     for settings, longest_s in ((os.environ, LONGEST_S), (CLUSTER_SETTINGS, on_clusters)):
         # Of one that a new HAProxy has replaced, and of a server that says nothing.
         assert longest_s < int(settings["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) < longest_s + 60

@@ -191,9 +191,14 @@ async def test_a_request_does_not_end_one_replica_after_the_other(backend_over) 
 
 
 async def test_replicas_that_keep_dying_before_the_first_piece_end_it_too(backend_over) -> None:
-    request = replace(WHOLE, first_token_timeout_s=0.01)
+    request = replace(WHOLE, first_token_timeout_s=0.2)
+    cluster = FakeCluster()
+    began = asyncio.get_running_loop().time()
     with pytest.raises(InternalError, match="died"):
-        await read(backend_over(FakeCluster()), request, [])
+        await read(backend_over(cluster), request, [])
+    # Each death is passed over for the time of a first token, and for that once.
+    assert asyncio.get_running_loop().time() - began >= 0.2
+    assert cluster.requests[-MOST_DEATHS].first_token_timeout_s < 0.01
 
 
 async def test_no_first_token_in_time_ends_the_call(backend_over) -> None:

@@ -340,5 +340,7 @@ async def test_an_answer_keeps_to_a_grammar(
 def test_what_was_removed_before_it_is_opened_is_no_refusal(runtime: str, tmp_path: Path) -> None:
     recipe = next(recipe for name, recipe in VARIANTS if name == runtime)
     # The next replica finds that it is gone, and has it made. A ValueError is transformers'.
+    open_generator = RUNTIMES[runtime].open_generator
+    assert open_generator is not None
     with pytest.raises((OSError, ValueError, MayPass)):
-        RUNTIMES[runtime].open_generator(open_request(recipe, tmp_path))
+        open_generator(open_request(recipe, tmp_path))

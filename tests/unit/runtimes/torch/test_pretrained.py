@@ -14,6 +14,8 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     GPT2Model,
+    LlamaConfig,
+    LlamaForCausalLM,
 )
 
 from serving.checkpoint import read_headers
@@ -30,6 +32,15 @@ BERT = BertConfig(
     num_attention_heads=2,
     intermediate_size=16,
     max_position_embeddings=8,
+)
+LLAMA = LlamaConfig(
+    vocab_size=16,
+    hidden_size=8,
+    intermediate_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    bos_token_id=0,
+    eos_token_id=0,
 )
 GPT2 = GPT2Config(
     vocab_size=16, n_positions=8, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
@@ -57,6 +68,18 @@ def test_a_checkpoint_without_a_head_has_names_of_its_own(tmp_path: Path) -> Non
     tensors["h.0.mlp.c_fc.input_scale"] = torch.ones(1)
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(SourceError, match=r"has no place for h\.0\.mlp\.c_fc\.input_scale"):
+        load_pretrained(Checkpoint(tmp_path), "AutoModelForCausalLM", torch.float32)
+
+
+def test_a_bias_of_zeros_that_has_no_place_is_passed_over(tmp_path: Path) -> None:
+    """As AutoGPTQ writes them for Llama's layers, which have none."""
+    LlamaForCausalLM(LLAMA).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    bias = "model.layers.0.self_attn.k_proj.bias"
+    save_file({**tensors, bias: torch.zeros(8)}, tmp_path / "model.safetensors")
+    assert load_pretrained(Checkpoint(tmp_path), "AutoModelForCausalLM", torch.float32)
+    save_file({**tensors, bias: torch.eye(8)[3]}, tmp_path / "model.safetensors")
+    with pytest.raises(SourceError, match=r"has no place for .*k_proj\.bias"):
         load_pretrained(Checkpoint(tmp_path), "AutoModelForCausalLM", torch.float32)
 
 

@@ -157,7 +157,7 @@ def test_a_recipe_that_torch_lacks_is_not_among_its_own() -> None:
 
 @pytest.mark.parametrize("recipe", ["int8-dynamic", "fp8", "int4"])
 def test_layers_that_no_recipe_rounds_on_a_gpu_are_refused(recipe: str) -> None:
-    def said(device: str, **config: object) -> str | None:
+    def said(device: DeviceName, **config: object) -> str | None:
         return why_not(Combination(recipe, "generator", device, "safetensors", config=config))
 
     assert "layers of gpt2 in bfloat16" in (said("cuda", model_type="gpt2") or "")
