@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+import serving.runtimes.openvino  # noqa: F401 - before OpenVINO itself, which would call home
 from tests.integration.demo_service import AUTHORIZED, demo_service
 from tests.integration.running_service import RunningService
 

@@ -48,6 +48,7 @@ def choose(artifact, monkeypatch):
         monkeypatch.setattr(thread_choice, "cores_of_others", passes.cores_of_others)
         monkeypatch.setattr(thread_choice, "LOOK_S", 0.0)
         monkeypatch.setattr(thread_choice, "FIRST_PAUSE_S", 0.0)
+        monkeypatch.setattr(thread_choice, "PAUSE_S", 0.0)
         await choose_when_quiet(artifact, cores, passes.run_pass)
         return len(cores.take()), passes.run
 

@@ -72,7 +72,7 @@ FOUND = {
     Form("openvino", "int8-dynamic"): Found(1.013),
     Form("openvino", "int8-weights"): Found(1.001, always=False),
     Form("openvino", "int4"): Found(1.213, always=False),
-    Form("openvino", "int4", "rtn"): Found(1.38),
+    Form("openvino", "int4", "rtn"): Found(1.38, always=False),
     Form("openvino", "int4", "scale-estimation"): Found(1.16, always=False),
     # Not measured: no worse than rounding to the nearest.
     Form("openvino", "int4", "awq"): Found(1.38, always=False),

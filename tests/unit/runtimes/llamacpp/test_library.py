@@ -12,6 +12,7 @@ pytest.importorskip("openvino")
 COMPILE_AFTER_LOADING = """
 from serving.runtimes.llamacpp.library import load_library
 load_library()
+import serving.runtimes.openvino  # before OpenVINO itself, which would call home
 import numpy as np
 import openvino as ov
 from openvino import opset13 as ops

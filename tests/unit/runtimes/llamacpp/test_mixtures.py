@@ -12,6 +12,7 @@ from serving.checkpoint import weight_shapes
 from serving.runtimes.llamacpp.artifact_files import MODEL
 from serving.runtimes.llamacpp.mixtures import MIXTURES, mixed_bytes
 from serving.runtimes.llamacpp.preparing import prepare_generator
+from tests.unit.matrix import pairs
 from tests.unit.runtimes.tiny_generators import MODELS, prepare_request, save_generator
 
 WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 8, "head_dim": 32}
@@ -30,8 +31,7 @@ MODELS_HERE: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("recipe", MIXTURES)
-@pytest.mark.parametrize("name", MODELS_HERE)
+@pytest.mark.parametrize(("recipe", "name"), pairs(MIXTURES, MODELS_HERE))
 def test_the_estimate_is_the_size(tmp_path: Path, name: str, recipe: str) -> None:
     checkpoint = save_generator(tmp_path / "checkpoint", **MODELS_HERE[name])
     (tmp_path / "artifact").mkdir()

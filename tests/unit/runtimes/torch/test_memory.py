@@ -20,7 +20,7 @@ from tests.unit.runtimes.tiny_models import TORCH_ENCODERS, save_model
 
 ROOT = Path(__file__).parents[4]
 
-MEASURED = TORCH_ENCODERS if takes_all() else ["fp32", "bf16", "int8-static", "int4", "nf4"]
+MEASURED = TORCH_ENCODERS if takes_all() else ["fp32", "int8-static", "int4"]
 """One of each way to lie in memory, unless all are wanted."""
 
 PACKED_RECIPES = {"int8-dynamic", "int8-static", "int8-outlier"}

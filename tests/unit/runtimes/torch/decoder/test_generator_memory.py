@@ -15,7 +15,7 @@ from tests.unit.runtimes.tiny_generators import TORCH_RECIPES, save_generator
 
 ROOT = Path(__file__).parents[5]
 
-MEASURED = TORCH_RECIPES if takes_all() else ["fp32", "bf16", "int8-dynamic", "int4", "nf4"]
+MEASURED = TORCH_RECIPES if takes_all() else ["fp32", "int8-dynamic", "int4"]
 """One of each way to lie in memory, unless all are wanted."""
 
 # The tiny model goes first, so that libraries and their buffers are there before measuring; so do
