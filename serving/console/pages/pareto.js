@@ -1,13 +1,14 @@
 // The picture of Compare: time or goodput across, agreement upwards, memory as the size of a point, limits as lines.
 
 import { mebibytes, millis, perSecond, share } from "../parts/format.js";
-import { html, useEffect, useRef, useState } from "../parts/html.js";
+import { html, useLayoutEffect, useRef, useState } from "../parts/html.js";
 import { front, logScale, ninesScale } from "../parts/scales.js";
 
 /** @typedef {import("./compare.js").Entry} Entry */
 /** @typedef {{entry: Entry, x: number, y: number}} Point */
 
 const HEIGHT = 400;
+const LEAST_WIDTH = 280;
 const EDGE = { left: 64, right: 24, top: 30, bottom: 44 };
 
 /** @typedef {{p95: number | null, agreement: number | null}} DrawnLimits */
@@ -15,11 +16,15 @@ const EDGE = { left: 64, right: 24, top: 30, bottom: 44 };
 /** @param {{entries: Entry[], route: Route, limits: DrawnLimits, isGoodput: boolean}} props */
 export function Pareto({ entries, route, limits, isGoodput }) {
   const holder = useRef(/** @type {HTMLDivElement | null} */ (null));
-  const [width, setWidth] = useState(800);
-  useEffect(() => {
-    if (holder.current === null) return undefined;
-    const watched = new ResizeObserver(([entry]) => setWidth(Math.max(entry.contentRect.width, 280)));
-    watched.observe(holder.current);
+  const [width, setWidth] = useState(LEAST_WIDTH);
+  // Before the first picture is painted: one as wide as some other screen would push this one's page aside.
+  useLayoutEffect(() => {
+    const element = holder.current;
+    if (element === null) return undefined;
+    const measure = () => setWidth(Math.max(element.getBoundingClientRect().width, LEAST_WIDTH));
+    measure();
+    const watched = new ResizeObserver(measure);
+    watched.observe(element);
     return () => watched.disconnect();
   }, []);
   return html`<div ref=${holder}><${Picture} entries=${entries} route=${route} limits=${limits} isGoodput=${isGoodput} width=${width} /></div>
