@@ -54,6 +54,7 @@ WORKLOADS = {
         *("smollm2", "q4_1", "completions", REVIEWS, 2_000, 2),
         slots=8,
         body={"max_tokens": 16, "stream": False},
+        turn_s=15,
     ),
 }
 

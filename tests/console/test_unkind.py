@@ -241,7 +241,7 @@ def test_a_hidden_tab_asks_for_nothing_however_long(
         page = console.page
         page.clock.install()
         console.open(link)
-        page.locator("main table.data").first.wait_for()
+        page.locator("main table.data:visible").first.wait_for()
         page.evaluate(hide, True)
         expect(page.locator(".tools .state")).to_have_text("paused")
         asked: list[Request] = []
