@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.console.opened import PHONE, Console
 from tests.integration.demo_service import KEY
 from tests.integration.running_service import RunningService
+from tests.matrix import pairs
 
 PAGES = {
     "fleet": "fleet",
@@ -53,8 +54,7 @@ def test_it_renders(console: Console, name: str) -> None:
     expect(page).to_have_title(re.compile("quantserve$"))
 
 
-@every_page
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize(("name", "colours"), pairs(PAGES, ["light", "dark"]))
 def test_axe_finds_nothing_serious(
     browser: Browser,
     service: RunningService,

@@ -187,9 +187,11 @@ def test_a_service_that_is_away_is_told_and_found_again(
     browser: Browser, service: RunningService
 ) -> None:
     with Console(browser, service.url, KEY) as console:
+        console.page.clock.install()
         page = console.open("fleet")
         page.locator("table.data").first.wait_for()
         page.context.set_offline(True)
+        page.clock.run_for(50_000)  # what is open says nothing any more
         expect(page.locator(".lost")).to_contain_text("What is shown is as of", timeout=90_000)
         expect(page.locator(".tools .state")).to_have_text("no connection")
         page.context.set_offline(False)

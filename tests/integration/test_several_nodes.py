@@ -24,7 +24,7 @@ from benchmarks.several_nodes import (
     strike,
 )
 from tests.integration.ray_nodes import NoNamespaces, RayNode
-from tests.unit.matrix import takes_all
+from tests.matrix import takes_all
 
 pytestmark = pytest.mark.skipif(
     not takes_all(), reason="takes minutes; TEST_ALL=1 has it, as make test-all does"

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from tests.unit.matrix import pairs
+from tests.matrix import pairs
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(5, 3), (3, 5), (4, 2), (3, 3), (1, 4)])

@@ -20,8 +20,8 @@ from serving.artifacts.manifest import read_manifest
 from serving.artifacts.order import BuildOrder
 from serving.errors import ConfigError
 from serving.settings import load_config
+from tests.matrix import takes_all
 from tests.unit.artifacts.opened import opened
-from tests.unit.matrix import takes_all
 from tests.unit.runtimes.tiny_generators import random_model
 from tests.unit.runtimes.tiny_models import save_model
 from tests.unit.tasks.tiny_checkpoints import TOKENIZERS

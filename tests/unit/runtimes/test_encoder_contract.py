@@ -26,7 +26,7 @@ from serving.seams import (
     EncoderExpectation,
     SizeRequest,
 )
-from tests.unit.matrix import pairs
+from tests.matrix import pairs
 from tests.unit.runtimes.closeness import mean_cosine
 from tests.unit.runtimes.tiny_models import (
     HEADS,

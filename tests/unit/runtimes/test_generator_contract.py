@@ -37,7 +37,7 @@ from serving.seams import (
     TokenRequest,
     TokenTable,
 )
-from tests.unit.matrix import takes_all
+from tests.matrix import takes_all
 from tests.unit.runtimes.generating import Arrivals, one_by_one, requests, tokens_of
 from tests.unit.runtimes.tiny_generators import (
     MODELS,

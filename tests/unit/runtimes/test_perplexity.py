@@ -29,7 +29,7 @@ from serving.recipes.int4 import Int4Options
 from serving.runtimes import RUNTIMES
 from serving.runtimes.matrix import why_not
 from serving.seams import GREEDY, Arrays, Combination, GeneratorEngine, TokenRequest
-from tests.unit.matrix import takes_all
+from tests.matrix import takes_all
 from tests.unit.runtimes.tiny_generators import open_request, prepare_request
 
 NUM_TOKENS = 385

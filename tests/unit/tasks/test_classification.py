@@ -13,7 +13,7 @@ from transformers import pipeline
 from serving.errors import ConfigError, InvalidField
 from serving.seams import NO_OPTIONS, Checkpoint, Logits, Outcome, Timings
 from serving.tasks.classification import TASK, Classification
-from tests.unit.matrix import pairs
+from tests.matrix import pairs
 from tests.unit.tasks.answering import answers, open_engine, prepare_and_open
 from tests.unit.tasks.conftest import Folder
 from tests.unit.tasks.tiny_checkpoints import save_checkpoint

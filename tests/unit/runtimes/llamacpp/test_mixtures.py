@@ -12,7 +12,7 @@ from serving.checkpoint import weight_shapes
 from serving.runtimes.llamacpp.artifact_files import MODEL
 from serving.runtimes.llamacpp.mixtures import MIXTURES, mixed_bytes
 from serving.runtimes.llamacpp.preparing import prepare_generator
-from tests.unit.matrix import pairs
+from tests.matrix import pairs
 from tests.unit.runtimes.tiny_generators import MODELS, prepare_request, save_generator
 
 WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 8, "head_dim": 32}

@@ -12,7 +12,7 @@ import transformers
 
 from serving.errors import ConfigError
 from serving.seams import Checkpoint, Head, Logits, Pooled
-from tests.unit.matrix import takes_all
+from tests.matrix import takes_all
 from tests.unit.runtimes.family_rows import expected
 from tests.unit.runtimes.tiny_models import open_prepared, padded_batch, prepare
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serving.recipes import RECIPES
 from serving.runtimes.openvino.execution import EXECUTIONS, why_not_here
 from serving.seams import EncoderEngine, Head, Logits, PerToken, Pooled
-from tests.unit.matrix import pairs
+from tests.matrix import pairs
 from tests.unit.runtimes.closeness import mean_cosine
 from tests.unit.runtimes.openvino.conftest import Artifact
 from tests.unit.runtimes.tiny_models import open_prepared, padded_batch

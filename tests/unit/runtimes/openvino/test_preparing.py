@@ -16,7 +16,7 @@ from serving.runtimes.openvino.opening import GRAPH, WEIGHTS
 from serving.runtimes.openvino.preparing import check_answers
 from serving.runtimes.torch.pretrained import load_pretrained
 from serving.seams import Checkpoint, Head, Logits, Pooled
-from tests.unit.matrix import pairs
+from tests.matrix import pairs
 from tests.unit.runtimes.openvino.conftest import Artifact
 from tests.unit.runtimes.tiny_models import (
     open_prepared,

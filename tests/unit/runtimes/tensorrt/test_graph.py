@@ -19,7 +19,7 @@ from serving.runtimes.tensorrt.runtime import why_not
 from serving.runtimes.torch.pooling import AUTO_CLASSES
 from serving.runtimes.torch.pretrained import load_pretrained
 from serving.seams import Combination, Logits
-from tests.unit.matrix import takes_all
+from tests.matrix import takes_all
 from tests.unit.runtimes.tiny_models import HEADS, one_row, padded_batch, save_model
 
 FLOATS = {"fp32": onnx.TensorProto.FLOAT, "f16": onnx.TensorProto.FLOAT16}

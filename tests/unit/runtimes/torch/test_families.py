@@ -20,7 +20,7 @@ from serving.runtimes.torch.encoder_architectures import HALF, MIXES_TYPES
 from serving.seams import Checkpoint, Combination, EncoderTask, Pooled
 from serving.tasks import TASKS
 from serving.tasks.text_architectures import READS_PADDING
-from tests.unit.matrix import pairs, takes_all
+from tests.matrix import pairs, takes_all
 from tests.unit.runtimes.families import (
     BEYOND,
     DECODERS,

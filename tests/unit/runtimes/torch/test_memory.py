@@ -15,7 +15,7 @@ from serving.checkpoint import weight_shapes
 from serving.recipes import RECIPES
 from serving.runtimes import RUNTIMES
 from serving.seams import Checkpoint, SizeRequest
-from tests.unit.matrix import takes_all
+from tests.matrix import takes_all
 from tests.unit.runtimes.tiny_models import TORCH_ENCODERS, save_model
 
 ROOT = Path(__file__).parents[4]

@@ -18,7 +18,7 @@ from serving.runtimes.torch.pretrained import load_pretrained
 from serving.runtimes.tvm import kernels
 from serving.runtimes.tvm.runtime import why_not
 from serving.seams import Checkpoint, Combination, Head, Logits, Pooled
-from tests.unit.matrix import pairs
+from tests.matrix import pairs
 from tests.unit.runtimes.families import save_family
 from tests.unit.runtimes.family_rows import LONGEST, batch_of, expected
 from tests.unit.runtimes.tiny_models import open_prepared, prepare

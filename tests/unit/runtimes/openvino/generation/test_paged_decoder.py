@@ -12,7 +12,7 @@ from serving.runtimes.openvino.execution import GENERATOR_EXECUTIONS, why_not_he
 from serving.runtimes.openvino.generation.architectures import ARCHITECTURES
 from serving.runtimes.openvino.generation.paged_decoder import BLOCK_TOKENS
 from serving.seams import Decoder, Segment
-from tests.unit.matrix import pairs, takes_all
+from tests.matrix import pairs, takes_all
 from tests.unit.runtimes.openvino.generation.conftest import Open
 from tests.unit.runtimes.tiny_generators import (
     MODELS,

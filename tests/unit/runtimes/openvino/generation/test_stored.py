@@ -25,7 +25,7 @@ from serving.runtimes.openvino.stored_integers import keep_integers
 from serving.runtimes.torch.expanding import read_integers
 from serving.runtimes.torch.pretrained import load_pretrained
 from serving.seams import Checkpoint, Combination, Segment, SizeRequest
-from tests.unit.matrix import takes_all
+from tests.matrix import takes_all
 from tests.unit.runtimes.stored_checkpoints import CHECKPOINTS, Made, make
 from tests.unit.runtimes.tiny_generators import open_request, save_generator
 

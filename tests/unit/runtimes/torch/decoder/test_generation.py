@@ -13,7 +13,7 @@ from serving.recipes import RECIPES
 from serving.runtimes.torch.decoder.opening import open_generator
 from serving.runtimes.torch.decoder.preparing import prepare_generator
 from serving.seams import Checkpoint, Decoder, GeneratorEngine, Segment
-from tests.unit.matrix import pairs
+from tests.matrix import pairs
 from tests.unit.runtimes.generating import Arrivals, one_by_one, requests
 from tests.unit.runtimes.tiny_generators import (
     MODELS,

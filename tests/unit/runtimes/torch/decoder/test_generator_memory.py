@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.matrix import takes_all
+from tests.matrix import takes_all
 from tests.unit.runtimes.tiny_generators import TORCH_RECIPES, save_generator
 
 ROOT = Path(__file__).parents[5]

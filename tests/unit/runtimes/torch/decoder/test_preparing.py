@@ -17,7 +17,7 @@ from serving.errors import ConfigError, SourceError
 from serving.runtimes.torch.decoder.opening import open_decoder
 from serving.runtimes.torch.decoder.preparing import prepare_generator
 from serving.seams import Checkpoint, Decoder, Segment
-from tests.unit.matrix import pairs
+from tests.matrix import pairs
 from tests.unit.runtimes.tiny_generators import (
     MODELS,
     TORCH_RECIPES,

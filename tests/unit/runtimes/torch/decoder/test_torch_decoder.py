@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from serving.runtimes.torch.footprint import weights_bytes
 from serving.seams import Decoder, Segment
-from tests.unit.matrix import pairs
+from tests.matrix import pairs
 from tests.unit.runtimes.tiny_generators import (
     MODELS,
     TORCH_RECIPES,
