@@ -151,6 +151,8 @@ class OpenVinoGenAI:
     """OpenVINO GenAI's continuous batching, stepped by hand; it reads the GGUF itself."""
 
     def __init__(self, gguf: str, arguments: argparse.Namespace) -> None:
+        # It would call home, as serving/runtimes/openvino/__init__.py says.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino_genai
 
         self._genai = openvino_genai
