@@ -112,8 +112,10 @@ def write_edits(folder: Path, head_s: int, most_under_way: Mapping[str, int]) ->
     no_path.write_text(_body(_NO_PATH))
     method = folder / "method.json"
     method.write_text(_body(_UNKNOWN_METHOD))
+    # Closed then: what follows CONNECT is no body for HAProxy, whatever its headers say, and would
+    # be read as the next request.
     lines = [
-        "    http-request return status 405 content-type application/json "
+        "    http-request return status 405 content-type application/json hdr Connection close "
         f'hdr Allow "GET, HEAD, POST" file {method} if !{{ method {" ".join(_METHODS)} }}',
     ]
     lines += [
@@ -135,7 +137,7 @@ def write_edits(folder: Path, head_s: int, most_under_way: Mapping[str, int]) ->
     ]
     # HAProxy reads a length modulo 2**64: of 2**64 it would take the body for the next request.
     lines += [
-        "    http-request return status 400 content-type application/json "
+        "    http-request return status 400 content-type application/json hdr Connection close "
         f"file {unreadable} if {{ req.hdr(content-length),length gt {_MAX_DIGITS} }}"
     ]
     lines += [f"    http-request del-header {name}" for name in _OF_RAY]

@@ -215,6 +215,21 @@ def test_a_length_that_haproxy_would_misread_is_refused(ask: Ask, length: int) -
     assert "no HTTP/1.1" in json.loads(body)["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n", 405),
+        (f"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {2**64}\r\n\r\n".encode(), 400),
+    ],
+    ids=["CONNECT in pieces", "2**64"],
+)
+def test_what_follows_a_refused_head_is_no_request(ask: Ask, request_: bytes, status: int) -> None:
+    """HAProxy takes it for no body."""
+    found, headers, body = ask(request_ + get("/echo"))
+    assert (found, headers["connection"]) == (status, "close")
+    assert set(json.loads(body)["error"]) == {"message", "type", "code", "param"}
+
+
 def test_what_the_routes_refuse_themselves_passes(ask: Ask) -> None:
     found, headers, body = ask(get("/strict/ours"))
     assert (found, headers["content-type"], body) == (400, "application/json", "refused")
