@@ -136,14 +136,14 @@ def compare(openings: Sequence[Opening], data: Data) -> Iterator[Row]:
             else _EncoderReference(process, data, task)
         )
         memory = process.call(measuring.occupied)
-        disk_bytes = first.artifact.size
+        disk_bytes = first.disk_bytes
         own = {**reference.own, **sizes(memory, disk_bytes, memory, disk_bytes)}
         yield _row(first, of_reference(own))
         for opening in others:
             with closing(VariantProcess(opening)) as other:
                 found = reference.beside(other)
                 theirs = other.call(measuring.occupied)
-            size = sizes(theirs, opening.artifact.size, memory, disk_bytes)
+            size = sizes(theirs, opening.disk_bytes, memory, disk_bytes)
             yield _row(opening, {**found, **size})
 
 

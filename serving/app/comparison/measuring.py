@@ -57,6 +57,11 @@ class Opening:
     artifact: Artifact
     draft: Draft | None = None
 
+    @property
+    def disk_bytes(self) -> int:
+        """Of all artifacts that it is opened from."""
+        return self.artifact.size + (0 if self.draft is None else self.draft.artifact.size)
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderAlone:

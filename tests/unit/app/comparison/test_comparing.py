@@ -3,6 +3,7 @@
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -73,11 +74,15 @@ def test_what_drafts_is_made_ready_too_but_not_compared(
     variants = variants_of(plan, "tiny", ["fast"])
     assert [one.variant.name for one in drafts_of(plan, variants)] == ["bf16"]
     assert drafts_of(plan, variants_of(plan, "tiny")) == []
-    artifacts = {one.artifact.name: cast(Artifact, one.artifact.name) for one in plan.variants}
+    sizes = {"tiny:fp32": 100, "tiny:bf16": 50, "tiny:fast": 101}
+    artifacts = {
+        name: cast(Artifact, SimpleNamespace(name=name, size=size)) for name, size in sizes.items()
+    }
     fp32, fast = openings(variants, artifacts)
     assert fp32.draft is None
     assert fast.draft is not None
-    assert fast.draft.artifact == "tiny:bf16"
+    assert fast.draft.artifact is artifacts["tiny:bf16"]
+    assert [one.disk_bytes for one in (fp32, fast)] == [100, 151]
 
 
 @pytest.mark.usefixtures("paper")
