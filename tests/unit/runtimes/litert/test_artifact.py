@@ -16,6 +16,7 @@ from serving.errors import ConfigError, MayPass
 from serving.runtimes.litert.graph_files import FACTS, GRAPH
 from serving.runtimes.litert.runtime import why_not
 from serving.seams import Checkpoint, Combination, Head, Logits, PerToken, Pooled
+from tests.unit.runtimes.native_threads import thread_ids
 from tests.unit.runtimes.tiny_models import open_prepared, padded_batch, prepare, save_model
 
 RECIPES = ("fp32", "f16", "int8-dynamic", "int8-static")
@@ -125,20 +126,16 @@ def test_a_damaged_graph_is_refused(artifacts: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_session_has_the_threads_that_it_is_given(artifacts: Path, threads: int) -> None:
-    before = num_threads()
+    before = thread_ids()
     engine = open_prepared("litert", "fp32", HEADS["mean"], artifacts / "fp32-hidden", threads)
     # The thread that calls ``forward`` is one of them.
-    assert num_threads() - before == threads - 1
+    assert len(thread_ids() - before) == threads - 1
     rows = engine.forward(padded_batch([20, 4]))
     seen: list[np.ndarray] = []
     other = threading.Thread(target=lambda: seen.append(engine.forward(padded_batch([20, 4]))))
     other.start()
     other.join()
     np.testing.assert_array_equal(seen[0], rows)
-
-
-def num_threads() -> int:
-    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def test_only_what_runs_is_imported(artifacts: Path) -> None:

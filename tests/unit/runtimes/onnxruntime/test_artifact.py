@@ -15,6 +15,7 @@ from serving.errors import ConfigError
 from serving.runtimes.onnxruntime.graph_files import GRAPH, WEIGHTS
 from serving.runtimes.onnxruntime.runtime import why_not
 from serving.seams import Checkpoint, Combination, Head, Logits, PerToken, Pooled
+from tests.unit.runtimes.native_threads import thread_ids
 from tests.unit.runtimes.tiny_models import open_prepared, padded_batch, prepare, save_model
 
 RECIPES = ("fp32", "int8-dynamic", "int8-static")
@@ -100,20 +101,16 @@ def test_a_damaged_file_is_refused(artifacts: Path, tmp_path: Path, file: str) -
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_session_has_the_threads_that_it_is_given(artifacts: Path, threads: int) -> None:
-    before = num_threads()
+    before = thread_ids()
     engine = open_prepared("onnxruntime", "fp32", HEADS["mean"], artifacts / "fp32-hidden", threads)
     # The thread that calls ``forward`` is one of them.
-    assert num_threads() - before == threads - 1
+    assert len(thread_ids() - before) == threads - 1
     rows = engine.forward(padded_batch([20, 4]))
     seen: list[np.ndarray] = []
     other = threading.Thread(target=lambda: seen.append(engine.forward(padded_batch([20, 4]))))
     other.start()
     other.join()
     np.testing.assert_array_equal(seen[0], rows)
-
-
-def num_threads() -> int:
-    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def test_only_what_runs_is_imported(artifacts: Path) -> None:

@@ -21,6 +21,7 @@ from serving.runtimes.tvm import opening
 from serving.runtimes.tvm.graph_files import FACTS, LIBRARY, WEIGHTS, LibraryFacts
 from serving.runtimes.tvm.target import target_here
 from serving.seams import Checkpoint, Head, Logits, PerToken, Pooled
+from tests.unit.runtimes.native_threads import thread_ids
 from tests.unit.runtimes.tiny_models import (
     one_row,
     open_prepared,
@@ -149,12 +150,12 @@ def test_the_pool_has_the_threads_that_it_is_given(artifact: Path, threads: int)
 
     def open_and_run() -> None:
         # A pool belongs to the thread that calls.
-        before = num_threads()
+        before = thread_ids()
         engine = open_prepared("tvm", "fp32", Pooled(), artifact, threads)
         rows = engine.forward(padded_batch([20, 4]))
-        found.append((num_threads() - before, rows))
+        found.append((len(thread_ids() - before), rows))
         engine.use_cores(core_numbers()[:1])
-        found.append((num_threads() - before, engine.forward(padded_batch([20, 4]))))
+        found.append((len(thread_ids() - before), engine.forward(padded_batch([20, 4]))))
 
     caller = threading.Thread(target=open_and_run)
     caller.start()
@@ -211,7 +212,3 @@ def test_a_checkpoint_without_the_heads_weights_is_refused(tmp_path: Path) -> No
 def copy(artifact: Path, folder: Path) -> None:
     for path in artifact.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-
-
-def num_threads() -> int:
-    return len(list(Path("/proc/self/task").iterdir()))
