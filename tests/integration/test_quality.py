@@ -19,11 +19,15 @@ from serving.demo import DEMO_CONFIG
 from serving.demo.reviews import read_reviews
 from serving.settings import load_config
 from tests.integration.running_service import RunningService, running_service
+from tests.matrix import takes_all
 from tests.other_package import install_other_package
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 180
-NUM_HONEST = 2_000
+
+NUM_HONEST, SURELY_ABOVE = (2_000, 0.98) if takes_all() else (500, 0.96)
+"""Comparisons, and the lower end of their agreement: bf16 and fp32 give the same label in 993 of
+1,000 cases (docs/variants.md), and where 8 of 500 differ Wilson's interval begins at 0.969."""
 
 CONFIG = """
 models:
@@ -180,7 +184,7 @@ def test_an_honest_variant_stays_indistinguishable(http: httpx.Client, texts: li
         wait_until_done(http, before + sent)
     quality = variant_of(http, "bf16")
     assert quality["verdict"] == "indistinguishable", quality["reason"]
-    assert evidence_of(http, "bf16", "live")["measures"]["agreement"]["low"] > 0.98
+    assert evidence_of(http, "bf16", "live")["measures"]["agreement"]["low"] > SURELY_ABOVE
 
 
 def wait_until_done(http: httpx.Client, samples: float) -> None:
