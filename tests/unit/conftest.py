@@ -24,6 +24,8 @@ settings.load_profile("unit")
 TENSORS = {"embeddings.word_embeddings.weight": (10, 4), "layer.weight": (4, 4), "layer.bias": (4,)}
 """Names and shapes of the tensors of ``checkpoint_folder``: 60 numbers."""
 
+ALL_CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
 WriteConfig = Callable[..., Path]
 
 
@@ -36,6 +38,18 @@ def garbage() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def all_cores() -> Iterator[None]:
+    """Let the next test, and the processes that it starts, run on all cores.
+
+    An engine may bind the thread that calls it, as TVM's pool does: for the rest of the suite, so
+    that two processes of tests shared one core.
+    """
+    yield
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, ALL_CORES)
 
 
 @pytest.fixture(autouse=True)
