@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 
 import psutil
 import pytest
 
 from serving.demo import DEMO_CONFIG
 from serving.settings import load_config
-from tests.integration.running_service import RunningService
+from tests.integration.running_service import POLL_S, RunningService
+
+LAST_LOOK_S = 20
+"""The service is ready before the command has looked once more and says so."""
 
 NUM_VARIANTS = sum(len(model.variants) for model in load_config(DEMO_CONFIG).models)
 
@@ -24,7 +28,9 @@ def test_it_counts_its_variants_from_the_first_answer_to_the_last(demo: RunningS
 def test_the_command_says_how_far_each_variant_is_and_when_it_is_over(
     demo: RunningService,
 ) -> None:
-    said = demo.log.read_text()
+    deadline = time.monotonic() + LAST_LOOK_S
+    while "console: " not in (said := demo.log.read_text()) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
     assert said.index("starting Ray") < said.index("starting the gateway")
     # One that loads between two looks goes from waiting to ready.
     assert re.search(r"\w+:[\w-]+: loading\n", said)
