@@ -17,7 +17,7 @@ OF_TORCH := "torch and not openvino and not onnxruntime and not litert and not t
 # Most unit tests compute on one thread, as engines are told to: a process of them for each core. What
 # shares a module's fixtures stays in one process. Services get the whole machine.
 UNIT_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
-	--numprocesses logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+	--numprocesses logical --maxprocesses 4 --dist loadscope
 
 .PHONY: setup serve test test-all test-avx2 test-clients fuzz overload soak chaos nodes audit check format \
 	clean
